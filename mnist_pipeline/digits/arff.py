@@ -1,0 +1,75 @@
+"""The ARFF header of mnist_784: checked, then stepped over. The rows below it are read by `rows`.
+
+Format: https://waikato.github.io/weka-wiki/formats_and_processing/arff_stable/
+"""
+
+import re
+from typing import BinaryIO
+
+from mnist_pipeline.digits.rows import CLASSES, MAX_LINE, PIXELS
+from mnist_pipeline.errors import FormatError
+
+_NAME = r"""(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<bare>[^\s'"{},%]+))"""
+_ATTRIBUTE = re.compile(rf"@attribute\s+{_NAME}\s*(?P<type>\S.*)", re.IGNORECASE)
+_NUMERIC = {"real", "numeric", "integer"}
+_MAX_HEADER_LINES = 100_000
+
+
+def skip_header(stream: BinaryIO) -> int:
+    """Check the header and leave the stream at the first line after `@DATA`.
+
+    Expected are 784 numeric attributes `pixel1` ... `pixel784` in this order, then `class` with
+    the values 0 to 9. Comments, blank lines, quoted names and any letter case are allowed.
+
+    Returns
+    -------
+    The number (from 1) of the first line after `@DATA`.
+
+    Raises
+    ------
+    FormatError
+        Names the line and what was expected there.
+    """
+    found, relation = 0, False
+    for number in range(1, _MAX_HEADER_LINES):
+        line = stream.readline(MAX_LINE + 1)
+        if not line or len(line) > MAX_LINE:
+            break
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+        except UnicodeDecodeError:
+            raise FormatError(f"line {number}: the ARFF header is not UTF-8 text") from None
+        if not text or text.startswith("%"):
+            continue
+        keyword = text.split(maxsplit=1)[0].lower()
+        if keyword == "@relation" and not relation and not found:
+            relation = True
+        elif keyword == "@attribute" and relation:
+            _check_attribute(text, found, number)
+            found += 1
+        elif keyword == "@data" and relation:
+            if found != PIXELS + 1:
+                raise FormatError(
+                    f"line {number}: expected {PIXELS} pixel attributes and the class before "
+                    f"@DATA, found {found} attributes"
+                )
+            return number + 1
+        else:
+            raise FormatError(
+                f"line {number}: expected @RELATION, @ATTRIBUTE ..., @DATA, found {text[:40]!r}"
+            )
+    raise FormatError(f"line {number}: expected @DATA, the header goes on or ends without it")
+
+
+def _check_attribute(text: str, index: int, number: int) -> None:
+    expected = f"pixel{index + 1} numeric" if index < PIXELS else "class {0,1,2,3,4,5,6,7,8,9}"
+    if match := _ATTRIBUTE.fullmatch(text):
+        name = (match["single"] or match["double"] or match["bare"] or "").lower()
+        kind = match["type"].strip()
+        if index < PIXELS and name == f"pixel{index + 1}" and kind.lower() in _NUMERIC:
+            return
+        if index == PIXELS and name == "class" and kind[0] + kind[-1] == "{}":
+            values = {value.strip(" \t'\"") for value in kind[1:-1].split(",")}
+            if values == {str(digit) for digit in range(CLASSES)}:
+                return
+    raise FormatError(f"line {number}: expected @ATTRIBUTE {expected}, found {text[:60]!r}")

@@ -1,0 +1,106 @@
+"""The classifier: a scikit-learn pipeline ending in `SGDClassifier`, built from params and fitted."""
+
+import contextlib
+import io
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mnist_pipeline.digits.dataset import Digits, Origin
+from mnist_pipeline.digits.digests import content_digest
+from mnist_pipeline.digits.rows import CLASSES
+from mnist_pipeline.errors import FormatError
+from mnist_pipeline.params import ModelParams
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+Report = Callable[[str], None]
+"""Called with a sentence about the work so far."""
+
+_REPORT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A fitted pipeline, the split that it was fitted on and the params it was built from."""
+
+    pipeline: "Pipeline"
+    origin: Origin
+    params: dict[str, Any]
+
+    @cached_property
+    def data_version(self) -> str:
+        """Digest of the fitted arrays, the params and the split."""
+        sgd = self.pipeline[-1]
+        return content_digest(
+            sgd.coef_, sgd.intercept_, sgd.classes_, self.params, asdict(self.origin)
+        )
+
+
+def build(params: ModelParams) -> "Pipeline":
+    """Return the unfitted pipeline: the features that `params` names, then `SGDClassifier`."""
+    from sklearn.linear_model import SGDClassifier
+    from sklearn.pipeline import make_pipeline
+
+    from mnist_pipeline.digits.features import PixelScaler
+
+    sgd = SGDClassifier(**params.model_dump(exclude={"preset", "features"}))
+    return make_pipeline(*([PixelScaler()] if params.features == "scaled" else []), sgd)
+
+
+def fit(params: ModelParams, train: Digits, report: Report = lambda text: None) -> TrainedModel:
+    """Fit on all rows of `train`, one binary classifier a class, over all cores.
+
+    The result does not depend on the number of cores: each class has a seed of its own.
+
+    Raises
+    ------
+    FormatError
+        The digits do not show all ten classes.
+    """
+    from joblib import parallel_config
+
+    classes = np.unique(train.labels)
+    if len(classes) != CLASSES:
+        raise FormatError(f"the training digits show only {classes.tolist()}: all ten are needed")
+    pipeline = build(params)
+    last = pipeline.steps[-1][0]
+    pipeline.set_params(**{f"{last}__verbose": 1})
+    with (
+        parallel_config(backend="threading", n_jobs=-1),
+        contextlib.redirect_stdout(_EpochCounter(report)),
+        # joblib repeats there what the epochs say already; warnings are reported below
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(record=True) as caught,
+    ):
+        warnings.simplefilter("always")
+        pipeline.fit(train.pixels, train.labels)
+    for warning in caught:
+        report(f"warning: {warning.message}")
+    pipeline.set_params(**{f"{last}__verbose": 0})
+    return TrainedModel(pipeline, train.origin, params.model_dump())
+
+
+class _EpochCounter(io.TextIOBase):
+    """Takes what a verbose `SGDClassifier` prints, and reports now and then how far it is."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._epochs = self._converged = 0
+        self._next = time.monotonic() + _REPORT_SECONDS
+
+    def write(self, text: str) -> int:
+        self._epochs += text.count("-- Epoch")
+        self._converged += text.count("Convergence after")
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _REPORT_SECONDS
+            self._report(
+                f"{self._converged} of {CLASSES} classes converged, {self._epochs} epochs so far"
+            )
+        return len(text)

@@ -1,0 +1,75 @@
+"""The model's file: skops with its audit, loaded against an explicit list of trusted types.
+
+No pickle: opening a file that somebody tampered with can fail, but runs nothing of it.
+"""
+
+import platform
+import zipfile
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from mnist_pipeline.digits.classifier import TrainedModel
+from mnist_pipeline.digits.dataset import Digits, Origin
+from mnist_pipeline.digits.guards import Verdict
+from mnist_pipeline.errors import FormatError
+
+TRUSTED = ("mnist_pipeline.digits.features.PixelScaler",)
+"""Types beyond skops' own defaults that a model file may hold."""
+
+_PROBE = 1000
+
+
+def dumps(model: TrainedModel) -> bytes:
+    """Encode a fitted model, with the versions of the libraries that made it."""
+    import skops
+    import skops.io
+    import sklearn
+
+    libraries = {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scikit-learn": sklearn.__version__,
+        "skops": skops.__version__,
+    }
+    content = {
+        "pipeline": model.pipeline,
+        "origin": asdict(model.origin),
+        "params": model.params,
+        "libraries": libraries,
+    }
+    return bytes(skops.io.dumps(content))
+
+
+def loads(data: bytes) -> TrainedModel:
+    """Decode what `dumps` made, after an audit of the types in it.
+
+    Raises
+    ------
+    FormatError
+        The bytes are no skops file, hold a type that is not trusted, or hold something else than
+        a model of this pipeline.
+    """
+    import skops.io
+
+    try:
+        foreign = set(skops.io.get_untrusted_types(data=data)) - set(TRUSTED)
+        if foreign:
+            raise FormatError(f"the model file holds types that are not trusted: {sorted(foreign)}")
+        content: dict[str, Any] = skops.io.loads(data, trusted=list(TRUSTED))
+        return TrainedModel(content["pipeline"], Origin(**content["origin"]), content["params"])
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"not a model file of this pipeline: {error!r}") from None
+
+
+def reloads_identically(model: TrainedModel, train: Digits) -> Verdict:
+    """The model, encoded and decoded, gives the same scores to the bit on training digits."""
+    probe = train.pixels[:_PROBE]
+    again = loads(dumps(model))
+    same = np.array_equal(
+        again.pipeline.decision_function(probe), model.pipeline.decision_function(probe)
+    )
+    passed = same and again.data_version == model.data_version
+    saw = f"scores of {len(probe):,} digits {'are' if passed else 'are not'} identical once reloaded"
+    return Verdict("reloads_identically", bool(passed), saw)

@@ -1,0 +1,125 @@
+"""Predictions: what a fitted model says of every digit of a split, and their Parquet file."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from mnist_pipeline.digits.classifier import TrainedModel
+from mnist_pipeline.digits.dataset import Digits, Origin, from_parquet, to_parquet, with_metadata
+from mnist_pipeline.digits.digests import content_digest
+from mnist_pipeline.digits.guards import Verdict
+from mnist_pipeline.digits.rows import CLASSES
+
+SCORES = [f"score_{digit}" for digit in range(CLASSES)]
+COLUMNS = {
+    "row_id": "int32",
+    "label": "uint8",
+    "prediction": "uint8",
+    "confidence": "float",
+} | dict.fromkeys(SCORES, "float")
+"""Column names and Arrow types of the file, in order (`float` is Arrow's name for float32)."""
+
+_BATCH = 8192
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One row per digit, in the order of the split.
+
+    Attributes
+    ----------
+    row_id : int32 array of shape (n,)
+    label, prediction : uint8 arrays of shape (n,)
+    scores : float32 array of shape (n, 10)
+        Signed distances to each class's hyperplane (`decision_function`); the largest wins.
+    origin : Origin
+        The split that was predicted.
+    model_version : str
+        Data version of the model.
+    """
+
+    row_id: npt.NDArray[np.int32]
+    label: npt.NDArray[np.uint8]
+    prediction: npt.NDArray[np.uint8]
+    scores: npt.NDArray[np.float32]
+    origin: Origin
+    model_version: str
+
+    @cached_property
+    def data_version(self) -> str:
+        """Digest of all rows, the split and the model's version."""
+        return content_digest(
+            self.row_id,
+            self.label,
+            self.prediction,
+            self.scores,
+            asdict(self.origin),
+            self.model_version,
+        )
+
+    def to_parquet(self) -> bytes:
+        """Encode as Parquet; `confidence` is null, as hinge-loss scores are no probabilities."""
+        import pyarrow as pa
+
+        confidence = pa.nulls(len(self.row_id), pa.float32())
+        columns = [self.row_id, self.label, self.prediction, confidence]
+        columns += list(np.ascontiguousarray(self.scores.T))
+        table = pa.table(columns, names=list(COLUMNS))
+        return to_parquet(
+            with_metadata(table, origin=asdict(self.origin), model_version=self.model_version)
+        )
+
+    @classmethod
+    def from_parquet(cls, data: bytes) -> Self:
+        """Decode what `to_parquet` made.
+
+        Raises
+        ------
+        FormatError
+            The file is not Parquet, or has other columns.
+        """
+        table, metadata = from_parquet(data, COLUMNS)
+        return cls(
+            *(table[name].to_numpy() for name in ("row_id", "label", "prediction")),
+            np.stack([table[name].to_numpy() for name in SCORES], axis=1),
+            Origin(**metadata["origin"]),
+            metadata["model_version"],
+        )
+
+
+def predict(model: TrainedModel, digits: Digits) -> Predictions:
+    """Score every digit, a few thousand at a time."""
+    scores = np.concatenate(list(_scores(model, digits)))
+    prediction = model.pipeline.classes_[scores.argmax(axis=1)].astype(np.uint8)
+    return Predictions(
+        digits.row_id,
+        digits.labels,
+        prediction,
+        scores.astype(np.float32),
+        digits.origin,
+        model.data_version,
+    )
+
+
+def unseen_in_training(model: TrainedModel, digits: Digits) -> Verdict:
+    """Model and test digits come from the same split of the same table, so no row is in both."""
+    passed = model.origin == digits.origin
+    if passed:
+        saw = "the model was fitted on the other part of the same split"
+    else:
+        different = asdict(model.origin).items() - asdict(digits.origin).items()
+        saw = (
+            f"the model was fitted on another split ({', '.join(sorted(k for k, _ in different))} "
+            "differ), so test digits may be training digits: materialize train_set and sgd_model, "
+            "or test_set, so that both come from the same download and params"
+        )
+    return Verdict("unseen_in_training", passed, saw)
+
+
+def _scores(model: TrainedModel, digits: Digits) -> Iterator[npt.NDArray[np.floating]]:
+    for start in range(0, len(digits), _BATCH):
+        yield model.pipeline.decision_function(digits.pixels[start : start + _BATCH])

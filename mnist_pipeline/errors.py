@@ -1,0 +1,28 @@
+"""The errors this project raises on purpose, each with one message for a person.
+
+A message says what was wrong, where, and what to do. Nothing else belongs here.
+"""
+
+
+class PipelineError(Exception):
+    """Base of every error that is the user's to read rather than the developer's to debug."""
+
+
+class SettingsError(PipelineError):
+    """An environment variable, `.env` or params file holds a value that is not allowed."""
+
+
+class SourceError(PipelineError):
+    """The source of the digits could not be reached, or did not serve what it promised."""
+
+
+class FormatError(PipelineError):
+    """A file is not what its format, or this pipeline, demands of it."""
+
+
+class StoreError(PipelineError):
+    """An artifact is missing from the store, damaged, or could not be written."""
+
+
+class GuardError(PipelineError):
+    """A result was refused before publication because it must never be used."""

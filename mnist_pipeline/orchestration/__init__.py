@@ -1,0 +1,1 @@
+"""What the orchestration needs: assets, checks, the IO manager. Thin, over `mnist_pipeline.digits`."""

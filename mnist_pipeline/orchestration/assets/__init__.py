@@ -1,0 +1,1 @@
+"""The assets, one step a module: take inputs, call `mnist_pipeline.digits`, publish."""

@@ -1,0 +1,35 @@
+"""The asset `champion_model`: which model is in service."""
+
+import dagster as dg
+
+from mnist_pipeline.digits import champion
+from mnist_pipeline.digits.champion import Champion
+from mnist_pipeline.digits.classifier import TrainedModel
+from mnist_pipeline.digits.metrics import Evaluation
+from mnist_pipeline.orchestration.presentation import OWNERS
+from mnist_pipeline.orchestration.publication import check_specs, judged
+
+
+@dg.asset(
+    group_name="model",
+    kinds={"json"},
+    owners=OWNERS,
+    dagster_type=Champion,
+    deps=["train_set"],
+    check_specs=check_specs("champion_model", blocking=[champion.evaluation_matches]),
+)
+def champion_model(
+    context: dg.AssetExecutionContext, sgd_model: TrainedModel, evaluation: Evaluation
+) -> dg.MaterializeResult:
+    """The data version of the model in service, and the decisions that stand."""
+    result = champion.decide(sgd_model.data_version, evaluation)
+    return judged(
+        context,
+        result,
+        [champion.evaluation_matches(sgd_model.data_version, evaluation)],
+        {
+            "model_version": result.model_version,
+            "decision": result.decisions[-1].why,
+            "accuracy": evaluation.accuracy,
+        },
+    )

@@ -1,0 +1,43 @@
+"""The asset `evaluation`: the numbers."""
+
+import dagster as dg
+
+from mnist_pipeline.digits import figures, metrics
+from mnist_pipeline.digits.metrics import Evaluation
+from mnist_pipeline.digits.prediction import Predictions
+from mnist_pipeline.orchestration.presentation import OWNERS, picture
+from mnist_pipeline.orchestration.publication import Seconds, check_specs, judged
+from mnist_pipeline.params import Params
+
+
+@dg.asset(
+    group_name="evaluation",
+    kinds={"json"},
+    owners=OWNERS,
+    dagster_type=Evaluation,
+    check_specs=check_specs("evaluation", blocking=[metrics.above_floor]),
+)
+def evaluation(
+    context: dg.AssetExecutionContext, predictions: Predictions, params: dg.ResourceParam[Params]
+) -> dg.MaterializeResult:
+    """Accuracy with its interval, precision, recall and F1 per class, the confusion matrix."""
+    seconds = Seconds()
+    result = metrics.evaluate(predictions)
+    floor = params.floor.of(predictions.origin.source)
+    low, high = result.accuracy_interval
+    return judged(
+        context,
+        result,
+        [metrics.above_floor(result, floor)],
+        {
+            "accuracy": result.accuracy,
+            "accuracy_low": low,
+            "accuracy_high": high,
+            "errors": round((1 - result.accuracy) * result.n_test),
+            "n_test": result.n_test,
+            "confusion_matrix": picture(
+                figures.confusion_matrix(result.confusion_matrix), "confusion matrix"
+            ),
+            "seconds": seconds(),
+        },
+    )

@@ -1,0 +1,36 @@
+"""The asset `predictions`: what the model says of every test digit."""
+
+import dagster as dg
+
+from mnist_pipeline.digits import prediction
+from mnist_pipeline.digits.classifier import TrainedModel
+from mnist_pipeline.digits.dataset import Digits
+from mnist_pipeline.digits.prediction import COLUMNS, Predictions
+from mnist_pipeline.orchestration.presentation import OWNERS, column_schema
+from mnist_pipeline.orchestration.publication import Seconds, check_specs, judged
+
+
+@dg.asset(
+    group_name="evaluation",
+    kinds={"parquet"},
+    owners=OWNERS,
+    dagster_type=Predictions,
+    metadata=column_schema(COLUMNS),
+    check_specs=check_specs("predictions", blocking=[prediction.unseen_in_training]),
+)
+def predictions(
+    context: dg.AssetExecutionContext, sgd_model: TrainedModel, test_set: Digits
+) -> dg.MaterializeResult:
+    """One row per test digit: label, prediction, confidence and the score of each class."""
+    seconds = Seconds()
+    result = prediction.predict(sgd_model, test_set)
+    return judged(
+        context,
+        result,
+        [prediction.unseen_in_training(sgd_model, test_set)],
+        {
+            "dagster/row_count": len(result.row_id),
+            "first_predictions": str(result.prediction[:3].astype(str)),
+            "seconds": seconds(),
+        },
+    )

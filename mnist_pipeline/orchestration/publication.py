@@ -1,0 +1,93 @@
+"""How a step ends: its guards are heard, and the value is published or refused."""
+
+import inspect
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import dagster as dg
+
+from mnist_pipeline.digits.guards import Verdict
+
+T = TypeVar("T")
+Guard = Callable[..., Verdict]
+
+
+def check_specs(
+    asset: str, *, blocking: Sequence[Guard] = (), warning: Sequence[Guard] = ()
+) -> list[dg.AssetCheckSpec]:
+    """Declare an asset's checks: one per guard, under the guard's name and first line."""
+    return [
+        dg.AssetCheckSpec(
+            guard.__name__,
+            asset=asset,
+            blocking=guard in blocking,
+            description=inspect.getdoc(guard),
+        )
+        for guard in [*blocking, *warning]
+    ]
+
+
+def judged(
+    context: dg.AssetExecutionContext,
+    value: T,
+    verdicts: Sequence[Verdict],
+    metadata: Mapping[str, Any],
+) -> dg.MaterializeResult[T]:
+    """Publish the value if no blocking guard refused it, with every verdict as a check result.
+
+    Raises
+    ------
+    dagster.Failure
+        A blocking guard refused the value. Its check is recorded as failed, without a
+        materialization as its target: none is made, and the one before is not what was judged.
+    """
+    specs = {spec.name: spec for spec in context.assets_def.check_specs}
+    refused = [v for v in verdicts if specs[v.name].blocking and not v.passed]
+    if refused:
+        for verdict in verdicts:
+            spec = specs[verdict.name]
+            context.log_event(
+                dg.AssetCheckEvaluation(
+                    asset_key=spec.asset_key,
+                    check_name=spec.name,
+                    passed=verdict.passed,
+                    severity=_severity(spec),
+                    description=verdict.saw,
+                    metadata=verdict.facts,
+                    blocking=spec.blocking,
+                )
+            )
+        saw = "; ".join(f"{verdict.name}: {verdict.saw}" for verdict in refused)
+        raise dg.Failure(
+            f"{context.asset_key.to_user_string()} is refused and not published. {saw}",
+            allow_retries=False,
+        )
+    selected = {key.name for key in context.selected_asset_check_keys}
+    results = [
+        dg.AssetCheckResult(
+            passed=verdict.passed,
+            check_name=verdict.name,
+            severity=_severity(specs[verdict.name]),
+            description=verdict.saw,
+            metadata=verdict.facts,
+        )
+        for verdict in verdicts
+        if verdict.name in selected
+    ]
+    return dg.MaterializeResult(value=value, metadata=metadata, check_results=results)
+
+
+class Seconds:
+    """A stopwatch that runs from its making on."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __call__(self) -> float:
+        """Seconds so far, to the millisecond."""
+        return round(time.perf_counter() - self._start, 3)
+
+
+def _severity(spec: dg.AssetCheckSpec) -> dg.AssetCheckSeverity:
+    return dg.AssetCheckSeverity.ERROR if spec.blocking else dg.AssetCheckSeverity.WARN

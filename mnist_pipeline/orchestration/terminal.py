@@ -1,0 +1,34 @@
+"""How a run shows in a terminal: short lines on stderr, what the steps say and when each is done."""
+
+import logging
+import sys
+
+import dagster as dg
+
+
+def _is_progress(record: logging.LogRecord) -> bool:
+    event = record.dagster_meta["dagster_event"]  # type: ignore[attr-defined]
+    if event is None:
+        return record.levelno >= logging.INFO
+    return bool(event.is_step_success)
+
+
+class _Lines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        meta = record.dagster_meta  # type: ignore[attr-defined]
+        if event := meta["dagster_event"]:
+            message = f"done in {event.step_success_data.duration_ms / 1000:.1f} s"
+        else:
+            message = meta["orig_message"]
+        return f"  {meta['step_key'] or '':<15} {message}"
+
+
+@dg.logger(description="Progress in a terminal: what the steps say, one line each, on stderr.")
+def terminal(context: dg.InitLoggerContext) -> logging.Logger:
+    """Return the logger that command-line runs are configured with."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_is_progress)
+    handler.setFormatter(_Lines())
+    logger = logging.Logger("mnist_pipeline.terminal", logging.DEBUG)
+    logger.addHandler(handler)
+    return logger

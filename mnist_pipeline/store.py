@@ -1,0 +1,147 @@
+"""The store: immutable artifacts under `<root>/<asset>/<data version>/<file>`, digest beside each.
+
+It knows bytes and names, neither Dagster nor what is in a file.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+
+from upath import UPath
+
+from mnist_pipeline.errors import StoreError
+
+SUMS = "SHA256SUMS"
+"""Beside each file, in the format of `sha256sum -c`."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published file: where it is, and what its bytes must be."""
+
+    asset: str
+    data_version: str
+    path: UPath
+    size: int
+    sha256: str
+
+
+class Store:
+    """Artifacts in a local folder.
+
+    An artifact appears whole or not at all: file and digest are written in a folder beside,
+    flushed to disk, and the folder is renamed. What is published is never changed.
+
+    Parameters
+    ----------
+    root : UPath
+        The folder, made when the first artifact is published.
+    """
+
+    def __init__(self, root: UPath) -> None:
+        self.root = root
+
+    def publish(self, asset: str, data_version: str, filename: str, data: bytes) -> Artifact:
+        """Publish bytes as a version of an asset, and return what the store holds of it.
+
+        The same version with valid bytes stays as it is; a damaged one is set aside as
+        `<data version>.damaged-<n>`.
+
+        Raises
+        ------
+        StoreError
+            The disk is full or refuses to write. Nothing that was there is lost.
+        """
+        folder = self.root / asset / data_version
+        beside = self.root / asset / f".{data_version}.{uuid.uuid4().hex}.tmp"
+        try:
+            while not (there := self.find(asset, data_version)):
+                if folder.exists():
+                    _set_aside(folder)
+                if not beside.exists():
+                    beside.mkdir(parents=True)
+                    _write(beside / filename, data)
+                    sums = f"{hashlib.sha256(data).hexdigest()}  {filename}\n"
+                    _write(beside / SUMS, sums.encode())
+                    _sync(beside)
+                _rename(beside, folder)
+                _sync(folder.parent)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {folder / filename}: {error.strerror}. Nothing was published; make "
+                "room or mend the permissions there, then materialize again."
+            ) from error
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        return there
+
+    def find(self, asset: str, data_version: str) -> Artifact | None:
+        """Return the artifact of this version if its bytes are those once published, else None."""
+        folder = self.root / asset / data_version
+        try:
+            sha256, filename = (folder / SUMS).read_text("utf-8").split()
+            data = (folder / filename).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError, ValueError):
+            return None
+        if hashlib.sha256(data).hexdigest() != sha256:
+            return None
+        return Artifact(asset, data_version, folder / filename, len(data), sha256)
+
+    def read(self, asset: str, data_version: str, filename: str, size: int, sha256: str) -> bytes:
+        """Return the bytes of an artifact, verified against the size and digest once recorded.
+
+        Raises
+        ------
+        StoreError
+            The artifact is gone or damaged; the message names the asset to materialize.
+        """
+        path = self.root / asset / data_version / filename
+        try:
+            data = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoreError(
+                f"{asset} is gone from the store: {path} does not exist. Materialize {asset}."
+            ) from None
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror}. Mend that first.") from error
+        found = hashlib.sha256(data).hexdigest()
+        if (len(data), found) != (size, sha256):
+            raise StoreError(
+                f"{asset} is damaged: {path} has {len(data):,} bytes with sha256 {found}, recorded "
+                f"were {size:,} with {sha256}. Materialize {asset}; the damaged file is set aside."
+            )
+        return data
+
+
+def _write(path: UPath, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: UPath) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _rename(beside: UPath, folder: UPath) -> None:
+    try:
+        os.rename(beside, folder)  # noqa: PTH104 - UPath.rename copies where it cannot rename
+    except OSError as error:
+        # somebody else published the same version meanwhile: theirs is looked at next
+        if error.errno not in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
+            raise
+
+
+def _set_aside(folder: UPath) -> None:
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.damaged-{number}")).exists():
+        number += 1
+    _rename(folder, aside)

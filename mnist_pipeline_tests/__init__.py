@@ -1,0 +1,1 @@
+"""Tests of mnist_pipeline. Each says in one sentence what it promises."""

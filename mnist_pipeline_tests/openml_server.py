@@ -1,0 +1,106 @@
+"""A loopback HTTP server that answers as OpenML does for mnist_784, from given ARFF bytes."""
+
+import gzip
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+DOWNLOAD = "/data/v1/download/52667/mnist_784.arff"
+
+
+@dataclass
+class OpenML:
+    """What the server answers, and what it was asked.
+
+    Attributes
+    ----------
+    packed : bytes
+        The ARFF, gzip-compressed.
+    md5 : str
+        What the description promises of the decompressed ARFF.
+    failing : dict
+        Status code to answer with, by path.
+    requests : list of str
+        Paths asked for, in order.
+    """
+
+    packed: bytes
+    md5: str
+    failing: dict[str, int] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+    url: str = ""
+    compress: bool = True
+
+    @classmethod
+    def of(cls, arff: bytes) -> "OpenML":
+        """Serve this ARFF with a true md5."""
+        md5 = hashlib.md5(arff, usedforsecurity=False).hexdigest()
+        return cls(gzip.compress(arff, 1, mtime=0), md5)
+
+    @property
+    def downloads(self) -> int:
+        """How often the ARFF itself was asked for."""
+        return self.requests.count(DOWNLOAD)
+
+
+@contextmanager
+def serve(openml: OpenML) -> Iterator[OpenML]:
+    """Serve on a free port of 127.0.0.1 until the block ends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            openml.requests.append(self.path)
+            if status := openml.failing.get(self.path):
+                self._answer(b"{}", "application/json", status=status)
+            elif self.path.startswith("/api/v1/json/data/list/data_name/mnist_784/"):
+                dataset = {"did": 554, "name": "mnist_784", "version": 1, "status": "active"}
+                self._json({"data": {"dataset": [dataset]}})
+            elif self.path == "/api/v1/json/data/554":
+                description = {
+                    "id": "554",
+                    "name": "mnist_784",
+                    "version": "1",
+                    "format": "ARFF",
+                    "file_id": "52667",
+                    "url": openml.url + DOWNLOAD,
+                    "md5_checksum": openml.md5,
+                }
+                self._json({"data_set_description": description})
+            elif self.path == DOWNLOAD:
+                if openml.compress and "gzip" in self.headers.get("Accept-Encoding", ""):
+                    self._answer(openml.packed, "text/plain", encoding="gzip")
+                else:
+                    self._answer(gzip.decompress(openml.packed), "text/plain")
+            else:
+                self._answer(b"{}", "application/json", status=404)
+
+        def _json(self, content: object) -> None:
+            self._answer(json.dumps(content).encode(), "application/json")
+
+        def _answer(self, body: bytes, kind: str, *, status: int = 200, encoding: str = "") -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            if encoding:
+                self.send_header("Content-Encoding", encoding)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        openml.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield openml
+        finally:
+            server.shutdown()
+            thread.join()
