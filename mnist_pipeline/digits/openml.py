@@ -74,18 +74,20 @@ def download(description: Description, progress: Progress = lambda done, total: 
             raise SourceError(f"{description.url} came as {encoding}, which was not asked for")
         length = response.headers.get("Content-Length", "")
         total = int(length) if length.isdecimal() else None
-        # mtime 0 and no name, so that the same bytes give the same file
-        packed = gzip.GzipFile(filename="", fileobj=kept, mode="wb", compresslevel=6, mtime=0)
+        sink: io.BytesIO | gzip.GzipFile = kept
+        if encoding == "identity":
+            # mtime 0 and no name, so that the same bytes give the same file
+            sink = gzip.GzipFile(filename="", fileobj=kept, mode="wb", compresslevel=6, mtime=0)
         done = 0
-        with packed if encoding == "identity" else kept as sink:
-            for chunk in response.raw.stream(CHUNK, decode_content=False):
-                done += len(chunk)
-                if done > MAX_BYTES:
-                    raise SourceError(f"{description.url} is over {MAX_BYTES:,} bytes: not {NAME}")
-                sink.write(chunk)
-                progress(done, total)
-            packed.close()
-            return Archive(kept.getvalue(), f"{NAME}.arff.gz")
+        for chunk in response.raw.stream(CHUNK, decode_content=False):
+            done += len(chunk)
+            if done > MAX_BYTES:
+                raise SourceError(f"{description.url} is over {MAX_BYTES:,} bytes: not {NAME}")
+            sink.write(chunk)
+            progress(done, total)
+        if sink is not kept:
+            sink.close()
+    return Archive(kept.getvalue(), f"{NAME}.arff.gz")
 
 
 def _get_json(url: str) -> Any:

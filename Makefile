@@ -1,0 +1,66 @@
+# The doors, for people. `make` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help install run ui test slow-test lint format bench lock clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+# only what is asked for: without SOURCE, the environment and .env decide
+CHOSEN := $(if $(SOURCE),MNIST_SOURCE=$(SOURCE))
+LOCKED := --quiet --disable-pip-version-check --require-hashes
+EDITABLE := --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/run.stamp .env ## .venv with all that running needs, and a .env that works offline
+
+run: install ## materialize everything (SOURCE=openml for all 70,000 digits)
+	@$(CHOSEN) $(BIN)/mnist-pipeline run
+
+ui: install ## the Dagster UI on 127.0.0.1 (SOURCE=openml for all 70,000 digits)
+	@$(CHOSEN) $(BIN)/mnist-pipeline ui
+
+test: .venv/dev.stamp ## the tests
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+slow-test: .venv/dev.stamp ## the tests that take minutes: the tutorial itself on all 70,000
+	@$(BIN)/pytest -m slow
+
+lint: .venv/dev.stamp ## ruff and mypy, as CI runs them
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+format: .venv/dev.stamp ## mend what ruff can
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+bench: .venv/dev.stamp ## time and memory of decode and split, beside fetch_openml
+	@$(BIN)/python -m benchmarks.decode
+
+lock: .venv/dev.stamp ## resolve the pins anew
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+		--group build pyproject.toml --output-file requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+		--group build --group dev --constraint requirements.lock pyproject.toml \
+		--output-file requirements-dev.lock
+
+clean: ## remove .venv and caches; data/ and .env stay
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache dist build
+	@find . -name __pycache__ -not -path './data/*' -prune -exec rm -rf {} +
+
+.env:
+	@cp .env.example .env
+
+.venv/bin/python:
+	@$(PYTHON) -m venv .venv
+
+.venv/run.stamp: requirements.lock pyproject.toml | .venv/bin/python
+	@echo "installing into .venv (once; about a minute)"
+	@$(BIN)/pip install $(LOCKED) --requirement requirements.lock
+	@$(BIN)/pip install $(EDITABLE)
+	@touch $@
+
+.venv/dev.stamp: requirements-dev.lock .venv/run.stamp
+	@$(BIN)/pip install $(LOCKED) --requirement requirements-dev.lock
+	@touch $@
