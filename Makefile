@@ -6,7 +6,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # only what is asked for: without SOURCE, the environment and .env decide
 CHOSEN := $(if $(SOURCE),MNIST_SOURCE=$(SOURCE))
-LOCKED := --quiet --disable-pip-version-check --require-hashes
+# the lock is complete: nothing is left to resolve
+LOCKED := --quiet --disable-pip-version-check --require-hashes --no-deps
 EDITABLE := --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
 help: ## this list
