@@ -107,3 +107,7 @@ def _summary(metadata: dict[str, dict[str, Any]], seconds: float) -> str:
     if metadata.get("raw_mnist", {}).get("source") == "sample":
         lines.append("  all 70,000 digits: make run SOURCE=openml")
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

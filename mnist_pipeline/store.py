@@ -3,6 +3,7 @@
 It knows bytes and names, neither Dagster nor what is in a file.
 """
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -16,6 +17,9 @@ from mnist_pipeline.errors import StoreError
 
 SUMS = "SHA256SUMS"
 """Beside each file, in the format of `sha256sum -c`."""
+
+_ATTEMPTS = 5
+"""Rounds of finding what others published meanwhile, or of setting aside what is damaged."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,9 @@ class Store:
         folder = self.root / asset / data_version
         beside = self.root / asset / f".{data_version}.{uuid.uuid4().hex}.tmp"
         try:
-            while not (there := self.find(asset, data_version)):
+            for _ in range(_ATTEMPTS):
+                if there := self.find(asset, data_version):
+                    return there
                 if folder.exists():
                     _set_aside(folder)
                 if not beside.exists():
@@ -76,15 +82,21 @@ class Store:
             ) from error
         finally:
             shutil.rmtree(beside, ignore_errors=True)
-        return there
+        raise StoreError(f"{folder} does not keep what is written to it: is the disk sound?")
 
     def find(self, asset: str, data_version: str) -> Artifact | None:
-        """Return the artifact of this version if its bytes are those once published, else None."""
+        """Return the artifact of this version if its bytes are those once published, else None.
+
+        Raises
+        ------
+        OSError
+            It is there and cannot be read.
+        """
         folder = self.root / asset / data_version
         try:
             sha256, filename = (folder / SUMS).read_text("utf-8").split()
             data = (folder / filename).read_bytes()
-        except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         if hashlib.sha256(data).hexdigest() != sha256:
             return None
@@ -144,4 +156,5 @@ def _set_aside(folder: UPath) -> None:
     number = 1
     while (aside := folder.with_name(f"{folder.name}.damaged-{number}")).exists():
         number += 1
-    _rename(folder, aside)
+    with contextlib.suppress(FileNotFoundError):  # somebody else did it meanwhile
+        _rename(folder, aside)

@@ -24,6 +24,12 @@ class OpenML:
         What the description promises of the decompressed ARFF.
     failing : dict
         Status code to answer with, by path.
+    instead : dict
+        Body to answer with, by path, as if it were JSON.
+    compress : bool
+        Whether the download comes as gzip when asked for.
+    cut : int or None
+        Bytes of the download after which the connection is closed.
     requests : list of str
         Paths asked for, in order.
     """
@@ -31,9 +37,11 @@ class OpenML:
     packed: bytes
     md5: str
     failing: dict[str, int] = field(default_factory=dict)
+    instead: dict[str, bytes] = field(default_factory=dict)
+    compress: bool = True
+    cut: int | None = None
     requests: list[str] = field(default_factory=list)
     url: str = ""
-    compress: bool = True
 
     @classmethod
     def of(cls, arff: bytes) -> "OpenML":
@@ -58,6 +66,8 @@ def serve(openml: OpenML) -> Iterator[OpenML]:
             openml.requests.append(self.path)
             if status := openml.failing.get(self.path):
                 self._answer(b"{}", "application/json", status=status)
+            elif self.path in openml.instead:
+                self._answer(openml.instead[self.path], "application/json")
             elif self.path.startswith("/api/v1/json/data/list/data_name/mnist_784/"):
                 dataset = {"did": 554, "name": "mnist_784", "version": 1, "status": "active"}
                 self._json({"data": {"dataset": [dataset]}})
@@ -90,7 +100,11 @@ def serve(openml: OpenML) -> Iterator[OpenML]:
             if encoding:
                 self.send_header("Content-Encoding", encoding)
             self.end_headers()
-            self.wfile.write(body)
+            if self.path == DOWNLOAD and openml.cut:
+                self.wfile.write(body[: openml.cut])
+                self.close_connection = True
+            else:
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
             pass

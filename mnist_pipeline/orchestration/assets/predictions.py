@@ -1,6 +1,7 @@
 """The asset `predictions`: what the model says of every test digit."""
 
 import dagster as dg
+import numpy as np
 
 from mnist_pipeline.digits import prediction
 from mnist_pipeline.digits.classifier import TrainedModel
@@ -30,7 +31,7 @@ def predictions(
         [prediction.unseen_in_training(sgd_model, test_set)],
         {
             "dagster/row_count": len(result.row_id),
-            "first_predictions": str(result.prediction[:3].astype(str)),
+            "printed": np.array2string(result.prediction.astype(str), threshold=6),
             "seconds": seconds(),
         },
     )

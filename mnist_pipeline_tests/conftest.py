@@ -1,0 +1,221 @@
+"""Fixtures: a clean environment, real digits in small and in full, a house to run the pipeline in."""
+
+import gzip
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from mnist_pipeline import home
+from mnist_pipeline.definitions import JOB, build_definitions
+from mnist_pipeline.digits import sample
+from mnist_pipeline.digits.archive import Archive
+from mnist_pipeline.settings import PROJECT, Settings
+from mnist_pipeline_tests.openml_server import OpenML
+
+SHARED = PROJECT.parent / "shared" / "openml"
+"""The genuine mnist_784, where this machine has it."""
+
+PIXEL_ATTRIBUTES = b"".join(b"@ATTRIBUTE pixel%d real\n" % number for number in range(1, 785))
+HEADER = (
+    b"@RELATION mnist_784\n\n" + PIXEL_ATTRIBUTES + b"@ATTRIBUTE class {0,1,2,3,4,5,6,7,8,9}\n\n@DATA\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("MNIST_", "DAGSTER_"))]:
+        monkeypatch.delenv(name)
+    # a .env of the developer's must not choose for the tests
+    monkeypatch.setenv("MNIST_SOURCE", "sample")
+
+
+@pytest.fixture(scope="session")
+def rows() -> list[bytes]:
+    """500 real digits as lines of the sample's file, 50 a class."""
+    with sample.read().open() as stream:
+        return stream.read().splitlines()[::10]
+
+
+@pytest.fixture(scope="session")
+def small_arff(rows: list[bytes]) -> bytes:
+    """Those digits as an ARFF file."""
+    return HEADER + b"\n".join(rows) + b"\n"
+
+
+@pytest.fixture(scope="session")
+def genuine() -> Archive:
+    """All 70,000 digits of mnist_784."""
+    file = SHARED / "mnist_784.arff.gz"
+    if not file.exists():
+        pytest.skip(f"the genuine mnist_784 is not on this machine ({SHARED.name} beside the project)")
+    return Archive(file.read_bytes(), file.name)
+
+
+@pytest.fixture(scope="session")
+def genuine_openml(genuine: Archive) -> OpenML:
+    """What OpenML answers about it."""
+    return OpenML(genuine.data, genuine.md5)
+
+
+def archive(arff: bytes) -> Archive:
+    return Archive(gzip.compress(arff, 1), "mnist_784.arff.gz")
+
+
+@dataclass
+class Materialized:
+    """The newest materialization of an asset."""
+
+    data_version: str
+    metadata: dict[str, Any]
+    tags: dict[str, str]
+    storage_id: int
+
+    @property
+    def path(self) -> Path:
+        return Path(self.metadata["path"])
+
+
+@dataclass
+class House:
+    """A data folder with its Dagster instance on disk, and the settings that lead there."""
+
+    folder: Path
+    instance: dg.DagsterInstance
+    environment: dict[str, str]
+
+    def settings(self, **variables: str) -> Settings:
+        return Settings.load(**(self.environment | variables))
+
+    def materialize(
+        self, select: str = "*", *, definitions: dg.Definitions | None = None, **variables: str
+    ) -> dg.ExecuteInProcessResult:
+        """Materialize a selection in this process, with environment variables on top."""
+        defs = definitions or build_definitions(self.settings(**variables))
+        job = defs.resolve_job_def(JOB)
+        keys = dg.AssetSelection.from_string(select).resolve(job.asset_layer.asset_graph)
+        return job.execute_in_process(
+            instance=self.instance, asset_selection=sorted(keys), raise_on_error=False
+        )
+
+    def latest(self, asset: str) -> Materialized | None:
+        records = self.instance.fetch_materializations(dg.AssetKey(asset), limit=1).records
+        if not records:
+            return None
+        event = records[0].asset_materialization
+        assert event is not None
+        assert event.tags is not None
+        metadata = {key: value.value for key, value in event.metadata.items()}
+        version = event.tags["dagster/data_version"]
+        return Materialized(version, metadata, dict(event.tags), records[0].storage_id)
+
+    def check(self, asset: str, name: str) -> dg.AssetCheckEvaluation:
+        """The newest evaluation of a check."""
+        key = dg.AssetCheckKey(dg.AssetKey(asset), name)
+        [execution] = self.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+        assert execution.event is not None
+        assert execution.event.asset_check_evaluation is not None
+        return execution.event.asset_check_evaluation
+
+    def made(self, asset: str) -> Materialized:
+        found = self.latest(asset)
+        assert found is not None, f"{asset} was never materialized"
+        return found
+
+    def versions(self) -> dict[str, str]:
+        """The newest data version of each asset that has one."""
+        keys = build_definitions(self.settings()).resolve_asset_graph().get_all_asset_keys()
+        names = sorted(key.to_user_string() for key in keys)
+        return {name: found.data_version for name in names if (found := self.latest(name))}
+
+    def value(self, asset: str) -> Any:
+        """The asset as its step's readers would get it."""
+        return build_definitions(self.settings()).load_asset_value(asset, instance=self.instance)
+
+    def cli(
+        self, *arguments: str, timeout: float = 240, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `mnist-pipeline` as a process of its own, from a foreign working directory."""
+        return subprocess.run(
+            [sys.executable, "-m", "mnist_pipeline.cli", *arguments],
+            env=os.environ | self.environment | variables | {"PYTHONPATH": str(PROJECT)},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+
+MakeHouse = Callable[[], House]
+
+
+@pytest.fixture
+def make_house(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MakeHouse]:
+    instances = []
+
+    def make() -> House:
+        folder = tmp_path_factory.mktemp("house") / "data"
+        environment = {
+            "MNIST_SOURCE": "sample",
+            "MNIST_DATA_DIR": str(folder),
+            "DAGSTER_HOME": str(folder / "dagster_home"),
+        }
+        monkeypatch.setenv("DAGSTER_HOME", "")  # restored at the end, whatever `prepare` sets
+        home.prepare(Settings.load(**environment))
+        instance = dg.DagsterInstance.get()
+        instances.append(instance)
+        return House(folder, instance, environment)
+
+    yield make
+    for instance in instances:
+        instance.dispose()
+
+
+@pytest.fixture
+def house(make_house: MakeHouse) -> House:
+    """A house in which nothing was made yet."""
+    return make_house()
+
+
+@pytest.fixture(scope="session")
+def _furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("furnished") / "data"
+    environment = {"MNIST_SOURCE": "sample", "MNIST_DATA_DIR": str(folder)}
+    subprocess.run(
+        [sys.executable, "-m", "mnist_pipeline.cli", "run", "--json"],
+        env=os.environ | environment | {"DAGSTER_HOME": str(folder / "dagster_home")},
+        capture_output=True,
+        check=True,
+        timeout=240,
+    )
+    return folder
+
+
+@pytest.fixture
+def furnished(house: House, _furnished: Path) -> House:
+    """A house in which everything was made once from the sample, by the command line."""
+    shutil.copytree(_furnished, house.folder, dirs_exist_ok=True)
+    home.prepare(house.settings())
+    return house
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> Callable[[str], str]:
+    """Write a params file and return its path."""
+
+    def write(text: str) -> str:
+        file = tmp_path / "params.toml"
+        file.write_text(text)
+        return str(file)
+
+    return write

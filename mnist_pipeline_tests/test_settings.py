@@ -1,0 +1,120 @@
+"""Settings and params: one clear message for what is not allowed, paths that do not depend on cwd."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mnist_pipeline import settings as page
+from mnist_pipeline.errors import SettingsError
+from mnist_pipeline.params import ModelParams, Params
+from mnist_pipeline.settings import PROJECT, Settings
+
+
+@pytest.fixture
+def dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder of the test's own, with its .env."""
+    monkeypatch.setattr(page, "PROJECT", tmp_path)
+    return tmp_path / ".env"
+
+
+def test_without_any_setting_the_digits_come_from_openml_into_the_project(
+    monkeypatch: pytest.MonkeyPatch, dotenv: Path
+) -> None:
+    monkeypatch.delenv("MNIST_SOURCE")
+    found = Settings.load()
+    assert found.source == "openml"
+    assert found.openml_server == "https://www.openml.org"
+    assert found.data_dir == PROJECT / "data"
+    assert found.dagster_home == PROJECT / "data" / "dagster_home"
+    assert found.params_file == PROJECT / "params.toml"
+
+
+def test_the_real_environment_beats_the_dotenv_file(
+    monkeypatch: pytest.MonkeyPatch, dotenv: Path
+) -> None:
+    dotenv.write_text("MNIST_SOURCE=sample\nMNIST_DATA_DIR=from_dotenv\nOTHER=ignored\n")
+    monkeypatch.setenv("MNIST_SOURCE", "openml")
+    assert Settings.load().source == "openml"
+    assert Settings.load().data_dir == dotenv.parent / "from_dotenv"
+    monkeypatch.delenv("MNIST_SOURCE")
+    assert Settings.load().source == "sample"
+
+
+def test_relative_paths_are_relative_to_the_project_wherever_one_stands(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MNIST_DATA_DIR", "elsewhere/data")
+    assert Settings.load().data_dir == PROJECT / "elsewhere" / "data"
+    assert Settings.load().dagster_home == PROJECT / "elsewhere" / "data" / "dagster_home"
+    monkeypatch.setenv("DAGSTER_HOME", "/somewhere/home")
+    assert Settings.load().dagster_home == Path("/somewhere/home")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("MNIST_SOURCE", "kaggle", "'openml' or 'sample'"),
+        ("MNIST_OPENML_SERVER", "ftp://openml.org", "URL scheme should be 'http' or 'https'"),
+        ("MNIST_OPENML_SERVER", "openml", "valid URL"),
+        ("MNIST_DATA_DIR", "s3://bucket/prefix", "only local folders"),
+        ("MNIST_DATA_DIR", "", "a folder or file path is needed"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_name_its_value_and_what_is_allowed(
+    name: str, value: str, allowed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        Settings.load()
+    [line] = str(caught.value).splitlines()
+    assert f"{name} = {value!r} is not allowed" in line
+    assert allowed in line
+
+
+def test_the_projects_own_params_file_is_the_default_spelled_out() -> None:
+    assert Params.load(PROJECT / "params.toml") == Params()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[model]\nalhpa = 1e-4", "model.alhpa is not a known key"),
+        ("[modle]\nalpha = 1e-4", "modle is not a known key"),
+        ("[model]\nalpha = -1.0", r"model.alpha = -1.0 is not allowed: .* greater than 0"),
+        ("[model]\nmax_iter = 1.5", r"model.max_iter = 1.5 is not allowed: .* integer"),
+        ("[model]\npreset = 'best'", r"model.preset = 'best' is not allowed: .*'tutorial' or 'scaled'"),
+        ("[split]\ntest_size = 1.0", r"split.test_size = 1.0 is not allowed: .* less than 1"),
+        ("[split]\nrandom_state = true", r"split.random_state = True is not allowed"),
+        ("[floor]\nsample = nan", r"floor.sample = nan is not allowed"),
+        ("[model", "is not valid TOML"),
+    ],
+)
+def test_a_params_file_with_nonsense_is_refused_with_file_key_and_value(
+    text: str, message: str, params: Callable[[str], str]
+) -> None:
+    file = params(text)
+    with pytest.raises(SettingsError, match=message) as caught:
+        Params.load(Path(file))
+    assert file in str(caught.value)
+
+
+def test_a_params_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"MNIST_PARAMS: cannot read .*gone.toml: No such file"):
+        Params.load(tmp_path / "gone.toml")
+
+
+def test_the_tutorial_preset_is_sgdclassifier_with_its_defaults_and_a_seed() -> None:
+    from sklearn.linear_model import SGDClassifier
+
+    from mnist_pipeline.digits.classifier import build
+
+    pipeline = build(ModelParams(preset="tutorial", random_state=0))
+    [(_, sgd)] = pipeline.steps
+    assert sgd.get_params() == SGDClassifier(random_state=0).get_params()
+
+
+def test_a_key_beside_a_preset_overrides_the_presets_own() -> None:
+    assert ModelParams(preset="tutorial").features == "raw"
+    assert ModelParams(preset="tutorial", features="scaled").features == "scaled"

@@ -1,0 +1,108 @@
+"""The store: a version is published whole, kept as it is, and never read when it is not."""
+
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from upath import UPath
+
+from mnist_pipeline.errors import StoreError
+from mnist_pipeline.store import SUMS, Artifact, Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(UPath(tmp_path / "store"))
+
+
+def publish(store: Store, data: bytes = b"bytes", version: str = "v1") -> Artifact:
+    return store.publish("train_set", version, "train_set.parquet", data)
+
+
+def read(store: Store, artifact: Artifact) -> bytes:
+    return store.read(
+        artifact.asset, artifact.data_version, artifact.path.name, artifact.size, artifact.sha256
+    )
+
+
+def entries(store: Store) -> list[str]:
+    return sorted(path.name for path in (store.root / "train_set").iterdir())
+
+
+def test_what_was_published_is_read_back_from_its_place(store: Store) -> None:
+    artifact = publish(store)
+    assert artifact.path == store.root / "train_set" / "v1" / "train_set.parquet"
+    assert read(store, artifact) == b"bytes"
+    assert store.find("train_set", "v1") == artifact
+
+
+def test_the_digests_beside_a_file_are_those_of_sha256sum(store: Store) -> None:
+    folder = publish(store).path.parent
+    subprocess.run(["sha256sum", "--check", "--strict", SUMS], cwd=folder, check=True)
+
+
+def test_of_the_same_version_the_first_bytes_stay(store: Store) -> None:
+    first = publish(store, b"one framing")
+    changed = first.path.stat().st_mtime_ns
+    second = publish(store, b"another framing of the same content")
+    assert second == first
+    assert first.path.stat().st_mtime_ns == changed
+    assert entries(store) == ["v1"]
+
+
+@pytest.mark.parametrize("damage", ["bytes", "sums", "gone", "no sums"])
+def test_a_damaged_version_is_set_aside_and_published_anew(store: Store, damage: str) -> None:
+    path = publish(store).path
+    match damage:
+        case "bytes":
+            path.write_bytes(b"bytez")
+        case "sums":
+            path.with_name(SUMS).write_bytes(b"\xff\x00")
+        case "gone":
+            path.unlink()
+        case "no sums":
+            path.with_name(SUMS).unlink()
+    assert store.find("train_set", "v1") is None
+    assert read(store, publish(store)) == b"bytes"
+    assert entries(store) == ["v1", "v1.damaged-1"]
+
+
+def test_a_file_that_is_gone_is_refused_with_the_asset_to_materialize(store: Store) -> None:
+    artifact = publish(store)
+    artifact.path.unlink()
+    with pytest.raises(StoreError, match="train_set is gone from the store.*Materialize train_set"):
+        read(store, artifact)
+
+
+@pytest.mark.parametrize("data", [b"bytez", b"byte", b"bytes and more", b""])
+def test_bytes_that_are_not_the_recorded_ones_are_refused(store: Store, data: bytes) -> None:
+    artifact = publish(store)
+    artifact.path.write_bytes(data)
+    with pytest.raises(StoreError, match="train_set is damaged: .*Materialize train_set"):
+        read(store, artifact)
+
+
+def test_a_disk_that_refuses_to_write_leaves_what_was_there(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = publish(store)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match=r"cannot write .*v2.*No space left on device"):
+        publish(store, b"new", "v2")
+    assert entries(store) == ["v1"]
+    assert read(store, artifact) == b"bytes"
+
+
+def test_many_writers_of_one_version_end_with_one_whole_artifact(store: Store) -> None:
+    contents = [bytes([number]) * 100_000 for number in range(16)]
+    with ThreadPoolExecutor(16) as pool:
+        artifacts = list(pool.map(lambda data: publish(store, data), contents))
+    assert len(set(artifacts)) == 1
+    assert read(store, artifacts[0]) in contents
+    assert entries(store) == ["v1"]
