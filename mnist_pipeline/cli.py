@@ -23,7 +23,9 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--select", metavar="SEL", help="A Dagster asset selection, for example 'sgd_model*'.")
+@click.option(
+    "--select", metavar="SEL", help="A Dagster asset selection, for example 'sgd_model*'."
+)
 @click.option(_JSON, "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def run(select: str | None, as_json: bool) -> int:
     """Materialize all assets, or a selection of them."""
@@ -31,18 +33,19 @@ def run(select: str | None, as_json: bool) -> int:
 
     start = time.perf_counter()
     outcome = running.materialize(select)
+    seconds = round(time.perf_counter() - start, 3)
     document = {
         "run_id": outcome.run_id,
         "status": "success" if outcome.success else "failure",
         "materialized": outcome.materialized,
-        "seconds": round(time.perf_counter() - start, 3),
+        "seconds": seconds,
     }
     if outcome.error:
         document["error"] = outcome.error
     if as_json:
         click.echo(json.dumps(document))
     elif outcome.success:
-        click.echo(_summary(outcome.metadata, document["seconds"]))
+        click.echo(_summary(outcome.metadata, seconds))
     else:
         click.echo(f"Failed: {outcome.error}", err=True)
     return 0 if outcome.success else 1
@@ -80,7 +83,7 @@ def main() -> None:
         traceback.print_exc()
         message, status = f"{type(error).__name__}: {error}", 1
     if as_json:
-        document = {
+        document: dict[str, object] = {
             "run_id": None,
             "status": "failure",
             "materialized": [],

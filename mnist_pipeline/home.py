@@ -1,4 +1,4 @@
-"""The tracked home: the folder in which the Dagster instance of these settings keeps its history."""
+"""The tracked home: the folder in which the Dagster instance keeps its history."""
 
 import os
 from pathlib import Path

@@ -81,7 +81,7 @@ class Store:
                 "room or mend the permissions there, then materialize again."
             ) from error
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(str(beside), ignore_errors=True)
         raise StoreError(f"{folder} does not keep what is written to it: is the disk sound?")
 
     def find(self, asset: str, data_version: str) -> Artifact | None:
@@ -136,7 +136,7 @@ def _write(path: UPath, data: bytes) -> None:
 
 
 def _sync(folder: UPath) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(str(folder), os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -145,7 +145,7 @@ def _sync(folder: UPath) -> None:
 
 def _rename(beside: UPath, folder: UPath) -> None:
     try:
-        os.rename(beside, folder)  # noqa: PTH104 - UPath.rename copies where it cannot rename
+        os.rename(str(beside), str(folder))  # noqa: PTH104 - UPath.rename copies where it cannot rename
     except OSError as error:
         # somebody else published the same version meanwhile: theirs is looked at next
         if error.errno not in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:

@@ -1,4 +1,4 @@
-"""Fixtures: a clean environment, real digits in small and in full, a house to run the pipeline in."""
+"""Fixtures: a clean environment, real digits, a house to run the pipeline in."""
 
 import gzip
 import os
@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ SHARED = PROJECT.parent / "shared" / "openml"
 
 PIXEL_ATTRIBUTES = b"".join(b"@ATTRIBUTE pixel%d real\n" % number for number in range(1, 785))
 HEADER = (
-    b"@RELATION mnist_784\n\n" + PIXEL_ATTRIBUTES + b"@ATTRIBUTE class {0,1,2,3,4,5,6,7,8,9}\n\n@DATA\n"
+    b"@RELATION mnist_784\n\n"
+    + PIXEL_ATTRIBUTES
+    + b"@ATTRIBUTE class {0,1,2,3,4,5,6,7,8,9}\n\n@DATA\n"
 )
 
 
@@ -55,7 +58,9 @@ def genuine() -> Archive:
     """All 70,000 digits of mnist_784."""
     file = SHARED / "mnist_784.arff.gz"
     if not file.exists():
-        pytest.skip(f"the genuine mnist_784 is not on this machine ({SHARED.name} beside the project)")
+        pytest.skip(
+            f"the genuine mnist_784 is not on this machine ({SHARED.name} beside the project)"
+        )
     return Archive(file.read_bytes(), file.name)
 
 
@@ -69,6 +74,15 @@ def archive(arff: bytes) -> Archive:
     return Archive(gzip.compress(arff, 1), "mnist_784.arff.gz")
 
 
+# measured from a small process: a child's peak starts at what its parent held when it forked
+_MEASURED = """
+import resource, subprocess, sys
+status = subprocess.run([sys.executable, *sys.argv[1:]]).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+sys.exit(status)
+"""
+
+
 @dataclass
 class Materialized:
     """The newest materialization of an asset."""
@@ -77,10 +91,7 @@ class Materialized:
     metadata: dict[str, Any]
     tags: dict[str, str]
     storage_id: int
-
-    @property
-    def path(self) -> Path:
-        return Path(self.metadata["path"])
+    path: Path
 
 
 @dataclass
@@ -95,10 +106,10 @@ class House:
         return Settings.load(**(self.environment | variables))
 
     def materialize(
-        self, select: str = "*", *, definitions: dg.Definitions | None = None, **variables: str
+        self, select: str = "*", variables: dict[str, str] | None = None, **more: Any
     ) -> dg.ExecuteInProcessResult:
-        """Materialize a selection in this process, with environment variables on top."""
-        defs = definitions or build_definitions(self.settings(**variables))
+        """Materialize a selection in this process, with these variables and definitions' checks."""
+        defs = build_definitions(self.settings(**(variables or {})), **more)
         job = defs.resolve_job_def(JOB)
         keys = dg.AssetSelection.from_string(select).resolve(job.asset_layer.asset_graph)
         return job.execute_in_process(
@@ -112,14 +123,17 @@ class House:
         event = records[0].asset_materialization
         assert event is not None
         assert event.tags is not None
-        metadata = {key: value.value for key, value in event.metadata.items()}
+        metadata: dict[str, Any] = {key: value.value for key, value in event.metadata.items()}
         version = event.tags["dagster/data_version"]
-        return Materialized(version, metadata, dict(event.tags), records[0].storage_id)
+        path = self.folder / asset / version / metadata["file"]
+        return Materialized(version, metadata, dict(event.tags), records[0].storage_id, path)
 
     def check(self, asset: str, name: str) -> dg.AssetCheckEvaluation:
         """The newest evaluation of a check."""
         key = dg.AssetCheckKey(dg.AssetKey(asset), name)
-        [execution] = self.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+        [execution] = self.instance.event_log_storage.get_asset_check_execution_history(
+            key, limit=1
+        )
         assert execution.event is not None
         assert execution.event.asset_check_evaluation is not None
         return execution.event.asset_check_evaluation
@@ -140,12 +154,15 @@ class House:
         return build_definitions(self.settings()).load_asset_value(asset, instance=self.instance)
 
     def cli(
-        self, *arguments: str, timeout: float = 240, **variables: str
+        self, *arguments: str, variables: dict[str, str] | None = None, timeout: float = 240
     ) -> subprocess.CompletedProcess[str]:
-        """Run `mnist-pipeline` as a process of its own, from a foreign working directory."""
+        """Run `mnist-pipeline` as a process of its own, from a foreign working directory.
+
+        The last line on stderr is its peak memory in kB.
+        """
         return subprocess.run(
-            [sys.executable, "-m", "mnist_pipeline.cli", *arguments],
-            env=os.environ | self.environment | variables | {"PYTHONPATH": str(PROJECT)},
+            [sys.executable, "-c", _MEASURED, "-m", "mnist_pipeline.cli", *arguments],
+            env=os.environ | self.environment | (variables or {}) | {"PYTHONPATH": str(PROJECT)},
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -154,37 +171,24 @@ class House:
         )
 
 
-MakeHouse = Callable[[], House]
+@contextmanager
+def open_house(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    environment = {
+        "MNIST_SOURCE": "sample",
+        "MNIST_DATA_DIR": str(folder),
+        "DAGSTER_HOME": str(folder / "dagster_home"),
+    }
+    monkeypatch.setenv("DAGSTER_HOME", "")  # restored at the end, whatever `prepare` sets
+    home.prepare(Settings.load(**environment))
+    with dg.DagsterInstance.get() as instance:
+        yield House(folder, instance, environment)
 
 
 @pytest.fixture
-def make_house(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[MakeHouse]:
-    instances = []
-
-    def make() -> House:
-        folder = tmp_path_factory.mktemp("house") / "data"
-        environment = {
-            "MNIST_SOURCE": "sample",
-            "MNIST_DATA_DIR": str(folder),
-            "DAGSTER_HOME": str(folder / "dagster_home"),
-        }
-        monkeypatch.setenv("DAGSTER_HOME", "")  # restored at the end, whatever `prepare` sets
-        home.prepare(Settings.load(**environment))
-        instance = dg.DagsterInstance.get()
-        instances.append(instance)
-        return House(folder, instance, environment)
-
-    yield make
-    for instance in instances:
-        instance.dispose()
-
-
-@pytest.fixture
-def house(make_house: MakeHouse) -> House:
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     """A house in which nothing was made yet."""
-    return make_house()
+    with open_house(tmp_path / "data", monkeypatch) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")
@@ -202,11 +206,11 @@ def _furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def furnished(house: House, _furnished: Path) -> House:
+def furnished(_furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     """A house in which everything was made once from the sample, by the command line."""
-    shutil.copytree(_furnished, house.folder, dirs_exist_ok=True)
-    home.prepare(house.settings())
-    return house
+    shutil.copytree(_furnished, tmp_path / "data")
+    with open_house(tmp_path / "data", monkeypatch) as opened:
+        yield opened
 
 
 @pytest.fixture

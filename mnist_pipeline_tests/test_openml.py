@@ -111,9 +111,9 @@ def test_a_verified_archive_is_not_downloaded_again_while_openml_names_its_md5(
     house: House, small_openml: OpenML
 ) -> None:
     with serve(small_openml) as server:
-        assert house.materialize("raw_mnist", **from_openml(server)).success
+        assert house.materialize("raw_mnist", from_openml(server)).success
         first = house.made("raw_mnist")
-        assert house.materialize("raw_mnist", **from_openml(server)).success
+        assert house.materialize("raw_mnist", from_openml(server)).success
         second = house.made("raw_mnist")
         assert server.downloads == 1
         assert server.requests.count(DESCRIPTION) == 2
@@ -126,10 +126,10 @@ def test_a_new_md5_leads_to_a_new_download_and_the_old_archive_stays(
     house: House, small_openml: OpenML, small_arff: bytes
 ) -> None:
     with serve(small_openml) as server:
-        house.materialize("raw_mnist", **from_openml(server))
+        house.materialize("raw_mnist", from_openml(server))
     old = house.made("raw_mnist")
     with serve(OpenML.of(b"% new\n" + small_arff)) as server:
-        assert house.materialize("raw_mnist", **from_openml(server)).success
+        assert house.materialize("raw_mnist", from_openml(server)).success
         assert server.downloads == 1
     assert house.made("raw_mnist").data_version != old.data_version
     assert old.path.read_bytes() == small_openml.packed
@@ -139,10 +139,10 @@ def test_a_damaged_archive_in_the_store_is_downloaded_again(
     house: House, small_openml: OpenML
 ) -> None:
     with serve(small_openml) as server:
-        house.materialize("raw_mnist", **from_openml(server))
+        house.materialize("raw_mnist", from_openml(server))
         path = house.made("raw_mnist").path
         path.write_bytes(path.read_bytes()[:-1])
-        assert house.materialize("raw_mnist", **from_openml(server)).success
+        assert house.materialize("raw_mnist", from_openml(server)).success
         assert server.downloads == 2
     assert path.read_bytes() == server.packed
 
@@ -152,7 +152,7 @@ def test_a_download_with_another_md5_than_promised_is_refused_and_nothing_is_kep
 ) -> None:
     small_openml.md5 = "0" * 32
     with serve(small_openml) as server:
-        result = house.materialize("raw_mnist", **from_openml(server))
+        result = house.materialize("raw_mnist", from_openml(server))
     assert not result.success
     assert house.latest("raw_mnist") is None
     assert not (house.folder / "raw_mnist").exists()

@@ -1,4 +1,4 @@
-"""Settings and params: one clear message for what is not allowed, paths that do not depend on cwd."""
+"""Settings and params: one clear message for what is not allowed, no dependence on cwd."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -84,7 +84,10 @@ def test_the_projects_own_params_file_is_the_default_spelled_out() -> None:
         ("[modle]\nalpha = 1e-4", "modle is not a known key"),
         ("[model]\nalpha = -1.0", r"model.alpha = -1.0 is not allowed: .* greater than 0"),
         ("[model]\nmax_iter = 1.5", r"model.max_iter = 1.5 is not allowed: .* integer"),
-        ("[model]\npreset = 'best'", r"model.preset = 'best' is not allowed: .*'tutorial' or 'scaled'"),
+        (
+            "[model]\npreset = 'best'",
+            r"model.preset = 'best' is not allowed: .*'tutorial' or 'scaled'",
+        ),
         ("[split]\ntest_size = 1.0", r"split.test_size = 1.0 is not allowed: .* less than 1"),
         ("[split]\nrandom_state = true", r"split.random_state = True is not allowed"),
         ("[floor]\nsample = nan", r"floor.sample = nan is not allowed"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -53,16 +54,14 @@ def test_the_file_comes_back_as_the_digits_it_was_made_from(drawn: Split) -> Non
     assert again.data_version == drawn.train.data_version
 
 
-def test_pandas_and_duckdb_read_the_file_as_openmls_table(drawn: Split, tmp_path: object) -> None:
-    data = drawn.test.to_parquet()
-    frame = pd.read_parquet(io.BytesIO(data))
+def test_pandas_and_duckdb_read_the_file_as_openmls_table(drawn: Split, tmp_path: Path) -> None:
+    file = tmp_path / "test_set.parquet"
+    file.write_bytes(drawn.test.to_parquet())
+    frame = pd.read_parquet(file)
     assert {name: str(kind) for name, kind in frame.dtypes.items()} == COLUMNS
     np.testing.assert_array_equal(frame["class"], drawn.test.labels)
-    file = f"{tmp_path}/test_set.parquet"
-    with open(file, "wb") as out:  # noqa: PTH123
-        out.write(data)
     query = 'SELECT row_id, pixel784, "class" FROM read_parquet(?) LIMIT 1'
-    row = duckdb.connect().execute(query, [file]).fetchone()
+    row = duckdb.connect().execute(query, [str(file)]).fetchone()
     assert row == (drawn.test.row_id[0], drawn.test.pixels[0, -1], drawn.test.labels[0])
 
 

@@ -40,7 +40,7 @@ def test_what_was_published_is_read_back_from_its_place(store: Store) -> None:
 
 def test_the_digests_beside_a_file_are_those_of_sha256sum(store: Store) -> None:
     folder = publish(store).path.parent
-    subprocess.run(["sha256sum", "--check", "--strict", SUMS], cwd=folder, check=True)
+    subprocess.run(["sha256sum", "--check", "--strict", SUMS], cwd=str(folder), check=True)
 
 
 def test_of_the_same_version_the_first_bytes_stay(store: Store) -> None:
@@ -72,7 +72,9 @@ def test_a_damaged_version_is_set_aside_and_published_anew(store: Store, damage:
 def test_a_file_that_is_gone_is_refused_with_the_asset_to_materialize(store: Store) -> None:
     artifact = publish(store)
     artifact.path.unlink()
-    with pytest.raises(StoreError, match="train_set is gone from the store.*Materialize train_set"):
+    with pytest.raises(
+        StoreError, match=r"train_set is gone from the store.*Materialize train_set"
+    ):
         read(store, artifact)
 
 
@@ -80,7 +82,7 @@ def test_a_file_that_is_gone_is_refused_with_the_asset_to_materialize(store: Sto
 def test_bytes_that_are_not_the_recorded_ones_are_refused(store: Store, data: bytes) -> None:
     artifact = publish(store)
     artifact.path.write_bytes(data)
-    with pytest.raises(StoreError, match="train_set is damaged: .*Materialize train_set"):
+    with pytest.raises(StoreError, match=r"train_set is damaged: .*Materialize train_set"):
         read(store, artifact)
 
 

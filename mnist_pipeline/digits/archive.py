@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import BinaryIO
 
 from mnist_pipeline.errors import FormatError
 from mnist_pipeline.settings import Source
@@ -46,7 +45,7 @@ class Archive:
         return self.md5
 
     @contextmanager
-    def open(self) -> Iterator[BinaryIO]:
+    def open(self) -> Iterator[io.BufferedIOBase]:
         """Open the decompressed bytes for reading, from the start.
 
         Raises

@@ -4,7 +4,7 @@ Format: https://waikato.github.io/weka-wiki/formats_and_processing/arff_stable/
 """
 
 import re
-from typing import BinaryIO
+from io import BufferedIOBase
 
 from mnist_pipeline.digits.rows import CLASSES, MAX_LINE, PIXELS
 from mnist_pipeline.errors import FormatError
@@ -15,7 +15,7 @@ _NUMERIC = {"real", "numeric", "integer"}
 _MAX_HEADER_LINES = 100_000
 
 
-def skip_header(stream: BinaryIO) -> int:
+def skip_header(stream: BufferedIOBase) -> int:
     """Check the header and leave the stream at the first line after `@DATA`.
 
     Expected are 784 numeric attributes `pixel1` ... `pixel784` in this order, then `class` with

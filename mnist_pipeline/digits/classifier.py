@@ -1,4 +1,4 @@
-"""The classifier: a scikit-learn pipeline ending in `SGDClassifier`, built from params and fitted."""
+"""The classifier: a scikit-learn pipeline ending in `SGDClassifier`, built and fitted."""
 
 import contextlib
 import io

@@ -104,7 +104,10 @@ class Digits:
         for column, name in enumerate(PIXEL_NAMES):
             pixels[:, column] = table[name].to_numpy()
         return cls(
-            table["row_id"].to_numpy(), pixels, table["class"].to_numpy(), Origin(**metadata["origin"])
+            table["row_id"].to_numpy(),
+            pixels,
+            table["class"].to_numpy(),
+            Origin(**metadata["origin"]),
         )
 
 

@@ -21,7 +21,7 @@ def content_digest(*parts: Content) -> str:
     for part in parts:
         if isinstance(part, np.ndarray):
             array = np.ascontiguousarray(part, dtype=part.dtype.newbyteorder("<"))
-            head, body = f"array {array.dtype.str} {array.shape}", memoryview(array).cast("B")
+            head, body = f"array {array.dtype.str} {array.shape}", array.data.cast("B")
         elif isinstance(part, bytes):
             head, body = "bytes", memoryview(part)
         elif isinstance(part, str):

@@ -37,7 +37,8 @@ class PixelScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.divide(X, np.float32(255), dtype=np.float32)
 
     def __sklearn_tags__(self) -> Any:
-        """Declare that no `fit` is needed before `transform`."""
+        """Declare that no `fit` is needed before `transform`, and that the result is float32."""
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
+        tags.transformer_tags.preserves_dtype = ["float32"]
         return tags

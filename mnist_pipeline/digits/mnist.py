@@ -33,6 +33,6 @@ def idx_md5(pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> dic
             (f"{name}-labels-idx1-ubyte", struct.pack(">2I", 2049, count), labels[rows]),
         ):
             digest = hashlib.md5(header, usedforsecurity=False)
-            digest.update(np.ascontiguousarray(body))
+            digest.update(np.ascontiguousarray(body).data)
             sums[file] = digest.hexdigest()
     return sums

@@ -23,9 +23,9 @@ _PROBE = 1000
 
 def dumps(model: TrainedModel) -> bytes:
     """Encode a fitted model, with the versions of the libraries that made it."""
+    import sklearn
     import skops
     import skops.io
-    import sklearn
 
     libraries = {
         "python": platform.python_version(),
@@ -71,5 +71,7 @@ def reloads_identically(model: TrainedModel, train: Digits) -> Verdict:
         again.pipeline.decision_function(probe), model.pipeline.decision_function(probe)
     )
     passed = same and again.data_version == model.data_version
-    saw = f"scores of {len(probe):,} digits {'are' if passed else 'are not'} identical once reloaded"
+    saw = (
+        f"scores of {len(probe):,} digits {'are' if passed else 'are not'} identical once reloaded"
+    )
     return Verdict("reloads_identically", bool(passed), saw)

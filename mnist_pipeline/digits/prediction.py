@@ -84,7 +84,9 @@ class Predictions:
         """
         table, metadata = from_parquet(data, COLUMNS)
         return cls(
-            *(table[name].to_numpy() for name in ("row_id", "label", "prediction")),
+            table["row_id"].to_numpy(),
+            table["label"].to_numpy(),
+            table["prediction"].to_numpy(),
             np.stack([table[name].to_numpy() for name in SCORES], axis=1),
             Origin(**metadata["origin"]),
             metadata["model_version"],

@@ -4,6 +4,8 @@ import base64
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
+import numpy as np
+
 from mnist_pipeline.digits import figures
 from mnist_pipeline.digits.champion import Champion
 from mnist_pipeline.digits.classifier import TrainedModel
@@ -92,7 +94,7 @@ def _tutorial_pictures(evidence: Evidence) -> bytes:
         f"test digit\nlabel {predictions.label[row]}, predicted {predictions.prediction[row]}"
         for row in range(2)
     ]
-    return figures.digit_row([train.pixels[0], test.pixels[0], test.pixels[1]], titles)
+    return figures.digit_row(np.concatenate([train.pixels[:1], test.pixels[:2]]), titles)
 
 
 def _data_url(png: bytes) -> str:

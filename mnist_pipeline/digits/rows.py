@@ -7,7 +7,6 @@ digits and commas pass through a small row parser first, which also finds the li
 import io
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,7 @@ CLASSES = 10
 MAX_LINE = 1 << 16
 """A longer line, in bytes, is refused: 785 numbers need less than 10,000."""
 
-Body = Callable[[], AbstractContextManager[tuple[BinaryIO, int]]]
+Body = Callable[[], AbstractContextManager[tuple[io.BufferedIOBase, int]]]
 """Opens the body anew: the stream at its first row, and that row's line number (from 1)."""
 
 
@@ -55,7 +54,7 @@ def decode(body: Body) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
                     column_types=dict.fromkeys(names, pa.uint8()), null_values=[]
                 ),
             )
-    except (pa.ArrowInvalid, _NotPlain) as error:
+    except (pa.ArrowInvalid, _RowError) as error:
         raise _first_error(body, str(error)) from None
     pixels = np.empty((table.num_rows, PIXELS), np.uint8)
     labels = np.empty(table.num_rows, np.uint8)
@@ -70,14 +69,14 @@ def decode(body: Body) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     return pixels, labels
 
 
-class _NotPlain(Exception):
+class _RowError(Exception):
     """A line that the row parser refuses."""
 
 
 class _PlainRows(io.RawIOBase):
     """The stream with everything but digits, commas and line ends taken out, line by line."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: io.BufferedIOBase) -> None:
         self._stream = stream
         self._rest = b""
         self._ready = memoryview(b"")
@@ -92,7 +91,7 @@ class _PlainRows(io.RawIOBase):
             if not chunk:
                 whole, rest = self._rest, b""
             if len(rest) > MAX_LINE:
-                raise _NotPlain("line too long")
+                raise _RowError("line too long")
             self._rest = rest
             self._ready = memoryview(_plain(whole + end))
             if not chunk:
@@ -116,13 +115,13 @@ def _row(line: bytes) -> list[int]:
     if not text or text.startswith(b"%"):
         return []
     if len(text) > MAX_LINE:
-        raise _NotPlain(f"the line is longer than {MAX_LINE} bytes")
+        raise _RowError(f"the line is longer than {MAX_LINE} bytes")
     tokens = text.split(b",")
     if len(tokens) != PIXELS + 1:
-        raise _NotPlain(f"expected {PIXELS} pixels and a class, found {len(tokens)} values")
+        raise _RowError(f"expected {PIXELS} pixels and a class, found {len(tokens)} values")
     numbers = [_number(token, column) for column, token in enumerate(tokens)]
     if numbers[-1] >= CLASSES:
-        raise _NotPlain(f"expected a class from 0 to 9, found {numbers[-1]}")
+        raise _RowError(f"expected a class from 0 to 9, found {numbers[-1]}")
     return numbers
 
 
@@ -137,7 +136,7 @@ def _number(token: bytes, column: int) -> int:
     name = "class" if column == PIXELS else f"pixel{column + 1}"
     found = "a missing value (?)" if text == b"?" else repr(text[:40].decode("latin-1"))
     expected = "an integer from 0 to 9" if column == PIXELS else "an integer from 0 to 255"
-    raise _NotPlain(f"expected {expected} as {name}, found {found}")
+    raise _RowError(f"expected {expected} as {name}, found {found}")
 
 
 def _first_error(body: Body, otherwise: str) -> FormatError:
@@ -146,7 +145,7 @@ def _first_error(body: Body, otherwise: str) -> FormatError:
         while line := stream.readline(MAX_LINE + 2):
             try:
                 found |= bool(_row(line))
-            except _NotPlain as error:
+            except _RowError as error:
                 return FormatError(f"line {number}: {error}")
             number += 1
         if not found:

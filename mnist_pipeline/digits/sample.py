@@ -1,4 +1,4 @@
-"""The sample: 5,000 real MNIST digits that an installed package carries, for work without network."""
+"""The sample: 5,000 real MNIST digits that an installed package carries, offline."""
 
 from importlib.resources import files
 

@@ -33,7 +33,5 @@ def split(table: DigitTable, *, test_size: float, random_state: int) -> Split:
 
     rows = np.arange(len(table.labels), dtype=np.int32)
     parts = train_test_split(rows, test_size=test_size, random_state=random_state)
-    origin = Origin(
-        table.source, table.digest, len(rows), table.is_mnist, test_size, random_state
-    )
+    origin = Origin(table.source, table.digest, len(rows), table.is_mnist, test_size, random_state)
     return Split(*(Digits(row, table.pixels[row], table.labels[row], origin) for row in parts))

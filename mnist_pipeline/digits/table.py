@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import BinaryIO
+from io import BufferedIOBase
 
 import numpy as np
 import numpy.typing as npt
@@ -54,8 +54,9 @@ def decode(archive: Archive) -> DigitTable:
     FormatError
         The file is damaged or breaks its format; the message names the file, line and expectation.
     """
+
     @contextmanager
-    def body() -> Iterator[tuple[BinaryIO, int]]:
+    def body() -> Iterator[tuple[BufferedIOBase, int]]:
         with archive.open() as stream:
             yield stream, arff.skip_header(stream) if archive.source == "openml" else 1
 

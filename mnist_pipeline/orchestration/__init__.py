@@ -1,1 +1,1 @@
-"""What the orchestration needs: assets, checks, the IO manager. Thin, over `mnist_pipeline.digits`."""
+"""What the orchestration needs: assets, checks, the IO manager. Thin, over the digits."""

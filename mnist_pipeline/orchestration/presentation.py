@@ -9,8 +9,6 @@ import numpy as np
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.rows import CLASSES
 
-OWNERS = ["team:mnist-pipeline"]
-
 
 def column_schema(columns: Mapping[str, str]) -> dict[str, dg.TableSchema]:
     """Column names and types as an asset's standing metadata."""
@@ -23,7 +21,9 @@ def class_balance(digits: Digits) -> dg.TableMetadataValue:
     counts = np.bincount(digits.labels, minlength=CLASSES)
     return dg.MetadataValue.table(
         [
-            dg.TableRecord({"digit": digit, "count": int(count), "share": round(float(count) / len(digits), 4)})
+            dg.TableRecord(
+                {"digit": digit, "count": int(count), "share": round(float(count) / len(digits), 4)}
+            )
             for digit, count in enumerate(counts)
         ]
     )

@@ -3,7 +3,7 @@
 import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import dagster as dg
 
@@ -12,20 +12,59 @@ from mnist_pipeline.digits.guards import Verdict
 T = TypeVar("T")
 Guard = Callable[..., Verdict]
 
+OWNERS = ["team:mnist-pipeline"]
 
-def check_specs(
-    asset: str, *, blocking: Sequence[Guard] = (), warning: Sequence[Guard] = ()
-) -> list[dg.AssetCheckSpec]:
-    """Declare an asset's checks: one per guard, under the guard's name and first line."""
-    return [
-        dg.AssetCheckSpec(
-            guard.__name__,
-            asset=asset,
-            blocking=guard in blocking,
-            description=inspect.getdoc(guard),
+
+def published_asset(
+    produces: type,
+    *,
+    group_name: str,
+    kind: str,
+    name: str | None = None,
+    blocking: Sequence[Guard] = (),
+    warning: Sequence[Guard] = (),
+    **more: Any,
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Decorate a step that ends with `judged`: `dagster.asset` with what all assets here share.
+
+    Parameters
+    ----------
+    produces : type
+        Class of the value. Of a step with checks Dagster cannot tell it from the annotation.
+    group_name, kind : str
+        As the UI shows them.
+    name : str, optional
+        The asset's key, where it is not the function's name.
+    blocking, warning : sequences of guards
+        The asset's checks, named and described as the guards are. What a blocking one refuses is
+        not published; a warning only shows.
+    more
+        Further arguments of `dagster.asset`.
+    """
+
+    def decorate(step: Callable[..., Any]) -> dg.AssetsDefinition:
+        asset = name or step.__name__
+        specs = [
+            dg.AssetCheckSpec(
+                guard.__name__,
+                asset=asset,
+                blocking=guard in blocking,
+                description=inspect.getdoc(guard),
+            )
+            for guard in [*blocking, *warning]
+        ]
+        define = dg.asset(
+            name=asset,
+            group_name=group_name,
+            kinds={kind},
+            owners=OWNERS,
+            dagster_type=cast("Any", produces),
+            check_specs=specs,
+            **more,
         )
-        for guard in [*blocking, *warning]
-    ]
+        return cast("dg.AssetsDefinition", define(step))
+
+    return decorate
 
 
 def judged(

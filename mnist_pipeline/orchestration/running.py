@@ -80,7 +80,9 @@ def _resolve(everything: dg.JobDefinition, select: str) -> list[dg.AssetKey]:
     try:
         keys = dg.AssetSelection.from_string(select).resolve(graph)
     except dg.DagsterError as error:
-        raise errors.SettingsError(f"--select {select!r} is not an asset selection: {error}") from None
+        raise errors.SettingsError(
+            f"--select {select!r} is not an asset selection: {error}"
+        ) from None
     if not keys:
         known = ", ".join(sorted(key.to_user_string() for key in graph.get_all_asset_keys()))
         raise errors.SettingsError(f"--select {select!r} selects nothing; the assets are {known}")

@@ -1,4 +1,4 @@
-"""How a run shows in a terminal: short lines on stderr, what the steps say and when each is done."""
+"""How a run shows in a terminal: on stderr, what the steps say and when each is done."""
 
 import logging
 import sys
@@ -23,7 +23,7 @@ class _Lines(logging.Formatter):
         return f"  {meta['step_key'] or '':<15} {message}"
 
 
-@dg.logger(description="Progress in a terminal: what the steps say, one line each, on stderr.")
+@dg.logger({}, description="Progress in a terminal: what the steps say, one line each, on stderr.")
 def terminal(context: dg.InitLoggerContext) -> logging.Logger:
     """Return the logger that command-line runs are configured with."""
     handler = logging.StreamHandler(sys.stderr)

@@ -6,17 +6,15 @@ from mnist_pipeline.digits import champion
 from mnist_pipeline.digits.champion import Champion
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.metrics import Evaluation
-from mnist_pipeline.orchestration.presentation import OWNERS
-from mnist_pipeline.orchestration.publication import check_specs, judged
+from mnist_pipeline.orchestration.publication import judged, published_asset
 
 
-@dg.asset(
+@published_asset(
+    Champion,
     group_name="model",
-    kinds={"json"},
-    owners=OWNERS,
-    dagster_type=Champion,
+    kind="json",
     deps=["train_set"],
-    check_specs=check_specs("champion_model", blocking=[champion.evaluation_matches]),
+    blocking=[champion.evaluation_matches],
 )
 def champion_model(
     context: dg.AssetExecutionContext, sgd_model: TrainedModel, evaluation: Evaluation

@@ -5,17 +5,16 @@ import dagster as dg
 from mnist_pipeline.digits import figures, metrics
 from mnist_pipeline.digits.metrics import Evaluation
 from mnist_pipeline.digits.prediction import Predictions
-from mnist_pipeline.orchestration.presentation import OWNERS, picture
-from mnist_pipeline.orchestration.publication import Seconds, check_specs, judged
+from mnist_pipeline.orchestration.presentation import picture
+from mnist_pipeline.orchestration.publication import Seconds, judged, published_asset
 from mnist_pipeline.params import Params
 
 
-@dg.asset(
+@published_asset(
+    Evaluation,
     group_name="evaluation",
-    kinds={"json"},
-    owners=OWNERS,
-    dagster_type=Evaluation,
-    check_specs=check_specs("evaluation", blocking=[metrics.above_floor]),
+    kind="json",
+    blocking=[metrics.above_floor],
 )
 def evaluation(
     context: dg.AssetExecutionContext, predictions: Predictions, params: dg.ResourceParam[Params]

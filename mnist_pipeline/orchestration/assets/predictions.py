@@ -7,17 +7,16 @@ from mnist_pipeline.digits import prediction
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.prediction import COLUMNS, Predictions
-from mnist_pipeline.orchestration.presentation import OWNERS, column_schema
-from mnist_pipeline.orchestration.publication import Seconds, check_specs, judged
+from mnist_pipeline.orchestration.presentation import column_schema
+from mnist_pipeline.orchestration.publication import Seconds, judged, published_asset
 
 
-@dg.asset(
+@published_asset(
+    Predictions,
     group_name="evaluation",
-    kinds={"parquet"},
-    owners=OWNERS,
-    dagster_type=Predictions,
+    kind="parquet",
     metadata=column_schema(COLUMNS),
-    check_specs=check_specs("predictions", blocking=[prediction.unseen_in_training]),
+    blocking=[prediction.unseen_in_training],
 )
 def predictions(
     context: dg.AssetExecutionContext, sgd_model: TrainedModel, test_set: Digits

@@ -6,20 +6,18 @@ import dagster as dg
 
 from mnist_pipeline.digits import guards, openml, sample
 from mnist_pipeline.digits.archive import Archive
-from mnist_pipeline.orchestration.presentation import OWNERS
-from mnist_pipeline.orchestration.publication import Seconds, check_specs, judged
+from mnist_pipeline.orchestration.publication import Seconds, judged, published_asset
 from mnist_pipeline.settings import Settings
 from mnist_pipeline.store import Store
 
 _LOG_SECONDS = 2.0
 
 
-@dg.asset(
+@published_asset(
+    Archive,
     group_name="source",
-    kinds={"gzip"},
-    owners=OWNERS,
-    dagster_type=Archive,
-    check_specs=check_specs("raw_mnist", blocking=[guards.checksum]),
+    kind="gzip",
+    blocking=[guards.checksum],
 )
 def raw_mnist(
     context: dg.AssetExecutionContext,

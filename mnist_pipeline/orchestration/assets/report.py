@@ -9,16 +9,14 @@ from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.metrics import Evaluation
 from mnist_pipeline.digits.prediction import Predictions
 from mnist_pipeline.digits.report import Evidence, Report
-from mnist_pipeline.orchestration.presentation import OWNERS
-from mnist_pipeline.orchestration.publication import Seconds, check_specs, judged
+from mnist_pipeline.orchestration.publication import Seconds, judged, published_asset
 
 
-@dg.asset(
+@published_asset(
+    Report,
     group_name="evaluation",
-    kinds={"html"},
-    owners=OWNERS,
-    dagster_type=Report,
-    check_specs=check_specs("report", blocking=[page.one_model]),
+    kind="html",
+    blocking=[page.one_model],
 )
 def report(
     context: dg.AssetExecutionContext,

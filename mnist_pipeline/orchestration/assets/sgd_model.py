@@ -5,17 +5,15 @@ import dagster as dg
 from mnist_pipeline.digits import classifier, persistence
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
-from mnist_pipeline.orchestration.presentation import OWNERS
-from mnist_pipeline.orchestration.publication import Seconds, check_specs, judged
+from mnist_pipeline.orchestration.publication import Seconds, judged, published_asset
 from mnist_pipeline.params import Params
 
 
-@dg.asset(
+@published_asset(
+    TrainedModel,
     group_name="model",
-    kinds={"scikitlearn"},
-    owners=OWNERS,
-    dagster_type=TrainedModel,
-    check_specs=check_specs("sgd_model", blocking=[persistence.reloads_identically]),
+    kind="scikitlearn",
+    blocking=[persistence.reloads_identically],
 )
 def sgd_model(
     context: dg.AssetExecutionContext, train_set: Digits, params: dg.ResourceParam[Params]

@@ -9,32 +9,28 @@ from mnist_pipeline.digits.archive import Archive
 from mnist_pipeline.digits.dataset import COLUMNS, Digits
 from mnist_pipeline.digits.split import split
 from mnist_pipeline.digits.table import decode
-from mnist_pipeline.orchestration.presentation import OWNERS, class_balance, column_schema
-from mnist_pipeline.orchestration.publication import Seconds, check_specs, judged
+from mnist_pipeline.orchestration.presentation import class_balance, column_schema
+from mnist_pipeline.orchestration.publication import Seconds, judged, published_asset
 from mnist_pipeline.params import Params
 
 
 def split_asset(part: Literal["train", "test"], description: str) -> dg.AssetsDefinition:
     """Define the asset of one part."""
 
-    @dg.asset(
+    @published_asset(
+        Digits,
         name=f"{part}_set",
         description=description,
         group_name="digits",
-        kinds={"parquet"},
-        owners=OWNERS,
-        dagster_type=Digits,
+        kind="parquet",
         metadata=column_schema(COLUMNS),
-        check_specs=check_specs(
-            f"{part}_set",
-            blocking=[
-                guards.schema_and_range,
-                guards.row_counts,
-                guards.disjoint,
-                guards.equals_sklearn,
-            ],
-            warning=[guards.class_balance, guards.is_mnist],
-        ),
+        blocking=[
+            guards.schema_and_range,
+            guards.row_counts,
+            guards.disjoint,
+            guards.equals_sklearn,
+        ],
+        warning=[guards.class_balance, guards.is_mnist],
     )
     def digits_of_part(
         context: dg.AssetExecutionContext, raw_mnist: Archive, params: dg.ResourceParam[Params]
@@ -59,5 +55,9 @@ def split_asset(part: Literal["train", "test"], description: str) -> dg.AssetsDe
     return digits_of_part
 
 
-train_set = split_asset("train", "The digits to learn from: 80% of the source, as the tutorial splits.")
-test_set = split_asset("test", "The digits kept for the evaluation: the other 20% of the source.")
+train_set = split_asset(
+    "train", "The digits to learn from, split off as the tutorial does: `[split]` of params.toml."
+)
+test_set = split_asset(
+    "test", "The digits kept for the evaluation: the rest of the source, in the split's own order."
+)

@@ -1,0 +1,122 @@
+"""The command line as a user runs it: a process of its own, its exit status, its one document."""
+
+import json
+import socket
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from mnist_pipeline_tests.conftest import House
+from mnist_pipeline_tests.test_pipeline import ASSETS
+
+KEYS = {"run_id", "status", "materialized", "seconds"}
+
+
+def document(completed: subprocess.CompletedProcess[str]) -> dict[str, object]:
+    """Parse stdout, which must be one JSON document and nothing else."""
+    found = json.loads(completed.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_run_makes_everything_and_its_run_shows_in_the_instance_of_the_ui(house: House) -> None:
+    completed = house.cli("run", "--json")
+    assert completed.returncode == 0, completed.stderr
+    found = document(completed)
+    assert set(found) == KEYS
+    assert found["status"] == "success"
+    assert set(found["materialized"]) == set(ASSETS)  # type: ignore[call-overload]
+    run = house.instance.get_run_by_id(str(found["run_id"]))
+    assert run is not None
+    assert run.is_success
+    assert "decoded 5,000 digits" in completed.stderr
+
+
+def test_run_for_people_ends_with_accuracy_report_and_what_to_do_next(house: House) -> None:
+    completed = house.cli("run")
+    assert completed.returncode == 0, completed.stderr
+    assert "accuracy   8" in completed.stdout
+    assert str(house.made("report").path) in completed.stdout
+    assert "make ui" in completed.stdout
+    assert "make run SOURCE=openml" in completed.stdout
+
+
+def test_select_makes_just_what_it_selects(furnished: House) -> None:
+    completed = furnished.cli("run", "--json", "--select", "key:evaluation+")
+    assert document(completed)["materialized"] == ["evaluation", "champion_model", "report"]
+
+
+@pytest.mark.parametrize("select", ["nothing_like_it", "key:nothing_like_it", ")("])
+def test_a_selection_of_nothing_is_wrong_usage(select: str, house: House) -> None:
+    completed = house.cli("run", "--json", "--select", select)
+    assert completed.returncode == 2
+    found = document(completed)
+    assert found["status"] == "failure"
+    assert select in str(found["error"])
+
+
+def test_a_run_that_fails_exits_with_1_and_leaves_the_artifacts_that_were_there(
+    furnished: House,
+) -> None:
+    before = furnished.versions()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    away = {"MNIST_SOURCE": "openml", "MNIST_OPENML_SERVER": url}
+    completed = furnished.cli("run", "--json", variables=away)
+    assert completed.returncode == 1
+    found = document(completed)
+    assert set(found) == KEYS | {"error"}
+    assert (found["status"], found["materialized"]) == ("failure", [])
+    assert str(found["error"]).startswith(f"raw_mnist: OpenML failed at {url}")
+    assert "Traceback" not in completed.stderr
+    assert furnished.versions() == before
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"MNIST_SOURCE": "kaggle"}, "MNIST_SOURCE = 'kaggle' is not allowed"),
+        ({"MNIST_OPENML_SERVER": "nowhere"}, "MNIST_OPENML_SERVER = 'nowhere' is not allowed"),
+        ({"DAGSTER_HOME": "/dev/null/home"}, "DAGSTER_HOME: cannot use /dev/null/home"),
+    ],
+)
+def test_wrong_settings_exit_with_2_and_one_message(
+    variables: dict[str, str], message: str, house: House
+) -> None:
+    for arguments in (["run", "--json"], ["run"], ["ui"]):
+        completed = house.cli(*arguments, variables=variables)
+        assert completed.returncode == 2
+        assert "Traceback" not in completed.stderr
+        if "--json" in arguments:
+            assert message in str(document(completed)["error"])
+        else:
+            assert completed.stdout == ""
+            assert message in completed.stderr
+
+
+def test_wrong_params_exit_with_2_and_name_file_and_key(
+    furnished: House, params: Callable[[str], str]
+) -> None:
+    before = furnished.versions()
+    file = params("[model]\nalpha = -1.0\n")
+    completed = furnished.cli("run", "--json", variables={"MNIST_PARAMS": file})
+    assert completed.returncode == 2
+    assert f"{file}: model.alpha = -1.0 is not allowed" in str(document(completed)["error"])
+    assert furnished.versions() == before
+
+
+def test_an_unknown_option_exits_with_2_and_is_a_document_too(house: House) -> None:
+    completed = house.cli("run", "--json", "--all")
+    assert completed.returncode == 2
+    assert "--all" in str(document(completed)["error"])
+
+
+def test_a_dagster_yaml_of_ones_own_in_the_home_is_left_alone(house: House) -> None:
+    file = house.folder / "dagster_home" / "dagster.yaml"
+    assert file.read_text().startswith("# Made by mnist-pipeline")
+    own = "telemetry:\n  enabled: false\npython_logs:\n  python_log_level: ERROR\n"
+    file.write_text(own)
+    assert house.cli("run", "--json", "--select", "raw_mnist").returncode == 0
+    assert file.read_text() == own
