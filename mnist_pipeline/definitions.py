@@ -12,6 +12,7 @@ from mnist_pipeline.orchestration.assets.raw_mnist import raw_mnist
 from mnist_pipeline.orchestration.assets.report import report
 from mnist_pipeline.orchestration.assets.sgd_model import sgd_model
 from mnist_pipeline.orchestration.assets.splits import test_set, train_set
+from mnist_pipeline.orchestration.code_versions import versioned
 from mnist_pipeline.orchestration.io_manager import ArtifactIOManager
 from mnist_pipeline.orchestration.terminal import terminal
 from mnist_pipeline.params import Params
@@ -48,10 +49,18 @@ def build_definitions(
     SettingsError
         The params file is missing or holds what is not allowed.
     """
+    params = Params.load(settings.params_file)
+    # what results depend on: part of the code versions of the steps that require them
+    inputs = {
+        "source": settings.source,
+        "split_params": params.split,
+        "model_params": params.model,
+        "floor_params": params.floor,
+    }
     store = Store(UPath(settings.data_dir))
     specs = [spec for definition in [*ASSETS, *more_checks] for spec in definition.check_specs]
     return dg.Definitions(
-        assets=ASSETS,
+        assets=[versioned(asset, inputs) for asset in ASSETS],
         asset_checks=more_checks,
         jobs=[
             dg.define_asset_job(
@@ -59,8 +68,8 @@ def build_definitions(
             )
         ],
         resources={
-            "settings": settings,
-            "params": Params.load(settings.params_file),
+            **inputs,
+            "openml_server": settings.openml_server,
             "store": store,
             "io_manager": ArtifactIOManager(store, {spec.key for spec in specs if spec.blocking}),
         },

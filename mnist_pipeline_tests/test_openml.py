@@ -6,8 +6,7 @@ import socket
 import pytest
 
 from mnist_pipeline.digits import openml, sample
-from mnist_pipeline.digits.archive import Archive
-from mnist_pipeline.digits.guards import checksum
+from mnist_pipeline.digits.archive import Archive, checksum
 from mnist_pipeline.errors import FormatError, SourceError
 from mnist_pipeline_tests.conftest import House
 from mnist_pipeline_tests.openml_server import DOWNLOAD, OpenML, serve

@@ -14,6 +14,7 @@ from mnist_pipeline.digits.archive import Archive
 from mnist_pipeline.digits.dataset import COLUMNS, Digits
 from mnist_pipeline.digits.split import Split, split
 from mnist_pipeline.digits.table import DigitTable, decode
+from mnist_pipeline.digits.verdict import Verdict
 from mnist_pipeline.errors import FormatError
 from mnist_pipeline_tests.conftest import archive
 
@@ -30,7 +31,7 @@ def drawn(table: DigitTable) -> Split:
     return split(table, **TUTORIAL)  # type: ignore[arg-type]
 
 
-def failed(verdicts: list[guards.Verdict]) -> set[str]:
+def failed(verdicts: list[Verdict]) -> set[str]:
     return {verdict.name for verdict in verdicts if not verdict.passed}
 
 

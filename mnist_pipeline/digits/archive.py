@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
+from mnist_pipeline.digits.verdict import Verdict
 from mnist_pipeline.errors import FormatError
 from mnist_pipeline.settings import Source
 
@@ -78,3 +79,9 @@ class Archive:
                         f"{self.filename} unpacks to more than {MAX_BYTES:,} bytes: not mnist_784"
                     )
         return digest.hexdigest()
+
+
+def checksum(archive: Archive, promised: str) -> Verdict:
+    """The decompressed archive has the MD5 that its source names."""
+    saw = f"{archive.filename} has md5 {archive.md5}, its source promises {promised}"
+    return Verdict("checksum", archive.md5 == promised, saw, {"md5": archive.md5})

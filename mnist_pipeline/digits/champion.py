@@ -6,8 +6,8 @@ from functools import cached_property
 from typing import Self
 
 from mnist_pipeline.digits.digests import content_digest
-from mnist_pipeline.digits.guards import Verdict
 from mnist_pipeline.digits.metrics import Evaluation
+from mnist_pipeline.digits.verdict import Verdict
 from mnist_pipeline.errors import FormatError
 
 

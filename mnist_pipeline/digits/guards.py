@@ -1,42 +1,19 @@
-"""What must hold of the downloaded and split digits: each guard looks, and returns a verdict.
-
-A guard never raises and never repairs; what a failed verdict leads to is decided by who asked.
-Guards of the model and its numbers live beside what they guard.
-"""
+"""The guards of the splits: what must hold of rows, images and labels before anybody learns."""
 
 import hashlib
-from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from mnist_pipeline.digits import mnist
-from mnist_pipeline.digits.archive import Archive
 from mnist_pipeline.digits.dataset import COLUMNS, Digits
 from mnist_pipeline.digits.rows import CLASSES
 from mnist_pipeline.digits.split import Split
 from mnist_pipeline.digits.table import DigitTable
-
-Fact = str | int | float | bool
+from mnist_pipeline.digits.verdict import Verdict
 
 UNBALANCED = 0.5
 """A class whose share is off from a tenth by more than this fraction of it is worth a look."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The outcome of one guard: which one, whether it passed, and what it saw in one sentence."""
-
-    name: str
-    passed: bool
-    saw: str
-    facts: dict[str, Fact] = field(default_factory=dict)
-
-
-def checksum(archive: Archive, promised: str) -> Verdict:
-    """The decompressed archive has the MD5 that its source names."""
-    saw = f"{archive.filename} has md5 {archive.md5}, its source promises {promised}"
-    return Verdict("checksum", archive.md5 == promised, saw, {"md5": archive.md5})
 
 
 def of_split(table: DigitTable, drawn: Split, part: Literal["train", "test"]) -> list[Verdict]:

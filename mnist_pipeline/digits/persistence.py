@@ -12,7 +12,7 @@ import numpy as np
 
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits, Origin
-from mnist_pipeline.digits.guards import Verdict
+from mnist_pipeline.digits.verdict import Verdict
 from mnist_pipeline.errors import FormatError
 
 TRUSTED = ("mnist_pipeline.digits.features.PixelScaler",)

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits, Origin, from_parquet, to_parquet, with_metadata
 from mnist_pipeline.digits.digests import content_digest
-from mnist_pipeline.digits.guards import Verdict
 from mnist_pipeline.digits.rows import CLASSES
+from mnist_pipeline.digits.verdict import Verdict
 
 SCORES = [f"score_{digit}" for digit in range(CLASSES)]
 COLUMNS = {

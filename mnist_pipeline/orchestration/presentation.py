@@ -1,4 +1,7 @@
-"""How values show in the Dagster UI: tables, schemas, pictures. Never part of a result."""
+"""How values show in the Dagster UI: tables, schemas, pictures. Never part of a result.
+
+`code_versions` leaves this module out: editing a picture makes no asset stale that only shows it.
+"""
 
 import base64
 from collections.abc import Mapping
@@ -6,7 +9,9 @@ from collections.abc import Mapping
 import dagster as dg
 import numpy as np
 
+from mnist_pipeline.digits import figures
 from mnist_pipeline.digits.dataset import Digits
+from mnist_pipeline.digits.metrics import Evaluation
 from mnist_pipeline.digits.rows import CLASSES
 
 
@@ -29,6 +34,7 @@ def class_balance(digits: Digits) -> dg.TableMetadataValue:
     )
 
 
-def picture(png: bytes, alt: str) -> dg.MarkdownMetadataValue:
-    """A small PNG that the UI shows in place."""
-    return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{base64.b64encode(png).decode()})")
+def confusion_matrix(evaluation: Evaluation) -> dg.MarkdownMetadataValue:
+    """A small picture that the UI shows in place."""
+    png = base64.b64encode(figures.confusion_matrix(evaluation.confusion_matrix)).decode()
+    return dg.MetadataValue.md(f"![confusion matrix](data:image/png;base64,{png})")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 import dagster as dg
 
-from mnist_pipeline.digits.guards import Verdict
+from mnist_pipeline.digits.verdict import Verdict
 
 T = TypeVar("T")
 Guard = Callable[..., Verdict]

@@ -2,12 +2,12 @@
 
 import dagster as dg
 
-from mnist_pipeline.digits import figures, metrics
+from mnist_pipeline.digits import metrics
 from mnist_pipeline.digits.metrics import Evaluation
 from mnist_pipeline.digits.prediction import Predictions
-from mnist_pipeline.orchestration.presentation import picture
+from mnist_pipeline.orchestration.presentation import confusion_matrix
 from mnist_pipeline.orchestration.publication import Seconds, judged, published_asset
-from mnist_pipeline.params import Params
+from mnist_pipeline.params import FloorParams
 
 
 @published_asset(
@@ -17,12 +17,14 @@ from mnist_pipeline.params import Params
     blocking=[metrics.above_floor],
 )
 def evaluation(
-    context: dg.AssetExecutionContext, predictions: Predictions, params: dg.ResourceParam[Params]
+    context: dg.AssetExecutionContext,
+    predictions: Predictions,
+    floor_params: dg.ResourceParam[FloorParams],
 ) -> dg.MaterializeResult:
     """Accuracy with its interval, precision, recall and F1 per class, the confusion matrix."""
     seconds = Seconds()
     result = metrics.evaluate(predictions)
-    floor = params.floor.of(predictions.origin.source)
+    floor = floor_params.of(predictions.origin.source)
     low, high = result.accuracy_interval
     return judged(
         context,
@@ -34,9 +36,7 @@ def evaluation(
             "accuracy_high": high,
             "errors": round((1 - result.accuracy) * result.n_test),
             "n_test": result.n_test,
-            "confusion_matrix": picture(
-                figures.confusion_matrix(result.confusion_matrix), "confusion matrix"
-            ),
+            "confusion_matrix": confusion_matrix(result),
             "seconds": seconds(),
         },
     )

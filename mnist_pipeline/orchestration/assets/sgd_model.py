@@ -6,7 +6,7 @@ from mnist_pipeline.digits import classifier, persistence
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.orchestration.publication import Seconds, judged, published_asset
-from mnist_pipeline.params import Params
+from mnist_pipeline.params import ModelParams
 
 
 @published_asset(
@@ -16,19 +16,21 @@ from mnist_pipeline.params import Params
     blocking=[persistence.reloads_identically],
 )
 def sgd_model(
-    context: dg.AssetExecutionContext, train_set: Digits, params: dg.ResourceParam[Params]
+    context: dg.AssetExecutionContext,
+    train_set: Digits,
+    model_params: dg.ResourceParam[ModelParams],
 ) -> dg.MaterializeResult:
     """A scikit-learn pipeline ending in `SGDClassifier`, fitted with `[model]` of params.toml."""
     seconds = Seconds()
-    context.log.info(f"fitting preset {params.model.preset} on {len(train_set):,} digits")
-    model = classifier.fit(params.model, train_set, context.log.info)
+    context.log.info(f"fitting preset {model_params.preset} on {len(train_set):,} digits")
+    model = classifier.fit(model_params, train_set, context.log.info)
     fit_seconds = seconds()
     return judged(
         context,
         model,
         [persistence.reloads_identically(model, train_set)],
         {
-            "preset": params.model.preset,
+            "preset": model_params.preset,
             "params": model.params,
             "n_train": len(train_set),
             "epochs": int(model.pipeline[-1].n_iter_),

@@ -11,7 +11,7 @@ from mnist_pipeline.digits.split import split
 from mnist_pipeline.digits.table import decode
 from mnist_pipeline.orchestration.presentation import class_balance, column_schema
 from mnist_pipeline.orchestration.publication import Seconds, judged, published_asset
-from mnist_pipeline.params import Params
+from mnist_pipeline.params import SplitParams
 
 
 def split_asset(part: Literal["train", "test"], description: str) -> dg.AssetsDefinition:
@@ -33,12 +33,14 @@ def split_asset(part: Literal["train", "test"], description: str) -> dg.AssetsDe
         warning=[guards.class_balance, guards.is_mnist],
     )
     def digits_of_part(
-        context: dg.AssetExecutionContext, raw_mnist: Archive, params: dg.ResourceParam[Params]
+        context: dg.AssetExecutionContext,
+        raw_mnist: Archive,
+        split_params: dg.ResourceParam[SplitParams],
     ) -> dg.MaterializeResult:
         seconds = Seconds()
         table = decode(raw_mnist)
         context.log.info(f"decoded {len(table.labels):,} digits in {seconds():.1f} s")
-        drawn = split(table, **params.split.model_dump())
+        drawn = split(table, **split_params.model_dump())
         digits: Digits = getattr(drawn, part)
         return judged(
             context,

@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML file about one model, from a template beside this module."""
+"""The report: one self-contained HTML file about one model, from the template beside."""
 
 import base64
 from dataclasses import asdict, dataclass
@@ -11,9 +11,9 @@ from mnist_pipeline.digits.champion import Champion
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.digests import content_digest
-from mnist_pipeline.digits.guards import Verdict
 from mnist_pipeline.digits.metrics import Evaluation
 from mnist_pipeline.digits.prediction import Predictions
+from mnist_pipeline.digits.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ def render(evidence: Evidence) -> Report:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("mnist_pipeline.digits"),
+        loader=PackageLoader(__name__, package_path=""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     evaluation = evidence.evaluation
-    html = environment.get_template("report.html.j2").render(
+    html = environment.get_template("page.html.j2").render(
         asdict(evaluation),
         champion=evidence.champion,
         model=evidence.model,

@@ -1,0 +1,116 @@
+"""Code versions: what a step reads and runs makes it stale in the UI, and nothing else does."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mnist_pipeline.definitions import build_definitions
+from mnist_pipeline.settings import PROJECT
+from mnist_pipeline_tests.conftest import House
+
+PRINT_VERSIONS = """
+import json
+from mnist_pipeline.definitions import build_definitions
+from mnist_pipeline.settings import Settings
+graph = build_definitions(Settings.load()).resolve_asset_graph()
+keys = graph.get_all_asset_keys()
+print(json.dumps({key.to_user_string(): graph.get(key).code_version for key in keys}))
+"""
+
+
+def code_versions(house: House, **variables: str) -> dict[str, str | None]:
+    graph = build_definitions(house.settings(**variables)).resolve_asset_graph()
+    return {key.to_user_string(): graph.get(key).code_version for key in graph.get_all_asset_keys()}
+
+
+def changed(before: dict[str, str | None], after: dict[str, str | None]) -> set[str]:
+    assert None not in before.values()
+    return {asset for asset in before if before[asset] != after[asset]}
+
+
+@pytest.mark.parametrize(
+    ("text", "stale"),
+    [
+        ("", set()),
+        ("# a comment\n[model]\nalpha = 0.0001\n", set()),
+        ("[floor]\nsample = 0.81\n", {"evaluation"}),
+        ("[model]\nalpha = 0.001\n", {"sgd_model"}),
+        ("[split]\nrandom_state = 7\n", {"train_set", "test_set"}),
+    ],
+)
+def test_a_param_counts_for_the_steps_that_read_it(
+    text: str, stale: set[str], house: House, params: Callable[[str], str]
+) -> None:
+    assert changed(code_versions(house), code_versions(house, MNIST_PARAMS=params(text))) == stale
+
+
+def test_the_source_of_the_digits_counts_for_the_download_alone(house: House) -> None:
+    assert changed(code_versions(house), code_versions(house, MNIST_SOURCE="openml")) == {
+        "raw_mnist"
+    }
+
+
+def test_where_things_are_kept_or_asked_for_does_not_count(house: House, tmp_path: Path) -> None:
+    elsewhere = {
+        "MNIST_DATA_DIR": str(tmp_path / "elsewhere"),
+        "MNIST_OPENML_SERVER": "http://127.0.0.1:9",
+    }
+    assert changed(code_versions(house), code_versions(house, **elsewhere)) == set()
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    folder = tmp_path / "copy"
+    shutil.copytree(PROJECT / "mnist_pipeline", folder / "mnist_pipeline")
+    shutil.copy(PROJECT / "params.toml", folder)
+    return folder
+
+
+def versions_of_copy(folder: Path) -> dict[str, str | None]:
+    printed = subprocess.run(
+        [sys.executable, "-B", "-c", PRINT_VERSIONS],
+        env={"PYTHONPATH": str(folder), "MNIST_SOURCE": "sample", "PATH": "/usr/bin:/bin"},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    ).stdout
+    return dict(json.loads(printed))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "stale"),
+    [
+        ("digits/classifier.py", "from joblib", "# a comment\n    from joblib", set()),
+        ("digits/metrics.py", "Compare predictions with the labels", "Compare them", set()),
+        ("digits/metrics.py", "floor: float) -> Verdict", "floor) -> Verdict", set()),
+        ("orchestration/presentation.py", "confusion matrix]", "matrix]", set()),
+        ("store.py", "_ATTEMPTS = 5", "_ATTEMPTS = 6", set()),
+        ("digits/figures.py", "cividis", "viridis", {"report"}),
+        ("digits/report/page.css", "16px", "17px", {"report"}),
+        ("digits/openml.py", "RETRIES = 10.0, 60.0, 2", "RETRIES = 10.0, 60.0, 3", {"raw_mnist"}),
+        ("digits/guards.py", "UNBALANCED = 0.5", "UNBALANCED = 0.4", {"train_set", "test_set"}),
+        # the guard of an asset is its step's own code
+        (
+            "digits/metrics.py",
+            "evaluation.accuracy >= floor",
+            "evaluation.accuracy > floor",
+            {"evaluation", "champion_model", "report"},
+        ),
+    ],
+)
+def test_an_edit_counts_for_the_steps_that_reach_it(
+    file: str, old: str, new: str, stale: set[str], copy: Path
+) -> None:
+    before = versions_of_copy(copy)
+    edited = copy / "mnist_pipeline" / file
+    text = edited.read_text()
+    assert old in text
+    edited.write_text(text.replace(old, new))
+    assert changed(before, versions_of_copy(copy)) == stale
