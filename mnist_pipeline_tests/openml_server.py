@@ -11,6 +11,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 DOWNLOAD = "/data/v1/download/52667/mnist_784.arff"
 
+_FEATURES = [
+    {
+        "index": str(index),
+        "name": "class" if index == 784 else f"pixel{index + 1}",
+        "data_type": "nominal" if index == 784 else "numeric",
+        "is_target": str(index == 784).lower(),
+        "is_ignore": "false",
+        "is_row_identifier": "false",
+        "number_of_missing_values": "0",
+    }
+    for index in range(785)
+]
+"""What OpenML says of the columns; only scikit-learn's client asks."""
+
 
 @dataclass
 class OpenML:
@@ -76,12 +90,19 @@ def serve(openml: OpenML) -> Iterator[OpenML]:
                     "id": "554",
                     "name": "mnist_784",
                     "version": "1",
+                    "status": "active",
+                    "description": "The MNIST database of handwritten digits",
                     "format": "ARFF",
                     "file_id": "52667",
+                    "default_target_attribute": "class",
                     "url": openml.url + DOWNLOAD,
                     "md5_checksum": openml.md5,
                 }
                 self._json({"data_set_description": description})
+            elif self.path == "/api/v1/json/data/features/554":
+                self._json({"data_features": {"feature": _FEATURES}})
+            elif self.path == "/api/v1/json/data/qualities/554":
+                self._json({"data_qualities": {"quality": []}})
             elif self.path == DOWNLOAD:
                 if openml.compress and "gzip" in self.headers.get("Accept-Encoding", ""):
                     self._answer(openml.packed, "text/plain", encoding="gzip")

@@ -1,0 +1,1 @@
+"""Measurements, as ratios within one run. Not tests: nothing here passes or fails."""
