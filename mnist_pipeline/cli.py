@@ -29,7 +29,7 @@ def cli() -> None:
 @click.option(_JSON, "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def run(select: str | None, as_json: bool) -> int:
     """Materialize all assets, or a selection of them."""
-    from mnist_pipeline.orchestration import running
+    from mnist_pipeline import running
 
     start = time.perf_counter()
     outcome = running.materialize(select)

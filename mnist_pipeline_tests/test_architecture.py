@@ -11,6 +11,7 @@ from mnist_pipeline.settings import PROJECT
 
 PACKAGE = PROJECT / "mnist_pipeline"
 DIGITS = sorted((PACKAGE / "digits").rglob("*.py"))
+ORCHESTRATION = sorted((PACKAGE / "orchestration").rglob("*.py"))
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -30,12 +31,18 @@ def name(file: Path) -> str:
     return str(file.relative_to(PACKAGE))
 
 
+DOORS = ("mnist_pipeline.definitions", "mnist_pipeline.running", "mnist_pipeline.cli")
+
+
 @pytest.mark.parametrize("file", DIGITS, ids=name)
 def test_a_module_of_the_digits_imports_no_dagster_and_no_orchestration(file: Path) -> None:
     for module in imported(file):
-        assert not module.startswith("dagster")
-        assert not module.startswith("mnist_pipeline.orchestration")
-        assert not module.startswith(("mnist_pipeline.definitions", "mnist_pipeline.cli"))
+        assert not module.startswith(("dagster", "mnist_pipeline.orchestration", *DOORS))
+
+
+@pytest.mark.parametrize("file", ORCHESTRATION, ids=name)
+def test_a_module_of_the_orchestration_imports_no_door(file: Path) -> None:
+    assert not [module for module in imported(file) if module.startswith(DOORS)]
 
 
 @pytest.mark.parametrize("file", MODULES, ids=name)

@@ -7,11 +7,10 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from upath import UPath
 
 from mnist_pipeline.definitions import build_definitions
 from mnist_pipeline.orchestration.io_manager import ArtifactIOManager
-from mnist_pipeline.store import SUMS, Store
+from mnist_pipeline.store import SUMS
 from mnist_pipeline_tests.conftest import House, Materialized
 
 ASSETS = {
@@ -260,19 +259,3 @@ def test_old_materializations_keep_pointing_at_what_they_made(
     assert furnished.materialize("sgd_model", {"MNIST_PARAMS": other}).success
     assert furnished.made("sgd_model").path != old.path
     assert old.path.read_bytes() == bytes_then
-
-
-def test_no_file_is_written_in_place(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    publish = Store.publish
-
-    def watched(self: Store, asset: str, version: str, filename: str, data: bytes) -> Any:
-        folder = UPath(house.folder) / asset / version
-        seen.append((asset, folder.exists()))
-        artifact = publish(self, asset, version, filename, data)
-        assert not [path for path in folder.parent.iterdir() if path.name.startswith(".")]
-        return artifact
-
-    monkeypatch.setattr(Store, "publish", watched)
-    assert house.materialize("key:raw_mnist or key:train_set").success
-    assert seen == [("raw_mnist", False), ("train_set", False)]

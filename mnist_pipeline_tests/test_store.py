@@ -101,6 +101,29 @@ def test_a_disk_that_refuses_to_write_leaves_what_was_there(
     assert read(store, artifact) == b"bytes"
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
+def test_bytes_and_folders_are_flushed_to_disk_in_order(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def watched_fsync(descriptor: int) -> None:
+        steps.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    def watched_rename(beside: str, folder: str) -> None:
+        steps.append(f"{Path(beside).name} becomes {Path(folder).name}")
+        rename(beside, folder)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "rename", watched_rename)
+    publish(store)
+    beside = steps[2]
+    assert beside.startswith(".v1.")
+    assert steps == ["train_set.parquet", SUMS, beside, f"{beside} becomes v1", "train_set"]
+
+
 def test_many_writers_of_one_version_end_with_one_whole_artifact(store: Store) -> None:
     contents = [bytes([number]) * 100_000 for number in range(16)]
     with ThreadPoolExecutor(16) as pool:
