@@ -4,8 +4,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# only what is asked for: without SOURCE, the environment and .env decide
-CHOSEN := $(if $(SOURCE),MNIST_SOURCE=$(SOURCE))
+# only `make ... SOURCE=`: otherwise the environment and .env decide
+CHOSEN := $(if $(filter command line,$(origin SOURCE)),MNIST_SOURCE=$(SOURCE))
 # the lock is complete: nothing is left to resolve
 LOCKED := --quiet --disable-pip-version-check --require-hashes --no-deps
 EDITABLE := --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
@@ -47,14 +47,14 @@ lock: .venv/dev.stamp ## resolve the pins anew
 		--output-file requirements-dev.lock
 
 clean: ## remove .venv and caches; data/ and .env stay
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache dist build
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache dist build .tmp_dagster_home_*
 	@find . -name __pycache__ -not -path './data/*' -prune -exec rm -rf {} +
 
 .env:
 	@cp .env.example .env
 
 .venv/bin/python:
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 .venv/run.stamp: requirements.lock pyproject.toml | .venv/bin/python
 	@echo "installing into .venv (once; about a minute)"

@@ -3,6 +3,7 @@
 Exit status: 0 done, 1 the work failed, 2 wrong usage or settings.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -33,17 +34,11 @@ def run(select: str | None, as_json: bool) -> int:
 
     start = time.perf_counter()
     outcome = running.materialize(select)
-    seconds = round(time.perf_counter() - start, 3)
-    document = {
-        "run_id": outcome.run_id,
-        "status": "success" if outcome.success else "failure",
-        "materialized": outcome.materialized,
-        "seconds": seconds,
-    }
-    if outcome.error:
-        document["error"] = outcome.error
+    seconds = time.perf_counter() - start
     if as_json:
-        click.echo(json.dumps(document))
+        _print_document(
+            outcome.run_id, outcome.success, outcome.materialized, seconds, outcome.error
+        )
     elif outcome.success:
         click.echo(_summary(outcome.metadata, seconds))
     else:
@@ -56,9 +51,12 @@ def run(select: str | None, as_json: bool) -> int:
 def ui(port: int) -> NoReturn:
     """Start the Dagster UI and daemon on 127.0.0.1, over the tracked home."""
     from mnist_pipeline import home
+    from mnist_pipeline.params import Params
     from mnist_pipeline.settings import PROJECT, Settings
 
-    folder = home.prepare(Settings.load())
+    settings = Settings.load()
+    Params.load(settings.params_file)
+    folder = home.prepare(settings)
     # Dagster loads a .env of its working directory over the environment; the home has none
     os.chdir(folder)
     command = [sys.executable, "-m", "dagster", "dev", "--host", "127.0.0.1", "--port", str(port)]
@@ -69,31 +67,45 @@ def main() -> None:
     """Run the command line; every error that is the user's to mend ends in one message."""
     as_json = _JSON in sys.argv[1:]
     start = time.perf_counter()
-    try:
-        sys.exit(cli.main(standalone_mode=False) or 0)
-    except SettingsError as error:
-        message, status = str(error), 2
-    except click.UsageError as error:
-        message, status = error.format_message(), 2
-        if not as_json and error.ctx:
-            click.echo(error.ctx.get_usage(), err=True)
-    except click.Abort:
-        sys.exit(130)
-    except Exception as error:  # noqa: BLE001 - reported whole, and as a failure
-        traceback.print_exc()
-        message, status = f"{type(error).__name__}: {error}", 1
-    if as_json:
-        document: dict[str, object] = {
-            "run_id": None,
-            "status": "failure",
-            "materialized": [],
-            "seconds": round(time.perf_counter() - start, 3),
-            "error": message,
-        }
-        click.echo(json.dumps(document))
-    else:
+    # whatever else a library prints goes to stderr
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        status, message = _status(as_json)
+    if message and as_json:
+        _print_document(None, False, [], time.perf_counter() - start, message)
+    elif message:
         click.echo(f"Error: {message}", err=True)
     sys.exit(status)
+
+
+def _status(as_json: bool) -> tuple[int, str | None]:
+    try:
+        return cli.main(standalone_mode=False) or 0, None
+    except SettingsError as error:
+        return 2, str(error)
+    except click.UsageError as error:
+        if as_json:
+            return 2, error.format_message()
+        error.show()
+        return 2, None
+    except (click.Abort, KeyboardInterrupt):
+        return 1, "interrupted"
+    except Exception as error:  # noqa: BLE001 - reported whole, and as a failure
+        traceback.print_exc()
+        return 1, f"{type(error).__name__}: {error}"
+
+
+def _print_document(
+    run_id: str | None, success: bool, materialized: list[str], seconds: float, error: str | None
+) -> None:
+    document = {
+        "run_id": run_id,
+        "status": "success" if success else "failure",
+        "materialized": materialized,
+        "seconds": round(seconds, 3),
+    }
+    if error:
+        document["error"] = error
+    print(json.dumps(document), file=sys.__stdout__, flush=True)
 
 
 def _summary(metadata: dict[str, dict[str, Any]], seconds: float) -> str:

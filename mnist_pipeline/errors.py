@@ -24,5 +24,5 @@ class StoreError(PipelineError):
     """An artifact is missing from the store, damaged, or could not be written."""
 
 
-class GuardError(PipelineError):
-    """A result was refused before publication because it must never be used."""
+class FitError(PipelineError):
+    """A model could not be fitted with these params."""

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mnist_pipeline.errors import SettingsError
-from mnist_pipeline.settings import Source, describe
+from mnist_pipeline.settings import describe
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tutorial": {"features": "raw"},
@@ -20,13 +20,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class SplitParams(_Table):
     """`[split]`: arguments of scikit-learn's `train_test_split`, the tutorial's by default."""
 
-    test_size: float = Field(0.2, gt=0.0, lt=1.0)
+    test_size: float = Field(0.2, ge=0.01, le=0.99)
     random_state: int = Field(42, ge=0, lt=2**32)
 
 
@@ -36,11 +36,11 @@ class ModelParams(_Table):
     preset: Literal["tutorial", "scaled"] = "scaled"
     features: Literal["raw", "scaled"] = "scaled"
     random_state: int = Field(42, ge=0, lt=2**32)
-    loss: Literal["hinge", "log_loss", "modified_huber", "squared_hinge", "perceptron"] = "hinge"
+    loss: Literal["hinge", "squared_hinge", "perceptron"] = "hinge"
     penalty: Literal["l2", "l1", "elasticnet"] = "l2"
     alpha: float = Field(0.0001, gt=0.0)
     l1_ratio: float = Field(0.15, ge=0.0, le=1.0)
-    max_iter: int = Field(1000, ge=1)
+    max_iter: int = Field(1000, ge=1, le=1_000_000)
     tol: float = Field(0.001, ge=0.0)
     learning_rate: Literal["constant", "optimal", "invscaling", "adaptive"] = "optimal"
     eta0: float = Field(0.01, gt=0.0)
@@ -59,10 +59,6 @@ class FloorParams(_Table):
 
     sample: float = Field(0.80, ge=0.0, le=1.0)
     openml: float = Field(0.85, ge=0.0, le=1.0)
-
-    def of(self, source: Source) -> float:
-        """Return the floor of one source."""
-        return self.sample if source == "sample" else self.openml
 
 
 class Params(_Table):

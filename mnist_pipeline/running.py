@@ -79,9 +79,9 @@ def _resolve(everything: dg.JobDefinition, select: str) -> list[dg.AssetKey]:
     graph = everything.asset_layer.asset_graph
     try:
         keys = dg.AssetSelection.from_string(select).resolve(graph)
-    except dg.DagsterError as error:
+    except (dg.DagsterError, NotImplementedError) as error:
         raise errors.SettingsError(
-            f"--select {select!r} is not an asset selection: {error}"
+            f"--select {select!r} is not an asset selection here: {error}"
         ) from None
     if not keys:
         known = ", ".join(sorted(key.to_user_string() for key in graph.get_all_asset_keys()))

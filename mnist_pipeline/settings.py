@@ -3,34 +3,50 @@
 What is *learned* (hyperparameters, floors, the split) is not here but in `params`.
 """
 
+import os
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from mnist_pipeline.digits.archive import Source
 from mnist_pipeline.errors import SettingsError
 
 PROJECT = Path(__file__).resolve().parents[1]
 """The folder that relative paths are relative to: the clone's root."""
 
-Source = Literal["openml", "sample"]
-
 
 def _in_project(value: object) -> Path:
     text = str(value).removeprefix("file://")
     if not text:
-        raise ValueError("a folder or file path is needed, this is empty")
-    if "://" in text:
+        raise ValueError("a path is needed, this is empty")
+    if re.match(r"[A-Za-z][\w+.-]*:", text):
         raise ValueError("only local folders are supported so far: give a path, no URL")
-    return (PROJECT / Path(text).expanduser()).resolve()
+    if set("%?") & set(text):
+        raise ValueError("a path with % or ? is more than Dagster's SQLite storage can take")
+    try:
+        return (PROJECT / Path(text).expanduser()).resolve()
+    except RuntimeError as error:
+        raise ValueError(str(error)) from None
+
+
+def _folder(path: Path) -> Path:
+    if path.exists() and not path.is_dir():
+        raise ValueError("a folder is needed, this is a file")
+    return path
 
 
 def _http_url(value: str) -> str:
-    return str(TypeAdapter(HttpUrl).validate_python(value)).rstrip("/")
+    url = TypeAdapter(HttpUrl).validate_python(value)
+    if url.query or url.fragment:
+        raise ValueError("a base URL has no ? and no #")
+    return str(url).rstrip("/")
 
 
 ProjectPath = Annotated[Path, BeforeValidator(_in_project)]
+ProjectFolder = Annotated[ProjectPath, AfterValidator(_folder)]
 
 
 class Settings(BaseSettings):
@@ -40,15 +56,15 @@ class Settings(BaseSettings):
     defaults below. Use `Settings.load` for messages made for people.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=True)
 
     source: Source = Field("openml", alias="MNIST_SOURCE")
     openml_server: Annotated[str, AfterValidator(_http_url)] = Field(
         "https://www.openml.org", alias="MNIST_OPENML_SERVER"
     )
-    data_dir: ProjectPath = Field(PROJECT / "data", alias="MNIST_DATA_DIR")
+    data_dir: ProjectFolder = Field(PROJECT / "data", alias="MNIST_DATA_DIR")
     params_file: ProjectPath = Field(PROJECT / "params.toml", alias="MNIST_PARAMS")
-    dagster_home: ProjectPath = Field(
+    dagster_home: ProjectFolder = Field(
         default_factory=lambda values: values.get("data_dir", PROJECT / "data") / "dagster_home",
         alias="DAGSTER_HOME",
     )
@@ -63,9 +79,33 @@ class Settings(BaseSettings):
             A variable holds a value that is not allowed; the message names it and what is.
         """
         try:
-            return cls(_env_file=PROJECT / ".env", **overrides)
+            return cls(_env_file=PROJECT / ".env", **(_beaten_by_dagster() | overrides))
         except ValidationError as error:
             raise SettingsError(describe(error, "Settings")) from None
+        except UnicodeDecodeError as error:
+            raise SettingsError(f"{PROJECT / '.env'} is not UTF-8 text: {error}") from None
+
+
+def _beaten_by_dagster() -> dict[str, str]:
+    """Return the settings that a bare `dagster dev` was started with.
+
+    It loads `.env` over the environment of itself and its children; what it was started with is
+    still on record where there is a /proc (Linux). Elsewhere `.env` wins at that door.
+    """
+    process = os.getpid() if "DAGSTER_IS_DEV_CLI" in os.environ else 0
+    while process > 1:
+        try:
+            record = Path(f"/proc/{process}")
+            entries = (record / "environ").read_bytes().split(b"\0")
+            command = (record / "cmdline").read_bytes()
+            parent = int((record / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            break
+        started_with = dict(os.fsdecode(entry).split("=", 1) for entry in entries if b"=" in entry)
+        if b"dagster" in command and "DAGSTER_IS_DEV_CLI" not in started_with:
+            return {name: text for name, text in started_with.items() if name.startswith("MNIST_")}
+        process = parent
+    return {}
 
 
 def describe(error: ValidationError, where: str) -> str:

@@ -4,11 +4,12 @@ It knows bytes and names, neither Dagster nor what is in a file.
 """
 
 import contextlib
-import errno
+import fcntl
 import hashlib
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from upath import UPath
@@ -17,9 +18,6 @@ from mnist_pipeline.errors import StoreError
 
 SUMS = "SHA256SUMS"
 """Beside each file, in the format of `sha256sum -c`."""
-
-_ATTEMPTS = 5
-"""Rounds of finding what others published meanwhile, or of setting aside what is damaged."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,8 @@ class Store:
     """Artifacts in a local folder.
 
     An artifact appears whole or not at all: file and digest are written in a folder beside,
-    flushed to disk, and the folder is renamed. What is published is never changed.
+    flushed to disk, and the folder is renamed. What is published is never changed. Publishers of
+    the same asset, also in other processes, wait for one another; readers never wait.
 
     Parameters
     ----------
@@ -62,19 +61,20 @@ class Store:
         folder = self.root / asset / data_version
         beside = self.root / asset / f".{data_version}.{uuid.uuid4().hex}.tmp"
         try:
-            for _ in range(_ATTEMPTS):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(folder.parent):
                 if there := self.find(asset, data_version):
                     return there
+                beside.mkdir()
+                _write(beside / filename, data)
+                sums = f"{hashlib.sha256(data).hexdigest()}  {filename}\n"
+                _write(beside / SUMS, sums.encode())
+                _sync(beside)
                 if folder.exists():
                     _set_aside(folder)
-                if not beside.exists():
-                    beside.mkdir(parents=True)
-                    _write(beside / filename, data)
-                    sums = f"{hashlib.sha256(data).hexdigest()}  {filename}\n"
-                    _write(beside / SUMS, sums.encode())
-                    _sync(beside)
-                _rename(beside, folder)
+                os.rename(str(beside), str(folder))  # noqa: PTH104 - UPath may copy instead
                 _sync(folder.parent)
+            there = self.find(asset, data_version)
         except OSError as error:
             raise StoreError(
                 f"cannot write {folder / filename}: {error.strerror}. Nothing was published; make "
@@ -82,7 +82,9 @@ class Store:
             ) from error
         finally:
             shutil.rmtree(str(beside), ignore_errors=True)
-        raise StoreError(f"{folder} does not keep what is written to it: is the disk sound?")
+        if there is None:
+            raise StoreError(f"{folder} does not keep what is written to it: is the disk sound?")
+        return there
 
     def find(self, asset: str, data_version: str) -> Artifact | None:
         """Return the artifact of this version if its bytes are those once published, else None.
@@ -143,18 +145,19 @@ def _sync(folder: UPath) -> None:
         os.close(descriptor)
 
 
-def _rename(beside: UPath, folder: UPath) -> None:
+@contextlib.contextmanager
+def _locked(folder: UPath) -> Iterator[None]:
+    """Let one publisher at a time into a folder; the lock of one that died is free again."""
+    descriptor = os.open(str(folder), os.O_RDONLY)
     try:
-        os.rename(str(beside), str(folder))  # noqa: PTH104 - UPath.rename copies where it cannot rename
-    except OSError as error:
-        # somebody else published the same version meanwhile: theirs is looked at next
-        if error.errno not in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
-            raise
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _set_aside(folder: UPath) -> None:
     number = 1
     while (aside := folder.with_name(f"{folder.name}.damaged-{number}")).exists():
         number += 1
-    with contextlib.suppress(FileNotFoundError):  # somebody else did it meanwhile
-        _rename(folder, aside)
+    os.rename(str(folder), str(aside))  # noqa: PTH104 - UPath may copy instead

@@ -24,6 +24,13 @@ from mnist_pipeline_tests.openml_server import OpenML
 SHARED = PROJECT.parent / "shared" / "openml"
 """The genuine mnist_784, where this machine has it."""
 
+NEUTRAL = {
+    "MNIST_SOURCE": "sample",
+    "MNIST_OPENML_SERVER": "http://127.0.0.1:9",
+    "MNIST_PARAMS": str(PROJECT / "params.toml"),
+}
+"""Every setting a .env of the developer's could choose for the tests, and no way to the network."""
+
 PIXEL_ATTRIBUTES = b"".join(b"@ATTRIBUTE pixel%d real\n" % number for number in range(1, 785))
 HEADER = (
     b"@RELATION mnist_784\n\n"
@@ -36,8 +43,8 @@ HEADER = (
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("MNIST_", "DAGSTER_"))]:
         monkeypatch.delenv(name)
-    # a .env of the developer's must not choose for the tests
-    monkeypatch.setenv("MNIST_SOURCE", "sample")
+    for name, value in NEUTRAL.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="session")
@@ -171,13 +178,13 @@ class House:
         )
 
 
+def house_of(folder: Path) -> dict[str, str]:
+    return {"MNIST_DATA_DIR": str(folder), "DAGSTER_HOME": str(folder / "dagster_home")}
+
+
 @contextmanager
 def open_house(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    environment = {
-        "MNIST_SOURCE": "sample",
-        "MNIST_DATA_DIR": str(folder),
-        "DAGSTER_HOME": str(folder / "dagster_home"),
-    }
+    environment = NEUTRAL | house_of(folder)
     monkeypatch.setenv("DAGSTER_HOME", "")  # restored at the end, whatever `prepare` sets
     home.prepare(Settings.load(**environment))
     with dg.DagsterInstance.get() as instance:
@@ -194,10 +201,9 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
 @pytest.fixture(scope="session")
 def _furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("furnished") / "data"
-    environment = {"MNIST_SOURCE": "sample", "MNIST_DATA_DIR": str(folder)}
     subprocess.run(
         [sys.executable, "-m", "mnist_pipeline.cli", "run", "--json"],
-        env=os.environ | environment | {"DAGSTER_HOME": str(folder / "dagster_home")},
+        env=os.environ | NEUTRAL | house_of(folder),
         capture_output=True,
         check=True,
         timeout=240,

@@ -42,6 +42,8 @@ class OpenML:
         Body to answer with, by path, as if it were JSON.
     compress : bool
         Whether the download comes as gzip when asked for.
+    encoding : str
+        What the compressed download says that it is.
     cut : int or None
         Bytes of the download after which the connection is closed.
     requests : list of str
@@ -53,6 +55,7 @@ class OpenML:
     failing: dict[str, int] = field(default_factory=dict)
     instead: dict[str, bytes] = field(default_factory=dict)
     compress: bool = True
+    encoding: str = "gzip"
     cut: int | None = None
     requests: list[str] = field(default_factory=list)
     url: str = ""
@@ -105,7 +108,7 @@ def serve(openml: OpenML) -> Iterator[OpenML]:
                 self._json({"data_qualities": {"quality": []}})
             elif self.path == DOWNLOAD:
                 if openml.compress and "gzip" in self.headers.get("Accept-Encoding", ""):
-                    self._answer(openml.packed, "text/plain", encoding="gzip")
+                    self._answer(openml.packed, "text/plain", encoding=openml.encoding)
                 else:
                     self._answer(gzip.decompress(openml.packed), "text/plain")
             else:

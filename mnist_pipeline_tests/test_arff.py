@@ -41,6 +41,12 @@ def test_rows_are_decoded_to_the_numbers_that_they_spell(
             lambda rows: arff([b"% a comment, with commas", b"", *rows, b"  "]), id="comments"
         ),
         pytest.param(lambda rows: archive(HEADER + b"\n".join(rows)), id="no last line end"),
+        pytest.param(
+            lambda rows: arff([*rows[:9], b"% long " + b"x," * 300_000, *rows[9:]]),
+            id="long comment",
+        ),
+        pytest.param(lambda rows: arff(rows, b"% caf\xe9\n" + HEADER), id="comment in Latin-1"),
+        pytest.param(lambda rows: arff([row.replace(b",", b", ") for row in rows]), id="a space"),
         pytest.param(lambda rows: arff([row.replace(b",", b" ,\t") for row in rows]), id="spaces"),
         pytest.param(
             lambda rows: arff([b",".join(b"'%s'" % v for v in row.split(b",")) for row in rows]),
@@ -107,7 +113,8 @@ def test_the_line_of_an_error_counts_comments_and_blank_lines(rows: list[bytes])
         (lambda row: row + b",1", "expected 784 pixels and a class, found 786 values"),
         (lambda row: row[:-2], "expected 784 pixels and a class, found 784 values"),
         (lambda row: b"{0 5, 784 3}", "expected 784 pixels and a class, found 2 values"),
-        (lambda row: b"1," * 10_000_000, "the line is longer than 65536 bytes"),
+        (lambda row: b"1," * 10_000_000, "longer than 1,048,576 bytes"),
+        (lambda row: row + b"\r" + row, "expected 784 pixels and a class, found 1569 values"),
     ],
 )
 def test_a_row_that_is_no_digit_is_refused_with_its_line(
@@ -129,6 +136,9 @@ def test_a_row_that_is_no_digit_is_refused_with_its_line(
             "line 7: expected @ATTRIBUTE pixel5 numeric",
         ),
         (HEADER.replace(b"{0,1,", b"{1,"), "line 787: expected @ATTRIBUTE class {0,1,2"),
+        (HEADER.replace(b"{0,1,", b"{0,0,1,"), "line 787: expected @ATTRIBUTE class {0,1,2"),
+        (HEADER.replace(b"@RELATION mnist_784", b"@RELATION"), "line 1: expected @RELATION"),
+        (HEADER.replace(b"@DATA", b"@DATA 1,2,3"), "line 789: expected .* found '@DATA 1,2,3'"),
         (
             HEADER.replace(b"@ATTRIBUTE class {0,1,2,3,4,5,6,7,8,9}\n", b""),
             "expected 784 pixel attributes",

@@ -1,8 +1,12 @@
 """The command line as a user runs it: a process of its own, its exit status, its one document."""
 
 import json
+import os
+import signal
 import socket
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 
 import pytest
@@ -47,7 +51,7 @@ def test_select_makes_just_what_it_selects(furnished: House) -> None:
     assert document(completed)["materialized"] == ["evaluation", "champion_model", "report"]
 
 
-@pytest.mark.parametrize("select", ["nothing_like_it", "key:nothing_like_it", ")("])
+@pytest.mark.parametrize("select", ["nothing_like_it", "key:nothing_like_it", ")(", "status:STALE"])
 def test_a_selection_of_nothing_is_wrong_usage(select: str, house: House) -> None:
     completed = house.cli("run", "--json", "--select", select)
     assert completed.returncode == 2
@@ -80,6 +84,7 @@ def test_a_run_that_fails_exits_with_1_and_leaves_the_artifacts_that_were_there(
         ({"MNIST_SOURCE": "kaggle"}, "MNIST_SOURCE = 'kaggle' is not allowed"),
         ({"MNIST_OPENML_SERVER": "nowhere"}, "MNIST_OPENML_SERVER = 'nowhere' is not allowed"),
         ({"DAGSTER_HOME": "/dev/null/home"}, "DAGSTER_HOME: cannot use /dev/null/home"),
+        ({"MNIST_PARAMS": "/nowhere.toml"}, "MNIST_PARAMS: cannot read /nowhere.toml"),
     ],
 )
 def test_wrong_settings_exit_with_2_and_one_message(
@@ -120,3 +125,28 @@ def test_a_dagster_yaml_of_ones_own_in_the_home_is_left_alone(house: House) -> N
     file.write_text(own)
     assert house.cli("run", "--json", "--select", "raw_mnist").returncode == 0
     assert file.read_text() == own
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_is_still_one_document(
+    signal_number: signal.Signals, furnished: House, params: Callable[[str], str]
+) -> None:
+    # tol = 0 never converges: the fit is still going on when the signal comes
+    endless = params("[model]\ntol = 0.0\nmax_iter = 100000\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mnist_pipeline.cli", "run", "--json", "--select", "sgd_model"],
+        env=os.environ | furnished.environment | {"MNIST_PARAMS": endless},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert any("fitting preset" in line for line in process.stderr)
+    time.sleep(1)
+    process.send_signal(signal_number)
+    try:
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode != 0
+    assert json.loads(out)["status"] == "failure"

@@ -91,10 +91,11 @@ def versions_of_copy(folder: Path) -> dict[str, str | None]:
         ("digits/metrics.py", "Compare predictions with the labels", "Compare them", set()),
         ("digits/metrics.py", "floor: float) -> Verdict", "floor) -> Verdict", set()),
         ("orchestration/presentation.py", "confusion matrix]", "matrix]", set()),
-        ("store.py", "_ATTEMPTS = 5", "_ATTEMPTS = 6", set()),
+        ("store.py", "number = 1", "number = 2", set()),
         ("digits/figures.py", "cividis", "viridis", {"report"}),
         ("digits/report/page.css", "16px", "17px", {"report"}),
         ("digits/openml.py", "RETRIES = 10.0, 60.0, 2", "RETRIES = 10.0, 60.0, 3", {"raw_mnist"}),
+        ("digits/rows.py", "MAX_LINE = CHUNK", "MAX_LINE = 2 * CHUNK", {"train_set", "test_set"}),
         ("digits/guards.py", "UNBALANCED = 0.5", "UNBALANCED = 0.4", {"train_set", "test_set"}),
         # the guard of an asset is its step's own code
         (

@@ -35,6 +35,14 @@ RUNS = "{ runsOrError { ... on Runs { results { runId status } } } }"
 
 
 @pytest.fixture
+def easy_params(tmp_path: Path) -> str:
+    """Params that a model of 400 digits can meet."""
+    file = tmp_path / "easy.toml"
+    file.write_text("[floor]\nopenml = 0.5\n")
+    return str(file)
+
+
+@pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """The project as a clone has it after `make install`."""
     folder = tmp_path / "clone"
@@ -156,18 +164,26 @@ def test_bare_dagster_dev_loads_runs_everything_and_keeps_its_history(clone: Pat
     assert (home / "history" / "runs.db").exists()
 
 
-def test_the_ui_command_obeys_the_environment_although_dotenv_says_otherwise(
-    clone: Path, small_arff: bytes
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(["mnist_pipeline.cli", "ui"], id="mnist-pipeline ui"),
+        pytest.param(
+            ["dagster", "dev"],
+            id="bare dagster dev",
+            marks=pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc"),
+        ),
+    ],
+)
+def test_the_environment_beats_dotenv_in_the_ui(
+    command: list[str], clone: Path, small_arff: bytes, easy_params: str
 ) -> None:
-    params = clone.parent / "easy.toml"
-    params.write_text("[floor]\nopenml = 0.5\n")
     with serve(OpenML.of(small_arff)) as openml:
         variables = {
             "MNIST_SOURCE": "openml",
             "MNIST_OPENML_SERVER": openml.url,
-            "MNIST_PARAMS": str(params),
+            "MNIST_PARAMS": easy_params,
         }
-        command = ["mnist_pipeline.cli", "ui"]
         with running(command, clone, clone, **variables) as webserver:
             materialize_everything(webserver)
         assert openml.downloads == 1

@@ -1,20 +1,26 @@
 """The model, its file, its predictions and its numbers."""
 
+import copy
 import dataclasses
 import json
 import pickle
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import threadpool_limits
 
 from mnist_pipeline.digits import (
     champion,
     classifier,
+    figures,
     metrics,
     persistence,
     prediction,
@@ -27,7 +33,7 @@ from mnist_pipeline.digits.metrics import Evaluation
 from mnist_pipeline.digits.prediction import Predictions
 from mnist_pipeline.digits.split import Split, split
 from mnist_pipeline.digits.table import decode
-from mnist_pipeline.errors import FormatError
+from mnist_pipeline.errors import FitError, FormatError
 from mnist_pipeline.params import ModelParams
 
 
@@ -77,6 +83,46 @@ def test_a_fit_is_the_same_with_any_number_of_threads(drawn: Split) -> None:
             )
             models.append(classifier.fit(ModelParams(), few))
     assert models[0].data_version == models[1].data_version
+
+
+def test_scores_are_the_same_to_the_bit_with_any_number_of_threads(
+    model: TrainedModel, drawn: Split
+) -> None:
+    versions = set()
+    for threads in (1, 2, 3):
+        with threadpool_limits(limits=threads):
+            versions.add(prediction.predict(model, drawn.test).data_version)
+    assert len(versions) == 1
+
+
+def test_the_version_of_a_model_follows_each_fitted_array_and_param(model: TrainedModel) -> None:
+    versions = {model.data_version}
+    for name in ("coef_", "intercept_", "classes_"):
+        other = copy.deepcopy(model.pipeline)
+        setattr(other[-1], name, getattr(other[-1], name) + 1)
+        versions.add(dataclasses.replace(model, pipeline=other).data_version)
+    versions.add(dataclasses.replace(model, params=model.params | {"alpha": 1.0}).data_version)
+    elsewhere = dataclasses.replace(model.origin, random_state=7)
+    versions.add(dataclasses.replace(model, origin=elsewhere).data_version)
+    assert len(versions) == 6
+    renamed = model.params | {"preset": "tutorial"}
+    assert dataclasses.replace(model, params=renamed).data_version == model.data_version
+
+
+def test_the_version_of_predictions_follows_each_part(predictions: Predictions) -> None:
+    versions = {predictions.data_version}
+    for name in ("row_id", "label", "prediction", "scores"):
+        other = getattr(predictions, name).copy()
+        other.flat[-1] += 1
+        versions.add(dataclasses.replace(predictions, **{name: other}).data_version)
+    versions.add(dataclasses.replace(predictions, model_version="other").data_version)
+    assert len(versions) == 6
+
+
+def test_params_that_lead_out_of_the_numbers_are_named_as_the_cause(drawn: Split) -> None:
+    wild = ModelParams(alpha=1e300, eta0=1e300, learning_rate="constant")
+    with pytest.raises(FitError, match=r"cannot fit with these params: .*overflow"):
+        classifier.fit(wild, drawn.train)
 
 
 def test_a_fit_reports_progress_and_prints_nothing(
@@ -134,6 +180,14 @@ def test_a_model_file_with_a_type_that_is_not_trusted_is_refused_by_name(
         persistence.loads(data)
 
 
+def test_a_skops_file_of_something_else_is_refused(model: TrainedModel) -> None:
+    import skops.io
+
+    content = {"pipeline": 1, "origin": dataclasses.asdict(model.origin), "params": {}}
+    with pytest.raises(FormatError, match="no pipeline ending in SGDClassifier"):
+        persistence.loads(skops.io.dumps(content))
+
+
 @pytest.mark.parametrize("data", [b"", b"PK\x05\x06" + bytes(18), pickle.dumps({"pipeline": 1})])
 def test_what_is_no_model_file_is_refused(data: bytes) -> None:
     with pytest.raises(FormatError, match="not a model file"):
@@ -182,10 +236,28 @@ def test_the_evaluation_holds_the_promised_numbers(
     # [true][predicted]
     threes_as_fives = ((predictions.label == 3) & (predictions.prediction == 5)).sum()
     assert found["confusion_matrix"][3][5] == threes_as_fives
-    assert found["per_class"]["7"]["recall"] == right[predictions.label == 7].mean()
-    assert found["per_class"]["7"]["support"] == (predictions.label == 7).sum()
+    sevens, called_seven = predictions.label == 7, predictions.prediction == 7
+    precision, recall = right[called_seven].mean(), right[sevens].mean()
+    assert found["per_class"]["7"] == pytest.approx(
+        {
+            "precision": precision,
+            "recall": recall,
+            "f1": 2 * precision * recall / (precision + recall),
+            "support": sevens.sum(),
+        }
+    )
     assert found["log_loss"] is found["brier"] is found["ece"] is found["mnist_test"] is None
     assert Evaluation.from_json(evaluation.to_json()) == evaluation
+
+
+def test_mnists_own_test_digits_are_measured_apart_where_they_are_known(
+    predictions: Predictions,
+) -> None:
+    row_id = np.arange(59_500, 60_500, dtype=np.int32)
+    origin = dataclasses.replace(predictions.origin, is_mnist=True)
+    found = metrics.evaluate(dataclasses.replace(predictions, row_id=row_id, origin=origin))
+    right = predictions.label == predictions.prediction
+    assert found.mnist_test == {"accuracy": right[500:].mean(), "n": 500}
 
 
 def test_the_interval_is_wilsons() -> None:
@@ -199,12 +271,62 @@ def test_the_floor_is_allowed_and_less_is_not(evaluation: Evaluation) -> None:
     assert not metrics.above_floor(evaluation, evaluation.accuracy + 1e-9).passed
 
 
+def evidence_of(
+    drawn: Split, model: TrainedModel, predictions: Predictions, evaluation: Evaluation
+) -> report.Evidence:
+    standing = champion.decide(model.data_version, evaluation)
+    return report.Evidence(drawn.train, drawn.test, model, predictions, evaluation, standing)
+
+
+def test_evidence_of_another_model_or_split_is_seen(
+    drawn: Split, model: TrainedModel, predictions: Predictions, evaluation: Evaluation
+) -> None:
+    evidence = evidence_of(drawn, model, predictions, evaluation)
+    assert report.one_model(evidence).passed
+    elsewhere = dataclasses.replace(drawn.train.origin, random_state=7)
+    for part in ("train", "test", "predictions"):
+        foreign = dataclasses.replace(getattr(evidence, part), origin=elsewhere)
+        assert not report.one_model(dataclasses.replace(evidence, **{part: foreign})).passed
+    for part in ("predictions", "evaluation"):
+        foreign = dataclasses.replace(getattr(evidence, part), model_version="other")
+        assert not report.one_model(dataclasses.replace(evidence, **{part: foreign})).passed
+
+
+def test_a_report_looks_the_same_under_any_matplotlibrc(
+    drawn: Split, model: TrainedModel, predictions: Predictions, evaluation: Evaluation
+) -> None:
+    evidence = evidence_of(drawn, model, predictions, evaluation)
+    page = report.render(evidence)
+    with mpl.rc_context({"savefig.dpi": 150, "axes.facecolor": "pink"}):
+        assert report.render(evidence).data_version == page.data_version
+
+
+def test_the_pictures_are_the_first_training_digit_and_the_first_two_test_digits(
+    drawn: Split,
+    model: TrainedModel,
+    predictions: Predictions,
+    evaluation: Evaluation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn_images: list[object] = []
+    digit_row = figures.digit_row
+
+    def watched(images: npt.NDArray[np.uint8], titles: Sequence[str]) -> bytes:
+        drawn_images.extend([images, list(titles)])
+        return digit_row(images, titles)
+
+    monkeypatch.setattr(figures, "digit_row", watched)
+    report.render(evidence_of(drawn, model, predictions, evaluation))
+    images, titles = drawn_images
+    expected = [drawn.train.pixels[0], drawn.test.pixels[0], drawn.test.pixels[1]]
+    np.testing.assert_array_equal(images, expected)
+    assert f"predicted {predictions.prediction[1]}" in titles[2]  # type: ignore[index]
+
+
 def test_the_report_is_one_file_that_asks_nothing_of_the_network(
     drawn: Split, model: TrainedModel, predictions: Predictions, evaluation: Evaluation
 ) -> None:
-    standing = champion.decide(model.data_version, evaluation)
-    evidence = report.Evidence(drawn.train, drawn.test, model, predictions, evaluation, standing)
-    assert report.one_model(evidence).passed
+    evidence = evidence_of(drawn, model, predictions, evaluation)
     page = report.render(evidence)
     sources: list[str] = []
     alternatives: list[str] = []

@@ -1,6 +1,7 @@
 """The OpenML client and the asset `raw_mnist`, against a real HTTP server on loopback."""
 
 import gzip
+import json
 import socket
 
 import pytest
@@ -75,6 +76,7 @@ def test_a_server_that_is_not_there_is_named() -> None:
         (b"<html>maintenance</html>", "did not answer with JSON"),
         (b'{"data": {"dataset": []}}', "lacks what a client needs"),
         (b"[]", "lacks what a client needs"),
+        (b'{"data": {"dataset": [{"did": null}]}}', "lacks what a client needs"),
     ],
 )
 def test_an_answer_that_is_not_openmls_is_refused(
@@ -83,6 +85,44 @@ def test_an_answer_that_is_not_openmls_is_refused(
     small_openml.instead[LIST] = answer
     with serve(small_openml) as server, pytest.raises(SourceError, match=message):
         openml.describe(server.url)
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ({"md5_checksum": "../train_set"}, "names an md5 that is none: '../train_set'"),
+        ({"md5_checksum": None}, "lacks what a client needs"),
+        ({"url": "file:///etc/passwd"}, "no http.s. URL: file:///etc/passwd"),
+        ({"url": "http://[bad"}, "lacks what a client needs"),
+    ],
+)
+def test_a_description_that_leads_elsewhere_is_refused_before_any_download(
+    description: dict[str, object], message: str, small_openml: OpenML
+) -> None:
+    full = {"url": f"http://127.0.0.1:9{DOWNLOAD}", "md5_checksum": "0" * 32} | description
+    small_openml.instead[DESCRIPTION] = json.dumps({"data_set_description": full}).encode()
+    with serve(small_openml) as server, pytest.raises(SourceError, match=message):
+        openml.describe(server.url)
+
+
+def test_a_content_encoding_that_was_not_asked_for_is_refused(small_openml: OpenML) -> None:
+    small_openml.encoding = "br"
+    with serve(small_openml) as server, pytest.raises(SourceError, match="came as br"):
+        openml.download(openml.describe(server.url))
+
+
+def test_a_download_beyond_all_bounds_is_refused(
+    small_openml: OpenML, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openml, "MAX_BYTES", len(small_openml.packed) - 1)
+    with serve(small_openml) as server, pytest.raises(SourceError, match="not mnist_784"):
+        openml.download(openml.describe(server.url))
+
+
+def test_an_archive_that_is_no_gzip_fails_its_checksum_and_does_not_raise() -> None:
+    verdict = checksum(Archive(b"<html>", "mnist_784.arff.gz"), "0" * 32)
+    assert not verdict.passed
+    assert "not a whole gzip file" in verdict.saw
 
 
 def test_a_download_that_ends_early_is_an_error(small_openml: OpenML) -> None:

@@ -96,7 +96,7 @@ def test_the_same_inputs_give_the_same_versions_again_and_are_kept_once(furnishe
     assert furnished.materialize().success
     assert furnished.versions() == before
     for asset in ASSETS:
-        assert len(list((furnished.folder / asset).iterdir())) == 1
+        assert [path.name for path in (furnished.folder / asset).iterdir()] == [before[asset]]
 
 
 @pytest.mark.parametrize("split", ["train_set", "test_set"])
@@ -181,21 +181,39 @@ def test_a_check_is_heard_again_with_the_floor_of_the_day(
 
 
 def test_a_version_that_a_blocking_check_refused_is_never_an_input(furnished: House) -> None:
+    sound = False
+
     @dg.asset_check(asset="train_set", blocking=True)
     def by_hand() -> dg.AssetCheckResult:
-        return dg.AssetCheckResult(passed=False, description="these digits are upside down")
+        return dg.AssetCheckResult(passed=sound, description="these digits are upside down")
 
     model = furnished.made("sgd_model")
-    judged = furnished.materialize("train_set", more_checks=[by_hand])
-    assert not judged.success
-    result = furnished.materialize("sgd_model", more_checks=[by_hand])
-    assert not result.success
-    assert "train_set" in error(result)
-    assert "was refused by by_hand and is never an input" in error(result)
-    assert furnished.made("sgd_model") == model
-    # materialized again and not judged again: another materialization, so nothing speaks against it
-    assert furnished.materialize("train_set").success
+    assert not furnished.materialize("train_set", more_checks=[by_hand]).success
+    for _ in range(2):
+        result = furnished.materialize("sgd_model", more_checks=[by_hand])
+        assert not result.success
+        assert "was refused by by_hand and is never an input" in error(result)
+        assert furnished.made("sgd_model") == model
+        # the same version, materialized again and not judged again, is no better
+        assert furnished.materialize("train_set").success
+    sound = True
+    assert furnished.materialize("train_set", more_checks=[by_hand]).success
     assert furnished.materialize("sgd_model", more_checks=[by_hand]).success
+
+
+def test_a_refusal_holds_however_many_runs_came_after_it(
+    furnished: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dg.asset_check(asset="train_set", blocking=True)
+    def by_hand() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=False)
+
+    assert not furnished.materialize("train_set", more_checks=[by_hand]).success
+    furnished.made("raw_mnist").path.unlink()
+    for _ in range(30):  # planned, and never judged: their input is gone
+        assert not furnished.materialize("train_set", more_checks=[by_hand]).success
+    result = furnished.materialize("sgd_model", more_checks=[by_hand])
+    assert "was refused by by_hand" in error(result)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from mnist_pipeline import settings as page
 from mnist_pipeline.errors import SettingsError
 from mnist_pipeline.params import ModelParams, Params
 from mnist_pipeline.settings import PROJECT, Settings
+from mnist_pipeline_tests.conftest import NEUTRAL
 
 
 @pytest.fixture
@@ -21,7 +22,8 @@ def dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_without_any_setting_the_digits_come_from_openml_into_the_project(
     monkeypatch: pytest.MonkeyPatch, dotenv: Path
 ) -> None:
-    monkeypatch.delenv("MNIST_SOURCE")
+    for name in NEUTRAL:
+        monkeypatch.delenv(name)
     found = Settings.load()
     assert found.source == "openml"
     assert found.openml_server == "https://www.openml.org"
@@ -58,8 +60,13 @@ def test_relative_paths_are_relative_to_the_project_wherever_one_stands(
         ("MNIST_SOURCE", "kaggle", "'openml' or 'sample'"),
         ("MNIST_OPENML_SERVER", "ftp://openml.org", "URL scheme should be 'http' or 'https'"),
         ("MNIST_OPENML_SERVER", "openml", "valid URL"),
+        ("MNIST_OPENML_SERVER", "http://127.0.0.1/?key=1", "a base URL has no ?"),
         ("MNIST_DATA_DIR", "s3://bucket/prefix", "only local folders"),
-        ("MNIST_DATA_DIR", "", "a folder or file path is needed"),
+        ("MNIST_DATA_DIR", "file:/tmp", "only local folders"),
+        ("MNIST_DATA_DIR", "/tmp/50%", "a path with % or ?"),
+        ("MNIST_DATA_DIR", "~nobody_of_that_name/x", "home directory"),
+        ("MNIST_DATA_DIR", "params.toml", "a folder is needed, this is a file"),
+        ("MNIST_DATA_DIR", "", "a path is needed"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_name_its_value_and_what_is_allowed(
@@ -71,6 +78,19 @@ def test_a_wrong_value_is_refused_with_its_name_its_value_and_what_is_allowed(
     [line] = str(caught.value).splitlines()
     assert f"{name} = {value!r} is not allowed" in line
     assert allowed in line
+
+
+def test_variables_without_our_prefix_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Settings.load()
+    for name in ("SOURCE", "DATA_DIR", "data_dir", "OPENML_SERVER", "PARAMS_FILE", "mnist_source"):
+        monkeypatch.setenv(name, "/nowhere")
+    assert Settings.load() == before
+
+
+def test_a_dotenv_file_that_is_no_text_is_named(dotenv: Path) -> None:
+    dotenv.write_bytes(b"MNIST_SOURCE=\xff\xfe")
+    with pytest.raises(SettingsError, match=r"\.env is not UTF-8 text"):
+        Settings.load()
 
 
 def test_the_projects_own_params_file_is_the_default_spelled_out() -> None:
@@ -88,8 +108,13 @@ def test_the_projects_own_params_file_is_the_default_spelled_out() -> None:
             "[model]\npreset = 'best'",
             r"model.preset = 'best' is not allowed: .*'tutorial' or 'scaled'",
         ),
-        ("[split]\ntest_size = 1.0", r"split.test_size = 1.0 is not allowed: .* less than 1"),
+        (
+            "[split]\ntest_size = 1.0",
+            r"split.test_size = 1.0 is not allowed: .* less than or equal to 0.99",
+        ),
         ("[split]\nrandom_state = true", r"split.random_state = True is not allowed"),
+        ("[model]\nalpha = inf", r"model.alpha = inf is not allowed: .* finite number"),
+        ("[model]\nmax_iter = 100000000000", r"model.max_iter = 100000000000 is not allowed"),
         ("[floor]\nsample = nan", r"floor.sample = nan is not allowed"),
         ("[model", "is not valid TOML"),
     ],

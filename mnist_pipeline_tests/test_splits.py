@@ -126,6 +126,22 @@ def test_rows_in_another_order_than_scikit_learns_are_seen(table: DigitTable, dr
     assert failed(guards.of_split(table, reordered, "train")) >= {"equals_sklearn"}
 
 
+def test_labels_that_are_not_their_images_are_seen(table: DigitTable, drawn: Split) -> None:
+    labels = np.roll(drawn.train.labels, 1)
+    mixed = drawn._replace(train=dataclasses.replace(drawn.train, labels=labels))
+    assert not guards.equals_sklearn(table, mixed, "train").passed
+
+
+def test_a_row_that_is_in_neither_part_is_seen(table: DigitTable, drawn: Split) -> None:
+    short = drawn._replace(train=rows_of(table, drawn.train.row_id[1:]))
+    assert not guards.row_counts(table, short).passed
+
+
+def test_columns_of_another_type_are_seen(drawn: Split) -> None:
+    wide = dataclasses.replace(drawn.test, labels=drawn.test.labels.astype(np.int64))
+    assert not guards.schema_and_range(wide).passed
+
+
 def test_a_missing_class_is_seen(table: DigitTable, drawn: Split) -> None:
     keep = drawn.train.row_id[drawn.train.labels != 3]
     assert not guards.class_balance(rows_of(table, keep)).passed

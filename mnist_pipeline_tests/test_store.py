@@ -2,7 +2,8 @@
 
 import os
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,31 @@ def test_bytes_and_folders_are_flushed_to_disk_in_order(
     beside = steps[2]
     assert beside.startswith(".v1.")
     assert steps == ["train_set.parquet", SUMS, beside, f"{beside} becomes v1", "train_set"]
+
+
+def test_what_another_publishes_in_between_is_never_set_aside(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    find = Store.find
+
+    def slow_find(self: Store, asset: str, version: str) -> Artifact | None:
+        nonlocal looks
+        found = find(self, asset, version)
+        looks += 1
+        if looks == 1:
+            others.append(pool.submit(publish, store, b"theirs"))
+            time.sleep(0.3)
+        return found
+
+    others: list[Future[Artifact]] = []
+    monkeypatch.setattr(Store, "find", slow_find)
+    with ThreadPoolExecutor(1) as pool:
+        ours = publish(store, b"ours")
+        theirs = others[0].result()
+    assert ours == theirs
+    assert read(store, ours) == b"ours"
+    assert entries(store) == ["v1"]
 
 
 def test_many_writers_of_one_version_end_with_one_whole_artifact(store: Store) -> None:

@@ -6,11 +6,13 @@ Format: https://waikato.github.io/weka-wiki/formats_and_processing/arff_stable/
 import re
 from io import BufferedIOBase
 
-from mnist_pipeline.digits.rows import CLASSES, MAX_LINE, PIXELS
+from mnist_pipeline.digits.rows import MAX_LINE
+from mnist_pipeline.digits.shape import CLASSES, PIXELS
 from mnist_pipeline.errors import FormatError
 
 _NAME = r"""(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<bare>[^\s'"{},%]+))"""
-_ATTRIBUTE = re.compile(rf"@attribute\s+{_NAME}\s*(?P<type>\S.*)", re.IGNORECASE)
+_RELATION = re.compile(rf"@relation\s+{_NAME}", re.IGNORECASE)
+_ATTRIBUTE = re.compile(rf"@attribute\s+{_NAME}(?:\s+|(?={{))(?P<type>\S.*)", re.IGNORECASE)
 _NUMERIC = {"real", "numeric", "integer"}
 _MAX_HEADER_LINES = 100_000
 
@@ -35,19 +37,20 @@ def skip_header(stream: BufferedIOBase) -> int:
         line = stream.readline(MAX_LINE + 1)
         if not line or len(line) > MAX_LINE:
             break
+        if line.startswith(b"%"):
+            continue
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
         except UnicodeDecodeError:
             raise FormatError(f"line {number}: the ARFF header is not UTF-8 text") from None
         if not text or text.startswith("%"):
             continue
-        keyword = text.split(maxsplit=1)[0].lower()
-        if keyword == "@relation" and not relation and not found:
+        if _RELATION.fullmatch(text) and not relation and not found:
             relation = True
-        elif keyword == "@attribute" and relation:
+        elif text.lower().startswith("@attribute") and relation:
             _check_attribute(text, found, number)
             found += 1
-        elif keyword == "@data" and relation:
+        elif text.lower() == "@data" and relation:
             if found != PIXELS + 1:
                 raise FormatError(
                     f"line {number}: expected {PIXELS} pixel attributes and the class before "
@@ -69,7 +72,7 @@ def _check_attribute(text: str, index: int, number: int) -> None:
         if index < PIXELS and name == f"pixel{index + 1}" and kind.lower() in _NUMERIC:
             return
         if index == PIXELS and name == "class" and kind[0] + kind[-1] == "{}":
-            values = {value.strip(" \t'\"") for value in kind[1:-1].split(",")}
-            if values == {str(digit) for digit in range(CLASSES)}:
+            values = [value.strip(" \t'\"") for value in kind[1:-1].split(",")]
+            if sorted(values) == [str(digit) for digit in range(CLASSES)]:
                 return
     raise FormatError(f"line {number}: expected @ATTRIBUTE {expected}, found {text[:60]!r}")

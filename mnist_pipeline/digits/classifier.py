@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -13,8 +14,8 @@ import numpy as np
 
 from mnist_pipeline.digits.dataset import Digits, Origin
 from mnist_pipeline.digits.digests import content_digest
-from mnist_pipeline.digits.rows import CLASSES
-from mnist_pipeline.errors import FormatError
+from mnist_pipeline.digits.shape import CLASSES
+from mnist_pipeline.errors import FitError, FormatError
 from mnist_pipeline.params import ModelParams
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ class TrainedModel:
     def data_version(self) -> str:
         """Digest of the fitted arrays, the params and the split."""
         sgd = self.pipeline[-1]
-        return content_digest(
-            sgd.coef_, sgd.intercept_, sgd.classes_, self.params, asdict(self.origin)
-        )
+        # the preset is only a name for the other params
+        params = {key: value for key, value in self.params.items() if key != "preset"}
+        return content_digest(sgd.coef_, sgd.intercept_, sgd.classes_, params, asdict(self.origin))
 
 
 def build(params: ModelParams) -> "Pipeline":
@@ -63,6 +64,8 @@ def fit(params: ModelParams, train: Digits, report: Report = lambda text: None) 
     ------
     FormatError
         The digits do not show all ten classes.
+    FitError
+        The params lead the fit out of the numbers.
     """
     from joblib import parallel_config
 
@@ -80,7 +83,10 @@ def fit(params: ModelParams, train: Digits, report: Report = lambda text: None) 
         warnings.catch_warnings(record=True) as caught,
     ):
         warnings.simplefilter("always")
-        pipeline.fit(train.pixels, train.labels)
+        try:
+            pipeline.fit(train.pixels, train.labels)
+        except (ArithmeticError, ValueError) as error:
+            raise FitError(f"SGDClassifier cannot fit with these params: {error}") from error
     for warning in caught:
         report(f"warning: {warning.message}")
     pipeline.set_params(**{f"{last}__verbose": 0})
@@ -92,15 +98,18 @@ class _EpochCounter(io.TextIOBase):
 
     def __init__(self, report: Report) -> None:
         self._report = report
+        self._lock = threading.Lock()
         self._epochs = self._converged = 0
         self._next = time.monotonic() + _REPORT_SECONDS
 
     def write(self, text: str) -> int:
-        self._epochs += text.count("-- Epoch")
-        self._converged += text.count("Convergence after")
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + _REPORT_SECONDS
-            self._report(
-                f"{self._converged} of {CLASSES} classes converged, {self._epochs} epochs so far"
-            )
+        with self._lock:
+            self._epochs += text.count("-- Epoch")
+            self._converged += text.count("Convergence after")
+            if time.monotonic() >= self._next:
+                self._next = time.monotonic() + _REPORT_SECONDS
+                self._report(
+                    f"{self._converged} of {CLASSES} classes converged, "
+                    f"{self._epochs} epochs so far"
+                )
         return len(text)

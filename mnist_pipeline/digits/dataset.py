@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from mnist_pipeline.digits.archive import Source
 from mnist_pipeline.digits.digests import content_digest
-from mnist_pipeline.digits.rows import PIXELS
+from mnist_pipeline.digits.shape import PIXELS
 from mnist_pipeline.errors import FormatError
-from mnist_pipeline.settings import Source
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -131,7 +131,7 @@ def from_parquet(data: bytes, columns: dict[str, str]) -> tuple["pa.Table", dict
     Raises
     ------
     FormatError
-        The bytes are not Parquet, or have other columns or types.
+        The bytes are not Parquet, have other columns or types, or come without those facts.
     """
     import pyarrow as pa
     import pyarrow.parquet
@@ -144,4 +144,6 @@ def from_parquet(data: bytes, columns: dict[str, str]) -> tuple["pa.Table", dict
     if list(found.items()) != list(columns.items()):
         different = sorted(found.items() ^ columns.items())
         raise FormatError(f"the columns are not {', '.join(columns)[:60]} ...: {different[:6]}")
-    return table, json.loads((table.schema.metadata or {}).get(_META, b"{}"))
+    if _META not in (table.schema.metadata or {}):
+        raise FormatError("the file does not say which split its rows are of: not made here")
+    return table, json.loads(table.schema.metadata[_META])

@@ -1,8 +1,9 @@
 """Figures, drawn with matplotlib in one style and returned as PNG bytes. No HTML, no files."""
 
+import functools
 import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ParamSpec
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +11,26 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+P = ParamSpec("P")
+
 CMAP = "cividis"
 """Perceptually uniform and safe for colour-blind readers (Nunez et al., PLoS ONE 13, 2018)."""
 
 
+def _in_one_style(draw: Callable[P, bytes]) -> Callable[P, bytes]:
+    """Draw with matplotlib's own defaults, whatever matplotlibrc there is."""
+
+    @functools.wraps(draw)
+    def styled(*args: P.args, **kwargs: P.kwargs) -> bytes:
+        import matplotlib.style
+
+        with matplotlib.style.context("default"):
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+@_in_one_style
 def confusion_matrix(counts: Sequence[Sequence[int]], *, inches: float = 4.2) -> bytes:
     """Draw 10 x 10 counts [true][predicted], coloured by the share of the true digit's row."""
     from matplotlib.figure import Figure
@@ -35,6 +52,7 @@ def confusion_matrix(counts: Sequence[Sequence[int]], *, inches: float = 4.2) ->
     return _png(figure)
 
 
+@_in_one_style
 def digit_row(images: npt.NDArray[np.uint8], titles: Sequence[str]) -> bytes:
     """Draw 28 x 28 digits, an array of shape (n, 784), side by side as ink on paper."""
     from matplotlib.figure import Figure

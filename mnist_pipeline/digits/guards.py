@@ -7,7 +7,7 @@ import numpy as np
 
 from mnist_pipeline.digits import mnist
 from mnist_pipeline.digits.dataset import COLUMNS, Digits
-from mnist_pipeline.digits.rows import CLASSES
+from mnist_pipeline.digits.shape import CLASSES
 from mnist_pipeline.digits.split import Split
 from mnist_pipeline.digits.table import DigitTable
 from mnist_pipeline.digits.verdict import Verdict

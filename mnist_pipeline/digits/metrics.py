@@ -8,7 +8,7 @@ from typing import Any, Self
 from mnist_pipeline.digits import mnist
 from mnist_pipeline.digits.digests import content_digest
 from mnist_pipeline.digits.prediction import Predictions
-from mnist_pipeline.digits.rows import CLASSES
+from mnist_pipeline.digits.shape import CLASSES
 from mnist_pipeline.digits.verdict import Verdict
 from mnist_pipeline.errors import FormatError
 

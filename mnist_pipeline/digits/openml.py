@@ -5,6 +5,7 @@ The requests are those of scikit-learn's `fetch_openml` (https://www.openml.org/
 
 import gzip
 import io
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from mnist_pipeline.errors import SourceError
 NAME = "mnist_784"
 VERSION = 1
 CONNECT_SECONDS, READ_SECONDS, RETRIES = 10.0, 60.0, 2
+MAX_PAUSE = 30
+"""Seconds to wait at the most before an attempt, whatever the server asks for."""
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes received so far and the total, or None where the server does not say."""
@@ -46,13 +49,16 @@ def describe(server: str) -> Description:
     try:
         data_id = int(_get_json(listing)["data"]["dataset"][0]["did"])
         found = _get_json(address := f"{server}/api/v1/json/data/{data_id}")["data_set_description"]
-        description = Description(data_id, str(found["url"]), str(found["md5_checksum"]).lower())
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+        description = Description(data_id, found["url"], found["md5_checksum"].lower())
+        scheme = urlsplit(description.url).scheme
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise SourceError(
             f"OpenML's answer about {NAME} from {server} lacks what a client needs ({error!r}): is "
             "MNIST_OPENML_SERVER the base URL of an OpenML server?"
         ) from None
-    if urlsplit(description.url).scheme not in {"http", "https"}:
+    if not re.fullmatch("[0-9a-f]{32}", description.md5):
+        raise SourceError(f"{address} names an md5 that is none: {description.md5[:40]!r}")
+    if scheme not in {"http", "https"}:
         raise SourceError(f"{address} names a download that is no http(s) URL: {description.url}")
     return description
 
@@ -98,7 +104,10 @@ def _get_json(url: str) -> Any:
 @contextmanager
 def _get(url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
     retry = urllib3.Retry(
-        RETRIES, backoff_factor=0.3, status_forcelist=(429, 500, 502, 503, 504), redirect=5
+        RETRIES,
+        backoff_factor=0.3,
+        status_forcelist=(429, 500, 502, 503, 504),
+        retry_after_max=MAX_PAUSE,
     )
     try:
         with requests.Session() as session:
@@ -112,8 +121,8 @@ def _get(url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
         raise SourceError(f"{url} did not answer with JSON: is it an OpenML server?") from None
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise SourceError(
-            f"OpenML failed at {url} ({RETRIES + 1} attempts): {_reason(error)}. Check the network "
-            "and MNIST_OPENML_SERVER, or work offline with MNIST_SOURCE=sample."
+            f"OpenML failed at {url}: {_reason(error)}. Check the network and "
+            "MNIST_OPENML_SERVER, or work offline with MNIST_SOURCE=sample."
         ) from error
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits, Origin, from_parquet, to_parquet, with_metadata
 from mnist_pipeline.digits.digests import content_digest
-from mnist_pipeline.digits.rows import CLASSES
+from mnist_pipeline.digits.shape import CLASSES
 from mnist_pipeline.digits.verdict import Verdict
 
 SCORES = [f"score_{digit}" for digit in range(CLASSES)]
@@ -95,7 +95,11 @@ class Predictions:
 
 def predict(model: TrainedModel, digits: Digits) -> Predictions:
     """Score every digit, a few thousand at a time."""
-    scores = np.concatenate(list(_scores(model, digits)))
+    from threadpoolctl import threadpool_limits
+
+    # the number of threads would show in the last bits of a matrix product
+    with threadpool_limits(limits=1):
+        scores = np.concatenate(list(_scores(model, digits)))
     prediction = model.pipeline.classes_[scores.argmax(axis=1)].astype(np.uint8)
     return Predictions(
         digits.row_id,

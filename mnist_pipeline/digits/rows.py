@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.archive import CHUNK
+from mnist_pipeline.digits.shape import CLASSES, PIXELS
 from mnist_pipeline.errors import FormatError
 
-PIXELS = 784
-CLASSES = 10
-MAX_LINE = 1 << 16
+MAX_LINE = CHUNK
 """A longer line, in bytes, is refused: 785 numbers need less than 10,000."""
 
 Body = Callable[[], AbstractContextManager[tuple[io.BufferedIOBase, int]]]
@@ -43,6 +42,8 @@ def decode(body: Body) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     import pyarrow as pa
     import pyarrow.csv
 
+    # an interrupt is for whoever runs this to handle: pyarrow would swallow it
+    pa.enable_signal_handlers(False)
     names = [str(column) for column in range(PIXELS + 1)]
     try:
         with body() as (stream, _):
@@ -103,9 +104,11 @@ class _PlainRows(io.RawIOBase):
 
 
 def _plain(lines: bytes) -> bytes:
-    if not lines.translate(None, b"0123456789,\r\n"):
-        return lines
-    rows = filter(None, map(_row, lines.splitlines()))
+    # a single blank beside a comma is common and quick to take out
+    tight = lines.replace(b", ", b",").replace(b" ,", b",") if b" " in lines else lines
+    if not tight.translate(None, b"0123456789,\r\n") and tight.count(b"\r") == tight.count(b"\r\n"):
+        return tight
+    rows = filter(None, map(_row, lines.split(b"\n")))
     return b"".join(b"%s\n" % b",".join(b"%d" % number for number in row) for row in rows)
 
 
@@ -114,8 +117,6 @@ def _row(line: bytes) -> list[int]:
     text = line.strip()
     if not text or text.startswith(b"%"):
         return []
-    if len(text) > MAX_LINE:
-        raise _RowError(f"the line is longer than {MAX_LINE} bytes")
     tokens = text.split(b",")
     if len(tokens) != PIXELS + 1:
         raise _RowError(f"expected {PIXELS} pixels and a class, found {len(tokens)} values")
@@ -142,7 +143,9 @@ def _number(token: bytes, column: int) -> int:
 def _first_error(body: Body, otherwise: str) -> FormatError:
     found = False
     with body() as (stream, number):
-        while line := stream.readline(MAX_LINE + 2):
+        while line := stream.readline(MAX_LINE + 1):
+            if len(line) > MAX_LINE:
+                return FormatError(f"line {number}: longer than {MAX_LINE:,} bytes")
             try:
                 found |= bool(_row(line))
             except _RowError as error:

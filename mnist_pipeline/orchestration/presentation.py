@@ -12,7 +12,7 @@ import numpy as np
 from mnist_pipeline.digits import figures
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.metrics import Evaluation
-from mnist_pipeline.digits.rows import CLASSES
+from mnist_pipeline.digits.shape import CLASSES
 
 
 def column_schema(columns: Mapping[str, str]) -> dict[str, dg.TableSchema]:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+_HISTORY = 10_000
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,7 @@ def of_input(context: dg.InputContext) -> Recorded | None:
         if info is None:
             return None
         wanted = dg.AssetRecordsFilter(context.asset_key, storage_ids=[info.storage_id])
-    for record in _instance(context).fetch_materializations(wanted, limit=1).records:
-        if (event := record.asset_materialization) and event.tags:
-            version = event.tags["dagster/data_version"]
-            return Recorded(version, record.storage_id, event.metadata)
-    return None
+    return _materialization(context, wanted)
 
 
 def declare_output(context: dg.OutputContext, data_version: str) -> None:
@@ -48,22 +47,52 @@ def declare_output(context: dg.OutputContext, data_version: str) -> None:
 def refusals(
     context: dg.InputContext, recorded: Recorded, checks: Iterable[dg.AssetCheckKey]
 ) -> list[str]:
-    """Return the names of the checks whose newest judgement of that version is a refusal.
+    """Return the names of the checks whose newest judgement of the data version is a refusal.
 
-    A refusal is a failed blocking check with severity ERROR. Judgements of other materializations
-    do not count.
+    A refusal is a failed blocking check with severity ERROR. It holds for every materialization
+    of the version, until the same check passes on it.
     """
+    return [check.name for check in checks if _refused(context, recorded, check)]
+
+
+def _refused(context: dg.InputContext, recorded: Recorded, check: dg.AssetCheckKey) -> bool:
     storage = _instance(context).event_log_storage
-    refused = []
-    for check in checks:
-        for execution in storage.get_asset_check_execution_history(check, limit=25):
-            judged = execution.event.asset_check_evaluation if execution.event else None
-            target = judged.target_materialization_data if judged else None
-            if judged and target and target.storage_id == recorded.storage_id:
-                if not judged.passed and judged.severity == dg.AssetCheckSeverity.ERROR:
-                    refused.append(check.name)
-                break
-    return refused
+    failed = storage.get_asset_check_execution_history(
+        check, limit=_HISTORY, status={AssetCheckExecutionRecordStatus.FAILED}
+    )
+    for execution in failed:  # newest first, and rare
+        judged = execution.event.asset_check_evaluation if execution.event else None
+        is_error = judged is not None and judged.severity == dg.AssetCheckSeverity.ERROR
+        if is_error and _version_judged(context, judged) == recorded.data_version:
+            break
+    else:
+        return False
+    passed = storage.get_asset_check_execution_history(
+        check, limit=_HISTORY, status={AssetCheckExecutionRecordStatus.SUCCEEDED}
+    )
+    return not any(
+        _version_judged(context, later.event.asset_check_evaluation) == recorded.data_version
+        for later in passed
+        if later.id > execution.id and later.event
+    )
+
+
+def _version_judged(context: dg.InputContext, judged: dg.AssetCheckEvaluation | None) -> str | None:
+    if judged is None or judged.target_materialization_data is None:
+        return None
+    storage_id = judged.target_materialization_data.storage_id
+    found = _materialization(
+        context, dg.AssetRecordsFilter(judged.asset_key, storage_ids=[storage_id])
+    )
+    return found.data_version if found else None
+
+
+def _materialization(context: dg.InputContext, wanted: dg.AssetRecordsFilter) -> Recorded | None:
+    for record in _instance(context).fetch_materializations(wanted, limit=1).records:
+        if (event := record.asset_materialization) and event.tags:
+            version = event.tags["dagster/data_version"]
+            return Recorded(version, record.storage_id, event.metadata)
+    return None
 
 
 def _instance(context: dg.InputContext) -> dg.DagsterInstance:

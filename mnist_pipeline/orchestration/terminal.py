@@ -9,7 +9,8 @@ import dagster as dg
 def _is_progress(record: logging.LogRecord) -> bool:
     event = record.dagster_meta["dagster_event"]  # type: ignore[attr-defined]
     if event is None:
-        return record.levelno >= logging.INFO
+        # what failed is said once, at the end
+        return logging.INFO <= record.levelno < logging.ERROR
     return bool(event.is_step_success)
 
 

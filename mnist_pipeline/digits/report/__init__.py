@@ -89,12 +89,14 @@ def one_model(evidence: Evidence) -> Verdict:
 
 def _tutorial_pictures(evidence: Evidence) -> bytes:
     train, test, predictions = evidence.train, evidence.test, evidence.predictions
+    shown = range(min(2, len(test), len(predictions.label)))
     titles = [f"training digit\nlabel {train.labels[0]}"]
     titles += [
         f"test digit\nlabel {predictions.label[row]}, predicted {predictions.prediction[row]}"
-        for row in range(2)
+        for row in shown
     ]
-    return figures.digit_row(np.concatenate([train.pixels[:1], test.pixels[:2]]), titles)
+    images = np.concatenate([train.pixels[:1], test.pixels[: len(shown)]])
+    return figures.digit_row(images, titles)
 
 
 def _data_url(png: bytes) -> str:

@@ -6,7 +6,7 @@ from mnist_pipeline.digits import champion
 from mnist_pipeline.digits.champion import Champion
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.metrics import Evaluation
-from mnist_pipeline.orchestration.publication import judged, published_asset
+from mnist_pipeline.orchestration.publication import Seconds, judged, published_asset
 
 
 @published_asset(
@@ -20,6 +20,7 @@ def champion_model(
     context: dg.AssetExecutionContext, sgd_model: TrainedModel, evaluation: Evaluation
 ) -> dg.MaterializeResult:
     """The data version of the model in service, and the decisions that stand."""
+    seconds = Seconds()
     result = champion.decide(sgd_model.data_version, evaluation)
     return judged(
         context,
@@ -29,5 +30,6 @@ def champion_model(
             "model_version": result.model_version,
             "decision": result.decisions[-1].why,
             "accuracy": evaluation.accuracy,
+            "seconds": seconds(),
         },
     )

