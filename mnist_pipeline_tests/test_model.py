@@ -134,7 +134,7 @@ def test_a_fit_reports_progress_and_prints_nothing(
     assert any(
         re.fullmatch(r"\d+ of 10 classes converged, \d+ epochs so far", line) for line in said
     )
-    assert any(line.startswith("warning: Maximum number of iteration reached") for line in said)
+    assert any(line.startswith("warning: not converged after 5 epochs") for line in said)
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
 

@@ -68,6 +68,7 @@ def fit(params: ModelParams, train: Digits, report: Report = lambda text: None) 
         The params lead the fit out of the numbers.
     """
     from joblib import parallel_config
+    from sklearn.exceptions import ConvergenceWarning
 
     classes = np.unique(train.labels)
     if len(classes) != CLASSES:
@@ -78,17 +79,18 @@ def fit(params: ModelParams, train: Digits, report: Report = lambda text: None) 
     with (
         parallel_config(backend="threading", n_jobs=-1),
         contextlib.redirect_stdout(_EpochCounter(report)),
-        # joblib repeats there what the epochs say already; warnings are reported below
+        # joblib repeats there what the epochs say already
         contextlib.redirect_stderr(io.StringIO()),
-        warnings.catch_warnings(record=True) as caught,
+        warnings.catch_warnings(),
     ):
-        warnings.simplefilter("always")
+        # said below: scikit-learn's own threads lose recorded warnings now and then
+        warnings.simplefilter("ignore", ConvergenceWarning)
         try:
             pipeline.fit(train.pixels, train.labels)
         except (ArithmeticError, ValueError) as error:
             raise FitError(f"SGDClassifier cannot fit with these params: {error}") from error
-    for warning in caught:
-        report(f"warning: {warning.message}")
+    if pipeline[-1].n_iter_ >= params.max_iter:
+        report(f"warning: not converged after {params.max_iter} epochs: raise max_iter or tol")
     pipeline.set_params(**{f"{last}__verbose": 0})
     return TrainedModel(pipeline, train.origin, params.model_dump())
 
