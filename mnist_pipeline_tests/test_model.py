@@ -150,10 +150,7 @@ def test_digits_that_do_not_show_all_classes_are_refused(drawn: Split) -> None:
 
 def test_the_file_comes_back_as_the_same_model(model: TrainedModel, drawn: Split) -> None:
     again = persistence.loads(persistence.dumps(model))
-    np.testing.assert_array_equal(
-        again.pipeline.decision_function(drawn.test.pixels),
-        model.pipeline.decision_function(drawn.test.pixels),
-    )
+    np.testing.assert_array_equal(again.scores(drawn.test.pixels), model.scores(drawn.test.pixels))
     assert again.data_version == model.data_version
     assert (again.params, again.origin) == (model.params, model.origin)
     assert persistence.reloads_identically(model, drawn.train).passed
@@ -199,7 +196,10 @@ def test_predictions_are_scikit_learns_own(
 ) -> None:
     np.testing.assert_array_equal(predictions.prediction, model.pipeline.predict(drawn.test.pixels))
     np.testing.assert_allclose(
-        predictions.scores, model.pipeline.decision_function(drawn.test.pixels), rtol=1e-5
+        predictions.scores,
+        model.pipeline.decision_function(drawn.test.pixels),
+        rtol=1e-4,
+        atol=1e-4,
     )
 
 

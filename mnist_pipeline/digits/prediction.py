@@ -1,6 +1,5 @@
 """Predictions: what a fitted model says of every digit of a split, and their Parquet file."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Self
@@ -22,8 +21,6 @@ COLUMNS = {
     "confidence": "float",
 } | dict.fromkeys(SCORES, "float")
 """Column names and Arrow types of the file, in order (`float` is Arrow's name for float32)."""
-
-_BATCH = 8192
 
 
 @dataclass(frozen=True)
@@ -94,12 +91,8 @@ class Predictions:
 
 
 def predict(model: TrainedModel, digits: Digits) -> Predictions:
-    """Score every digit, a few thousand at a time."""
-    from threadpoolctl import threadpool_limits
-
-    # the number of threads would show in the last bits of a matrix product
-    with threadpool_limits(limits=1):
-        scores = np.concatenate(list(_scores(model, digits)))
+    """Score every digit; the class with the largest score is the prediction."""
+    scores = model.scores(digits.pixels)
     prediction = model.pipeline.classes_[scores.argmax(axis=1)].astype(np.uint8)
     return Predictions(
         digits.row_id,
@@ -124,8 +117,3 @@ def unseen_in_training(model: TrainedModel, digits: Digits) -> Verdict:
             "or test_set, so that both come from the same download and params"
         )
     return Verdict("unseen_in_training", passed, saw)
-
-
-def _scores(model: TrainedModel, digits: Digits) -> Iterator[npt.NDArray[np.floating]]:
-    for start in range(0, len(digits), _BATCH):
-        yield model.pipeline.decision_function(digits.pixels[start : start + _BATCH])
