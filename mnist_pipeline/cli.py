@@ -25,7 +25,7 @@ def cli() -> None:
 
 @cli.command()
 @click.option(
-    "--select", metavar="SEL", help="A Dagster asset selection, for example 'sgd_model*'."
+    "--select", metavar="SEL", help="A Dagster asset selection, for example 'key:sgd_model+'."
 )
 @click.option(_JSON, "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def run(select: str | None, as_json: bool) -> int:
