@@ -6,6 +6,7 @@ Exit status: 0 done, 1 the work failed, 2 wrong usage or settings.
 import contextlib
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -67,6 +68,8 @@ def main() -> None:
     """Run the command line; every error that is the user's to mend ends in one message."""
     as_json = _JSON in sys.argv[1:]
     start = time.perf_counter()
+    # until Dagster handles it, SIGTERM ends as SIGINT does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # whatever else a library prints goes to stderr
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         status, message = _status(as_json)

@@ -51,7 +51,8 @@ class ModelParams(_Table):
     def _start_from_preset(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        return PRESETS.get(given.get("preset", "scaled"), {}) | given
+        preset = given.get("preset", "scaled")
+        return (PRESETS.get(preset, {}) if isinstance(preset, str) else {}) | given
 
 
 class FloorParams(_Table):
@@ -78,13 +79,15 @@ class Params(_Table):
             The file is missing, is not TOML, or holds an unknown key or a value out of range.
         """
         try:
-            return cls.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+            content = tomllib.loads(file.read_text(encoding="utf-8"))
         except OSError as error:
             raise SettingsError(
                 f"MNIST_PARAMS: cannot read {file}: {error.strerror}. Point MNIST_PARAMS at a "
                 "params file, or restore params.toml in the project."
             ) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise SettingsError(f"{file} is not valid TOML: {error}") from None
+        try:
+            return cls.model_validate(content)
         except ValidationError as error:
             raise SettingsError(describe(error, str(file))) from None

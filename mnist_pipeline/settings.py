@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -19,7 +20,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 
 def _in_project(value: object) -> Path:
-    text = str(value).removeprefix("file://")
+    text = re.sub("^file:///", "/", str(value))
     if not text:
         raise ValueError("a path is needed, this is empty")
     if re.match(r"[A-Za-z][\w+.-]*:", text):
@@ -28,13 +29,16 @@ def _in_project(value: object) -> Path:
         raise ValueError("a path with % or ? is more than Dagster's SQLite storage can take")
     try:
         return (PROJECT / Path(text).expanduser()).resolve()
-    except RuntimeError as error:
+    except (OSError, RuntimeError) as error:
         raise ValueError(str(error)) from None
 
 
 def _folder(path: Path) -> Path:
-    if path.exists() and not path.is_dir():
-        raise ValueError("a folder is needed, this is a file")
+    try:
+        if path.exists() and not path.is_dir():
+            raise ValueError("a folder is needed, this is a file")
+    except OSError as error:
+        raise ValueError(error.strerror) from None
     return path
 
 
@@ -86,26 +90,42 @@ class Settings(BaseSettings):
             raise SettingsError(f"{PROJECT / '.env'} is not UTF-8 text: {error}") from None
 
 
-def _beaten_by_dagster() -> dict[str, str]:
-    """Return the settings that a bare `dagster dev` was started with.
+_DAGSTERS = {"dagster", "dagster-webserver", "dagster_webserver", "dagster-daemon"}
+_OURS = {"mnist-pipeline", "mnist_pipeline.cli"}
 
-    It loads `.env` over the environment of itself and its children; what it was started with is
-    still on record where there is a /proc (Linux). Elsewhere `.env` wins at that door.
+
+def _beaten_by_dagster() -> dict[str, str]:
+    """Return the settings that Dagster's own programs put `.env` over.
+
+    `dagster dev` and its like load the `.env` of their working directory over the environment of
+    themselves and their children. What the first of them was started with is still on record where
+    there is a /proc (Linux). Elsewhere `.env` wins at that door.
     """
-    process = os.getpid() if "DAGSTER_IS_DEV_CLI" in os.environ else 0
-    while process > 1:
+    started_with: dict[str, str] = {}
+    process = os.getpid()
+    while process:
         try:
             record = Path(f"/proc/{process}")
+            arguments = (record / "cmdline").read_bytes().split(b"\0")
             entries = (record / "environ").read_bytes().split(b"\0")
-            command = (record / "cmdline").read_bytes()
             parent = int((record / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             break
-        started_with = dict(os.fsdecode(entry).split("=", 1) for entry in entries if b"=" in entry)
-        if b"dagster" in command and "DAGSTER_IS_DEV_CLI" not in started_with:
-            return {name: text for name, text in started_with.items() if name.startswith("MNIST_")}
+        programs = {Path(os.fsdecode(argument)).name for argument in arguments[:3]}
+        if programs & _OURS:
+            break  # it was given its own environment
+        if programs & _DAGSTERS:
+            pairs = (os.fsdecode(entry).split("=", 1) for entry in entries if b"=" in entry)
+            started_with = dict(pairs)
         process = parent
-    return {}
+    if not started_with:
+        return {}
+    put_there = dotenv_values(PROJECT / ".env")
+    return {
+        name: text
+        for name, text in started_with.items()
+        if name.startswith("MNIST_") and os.environ.get(name) == put_there.get(name)
+    }
 
 
 def describe(error: ValidationError, where: str) -> str:

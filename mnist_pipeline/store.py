@@ -62,7 +62,7 @@ class Store:
         beside = self.root / asset / f".{data_version}.{uuid.uuid4().hex}.tmp"
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(folder.parent):
+            with _locked(self.root / f".{asset}.lock"):
                 if there := self.find(asset, data_version):
                     return there
                 beside.mkdir()
@@ -146,14 +146,11 @@ def _sync(folder: UPath) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: UPath) -> Iterator[None]:
-    """Let one publisher at a time into a folder; the lock of one that died is free again."""
-    descriptor = os.open(str(folder), os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+def _locked(path: UPath) -> Iterator[None]:
+    """Let one publisher at a time go on; the lock of one that died is free again."""
+    with path.open("ab") as file:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _set_aside(folder: UPath) -> None:

@@ -45,6 +45,20 @@ def test_rows_are_decoded_to_the_numbers_that_they_spell(
             lambda rows: arff([*rows[:9], b"% long " + b"x," * 300_000, *rows[9:]]),
             id="long comment",
         ),
+        pytest.param(
+            lambda rows: arff(
+                [row + b" % a comment" for row in rows],
+                HEADER.replace(b" real\n", b" real % ink\n").replace(b"@DATA", b"@DATA % rows"),
+            ),
+            id="comments behind",
+        ),
+        pytest.param(
+            lambda rows: arff(
+                rows,
+                b"\xef\xbb\xbf  % caf\xe9\n" + HEADER.replace(b"mnist_784", b"'it\\'s 100%, 1'"),
+            ),
+            id="byte order mark and odd names",
+        ),
         pytest.param(lambda rows: arff(rows, b"% caf\xe9\n" + HEADER), id="comment in Latin-1"),
         pytest.param(lambda rows: arff([row.replace(b",", b", ") for row in rows]), id="a space"),
         pytest.param(lambda rows: arff([row.replace(b",", b" ,\t") for row in rows]), id="spaces"),
@@ -137,6 +151,11 @@ def test_a_row_that_is_no_digit_is_refused_with_its_line(
         ),
         (HEADER.replace(b"{0,1,", b"{1,"), "line 787: expected @ATTRIBUTE class {0,1,2"),
         (HEADER.replace(b"{0,1,", b"{0,0,1,"), "line 787: expected @ATTRIBUTE class {0,1,2"),
+        (HEADER.replace(b"{0,1,", b"{'0\",1,"), "line 787: expected @ATTRIBUTE class {0,1,2"),
+        (
+            HEADER.replace(b"{0,1,2,3,4,5,6,7,8,9}", b"{'0,1,2,3,4,5,6,7,8,9'}"),
+            "line 787: expected",
+        ),
         (HEADER.replace(b"@RELATION mnist_784", b"@RELATION"), "line 1: expected @RELATION"),
         (HEADER.replace(b"@DATA", b"@DATA 1,2,3"), "line 789: expected .* found '@DATA 1,2,3'"),
         (

@@ -131,8 +131,8 @@ def test_a_dagster_yaml_of_ones_own_in_the_home_is_left_alone(house: House) -> N
 def test_an_interrupted_run_is_still_one_document(
     signal_number: signal.Signals, furnished: House, params: Callable[[str], str]
 ) -> None:
-    # tol = 0 never converges: the fit is still going on when the signal comes
-    endless = params("[model]\ntol = 0.0\nmax_iter = 100000\n")
+    # raw pixels and no tolerance: many epochs of fitting are left when the signal comes
+    endless = params('[model]\npreset = "tutorial"\ntol = 0.0\nalpha = 1e-9\nmax_iter = 1000000\n')
     process = subprocess.Popen(
         [sys.executable, "-m", "mnist_pipeline.cli", "run", "--json", "--select", "sgd_model"],
         env=os.environ | furnished.environment | {"MNIST_PARAMS": endless},

@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from mnist_pipeline.definitions import build_definitions
+from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.orchestration.io_manager import ArtifactIOManager
 from mnist_pipeline.store import SUMS
 from mnist_pipeline_tests.conftest import House, Materialized
@@ -184,8 +185,8 @@ def test_a_version_that_a_blocking_check_refused_is_never_an_input(furnished: Ho
     sound = False
 
     @dg.asset_check(asset="train_set", blocking=True)
-    def by_hand() -> dg.AssetCheckResult:
-        return dg.AssetCheckResult(passed=sound, description="these digits are upside down")
+    def by_hand(train_set: Digits) -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=sound and len(train_set) == 4000)
 
     model = furnished.made("sgd_model")
     assert not furnished.materialize("train_set", more_checks=[by_hand]).success
@@ -199,6 +200,16 @@ def test_a_version_that_a_blocking_check_refused_is_never_an_input(furnished: Ho
     sound = True
     assert furnished.materialize("train_set", more_checks=[by_hand]).success
     assert furnished.materialize("sgd_model", more_checks=[by_hand]).success
+
+
+def test_a_materialization_that_was_only_reported_is_no_input(furnished: House) -> None:
+    for tags in ({}, {"who": "me"}, {"dagster/data_version": "1"}):
+        reported = dg.AssetMaterialization("train_set", tags=tags)
+        furnished.instance.report_runless_asset_event(reported)
+        result = furnished.materialize("sgd_model")
+        assert "was not made by this pipeline" in error(result)
+        assert "materialize train_set" in error(result)
+    assert furnished.materialize("key:train_set or key:sgd_model").success
 
 
 def test_a_refusal_holds_however_many_runs_came_after_it(

@@ -63,6 +63,8 @@ def test_relative_paths_are_relative_to_the_project_wherever_one_stands(
         ("MNIST_OPENML_SERVER", "http://127.0.0.1/?key=1", "a base URL has no ?"),
         ("MNIST_DATA_DIR", "s3://bucket/prefix", "only local folders"),
         ("MNIST_DATA_DIR", "file:/tmp", "only local folders"),
+        ("MNIST_DATA_DIR", "file://localhost/tmp", "only local folders"),
+        ("MNIST_DATA_DIR", "/tmp/" + "a" * 300, "File name too long"),
         ("MNIST_DATA_DIR", "/tmp/50%", "a path with % or ?"),
         ("MNIST_DATA_DIR", "~nobody_of_that_name/x", "home directory"),
         ("MNIST_DATA_DIR", "params.toml", "a folder is needed, this is a file"),
@@ -116,7 +118,10 @@ def test_the_projects_own_params_file_is_the_default_spelled_out() -> None:
         ("[model]\nalpha = inf", r"model.alpha = inf is not allowed: .* finite number"),
         ("[model]\nmax_iter = 100000000000", r"model.max_iter = 100000000000 is not allowed"),
         ("[floor]\nsample = nan", r"floor.sample = nan is not allowed"),
+        ("[model]\npreset = ['tutorial']", r"model.preset = \['tutorial'\] is not allowed"),
         ("[model", "is not valid TOML"),
+        ("[split]\nrandom_state = " + "1" * 5000, "is not valid TOML"),
+        ("a = " + "[" * 5000, "is not valid TOML"),
     ],
 )
 def test_a_params_file_with_nonsense_is_refused_with_file_key_and_value(

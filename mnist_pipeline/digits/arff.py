@@ -3,6 +3,7 @@
 Format: https://waikato.github.io/weka-wiki/formats_and_processing/arff_stable/
 """
 
+import codecs
 import re
 from io import BufferedIOBase
 
@@ -11,8 +12,9 @@ from mnist_pipeline.digits.shape import CLASSES, PIXELS
 from mnist_pipeline.errors import FormatError
 
 _NAME = r"""(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<bare>[^\s'"{},%]+))"""
-_RELATION = re.compile(rf"@relation\s+{_NAME}", re.IGNORECASE)
+_RELATION = re.compile(r"@relation\s+\S.*", re.IGNORECASE)
 _ATTRIBUTE = re.compile(rf"@attribute\s+{_NAME}(?:\s+|(?={{))(?P<type>\S.*)", re.IGNORECASE)
+_VALUE = re.compile(r"""(?P<quote>['"]?)(?P<digit>\d)(?P=quote)""")
 _NUMERIC = {"real", "numeric", "integer"}
 _MAX_HEADER_LINES = 100_000
 
@@ -37,14 +39,15 @@ def skip_header(stream: BufferedIOBase) -> int:
         line = stream.readline(MAX_LINE + 1)
         if not line or len(line) > MAX_LINE:
             break
-        if line.startswith(b"%"):
+        text_bytes = line.removeprefix(codecs.BOM_UTF8).strip()
+        if not text_bytes.lower().startswith(b"@relation"):
+            text_bytes = text_bytes.partition(b"%")[0].rstrip()
+        if not text_bytes:
             continue
         try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            text = text_bytes.decode("utf-8")
         except UnicodeDecodeError:
             raise FormatError(f"line {number}: the ARFF header is not UTF-8 text") from None
-        if not text or text.startswith("%"):
-            continue
         if _RELATION.fullmatch(text) and not relation and not found:
             relation = True
         elif text.lower().startswith("@attribute") and relation:
@@ -72,7 +75,8 @@ def _check_attribute(text: str, index: int, number: int) -> None:
         if index < PIXELS and name == f"pixel{index + 1}" and kind.lower() in _NUMERIC:
             return
         if index == PIXELS and name == "class" and kind[0] + kind[-1] == "{}":
-            values = [value.strip(" \t'\"") for value in kind[1:-1].split(",")]
-            if sorted(values) == [str(digit) for digit in range(CLASSES)]:
+            values = [_VALUE.fullmatch(value.strip()) for value in kind[1:-1].split(",")]
+            found = sorted(value["digit"] for value in values if value)
+            if len(values) == CLASSES and found == [str(digit) for digit in range(CLASSES)]:
                 return
     raise FormatError(f"line {number}: expected @ATTRIBUTE {expected}, found {text[:60]!r}")

@@ -25,9 +25,9 @@ Body = Callable[[], AbstractContextManager[tuple[io.BufferedIOBase, int]]]
 def decode(body: Body) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Decode every row.
 
-    Blank lines, lines starting with `%`, CRLF, white space around values and quoted values are
-    accepted, as the ARFF format allows them. Every value must be an integer from 0 to 255 and
-    every class one from 0 to 9; there are no missing values.
+    Blank lines, comments from `%` to the end of the line, CRLF, white space around values and
+    quoted values are accepted, as the ARFF format allows them. Every value must be an integer from
+    0 to 255 and every class one from 0 to 9; there are no missing values.
 
     Returns
     -------
@@ -114,8 +114,8 @@ def _plain(lines: bytes) -> bytes:
 
 def _row(line: bytes) -> list[int]:
     """Parse one line; a blank line or a comment is an empty row."""
-    text = line.strip()
-    if not text or text.startswith(b"%"):
+    text = line.partition(b"%")[0].strip()
+    if not text:
         return []
     tokens = text.split(b",")
     if len(tokens) != PIXELS + 1:

@@ -58,9 +58,13 @@ class ArtifactIOManager(dg.IOManager):
                 f"{asset} {recorded.data_version} was refused by {', '.join(refused)} and is never "
                 f"an input: mend the cause and materialize {asset} again."
             )
-        filename, size, sha256 = (
-            recorded.metadata[name].value for name in ("file", "size_bytes", "sha256")
-        )
+        facts = [recorded.metadata.get(name) for name in ("file", "size_bytes", "sha256")]
+        if recorded.data_version is None or not all(facts):
+            raise _failure(
+                f"the newest materialization of {asset} was not made by this pipeline and names no "
+                f"artifact: materialize {asset}."
+            )
+        filename, size, sha256 = (fact.value for fact in facts if fact)
         try:
             data = self._store.read(asset, recorded.data_version, filename, size, sha256)
             return CODECS[asset].loads(data, filename)

@@ -18,7 +18,7 @@ _HISTORY = 10_000
 class Recorded:
     """A materialization: its data version, its place in the event log, its metadata."""
 
-    data_version: str
+    data_version: str | None
     storage_id: int
     metadata: Mapping[str, Any]
 
@@ -52,6 +52,9 @@ def refusals(
     A refusal is a failed blocking check with severity ERROR. It holds for every materialization
     of the version, until the same check passes on it.
     """
+    step = context._step_context  # noqa: SLF001
+    if step and not step.get_output_asset_keys():
+        return []  # a check reads what it judges: only so can it lift its own refusal
     return [check.name for check in checks if _refused(context, recorded, check)]
 
 
@@ -89,8 +92,8 @@ def _version_judged(context: dg.InputContext, judged: dg.AssetCheckEvaluation | 
 
 def _materialization(context: dg.InputContext, wanted: dg.AssetRecordsFilter) -> Recorded | None:
     for record in _instance(context).fetch_materializations(wanted, limit=1).records:
-        if (event := record.asset_materialization) and event.tags:
-            version = event.tags["dagster/data_version"]
+        if event := record.asset_materialization:
+            version = (event.tags or {}).get("dagster/data_version")
             return Recorded(version, record.storage_id, event.metadata)
     return None
 
