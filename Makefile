@@ -40,9 +40,9 @@ bench: .venv/dev.stamp ## time and memory of decode and split, beside fetch_open
 	@$(BIN)/python -m benchmarks.decode
 
 lock: .venv/dev.stamp ## resolve the pins anew
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header \
 		--group build pyproject.toml --output-file requirements.lock
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header \
 		--group build --group dev --constraint requirements.lock pyproject.toml \
 		--output-file requirements-dev.lock
 
