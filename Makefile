@@ -39,7 +39,7 @@ format: .venv/dev.stamp ## mend what ruff can
 bench: .venv/dev.stamp ## time and memory of decode and split, beside fetch_openml
 	@$(BIN)/python -m benchmarks.decode
 
-lock: .venv/dev.stamp ## resolve the pins anew
+lock: .venv/dev.stamp ## lock what pyproject.toml asks for, keeping pins that still fit
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header \
 		--group build pyproject.toml --output-file requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header \
