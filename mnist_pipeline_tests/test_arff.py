@@ -144,6 +144,7 @@ def test_a_row_that_is_no_digit_is_refused_with_its_line(
     [
         (b"", r"line 1: expected @RELATION, @ATTRIBUTE \.\.\., @DATA, found '0,0"),
         (HEADER.replace(b"@DATA\n", b""), "line 789: expected @RELATION, .* found '0,0"),
+        (HEADER.replace(b"@DATA", b"\xef\xbb\xbf@DATA"), "line 789: expected @RELATION"),
         (HEADER.replace(b"pixel5 ", b"pixelx "), "line 7: expected @ATTRIBUTE pixel5 numeric"),
         (
             HEADER.replace(b"pixel5 real", b"pixel5 string"),

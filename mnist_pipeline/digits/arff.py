@@ -39,7 +39,7 @@ def skip_header(stream: BufferedIOBase) -> int:
         line = stream.readline(MAX_LINE + 1)
         if not line or len(line) > MAX_LINE:
             break
-        text_bytes = line.removeprefix(codecs.BOM_UTF8).strip()
+        text_bytes = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).strip()
         if not text_bytes.lower().startswith(b"@relation"):
             text_bytes = text_bytes.partition(b"%")[0].rstrip()
         if not text_bytes:
