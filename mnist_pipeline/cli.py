@@ -4,19 +4,29 @@ Exit status: 0 done, 1 the work failed, 2 wrong usage or settings.
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
 import sys
 import time
 import traceback
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
 from mnist_pipeline.errors import SettingsError
 
 _JSON = "--json"
+_STANDING = ["status", "causes", "data_version", "code_version", "path"]
+_NOTHING: dict[str, dict[str, object]] = {
+    "run": {"run_id": None, "status": "failure", "materialized": [], "seconds": 0.0},
+    "status": {"assets": []},
+    "refresh": {"status": "failure", "materialized": [], "fresh": [], "seconds": 0.0},
+    "history": {"materializations": []},
+    "gc": {"removed": []},
+}
+"""What each command's document is when it did not come to do anything."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,27 +34,166 @@ def cli() -> None:
     """MNIST from the OpenML download to the evaluated model, as Dagster assets."""
 
 
+as_json_option = click.option(
+    _JSON, "as_json", is_flag=True, help="Print one JSON document on stdout."
+)
+
+
 @cli.command()
 @click.option(
     "--select", metavar="SEL", help="A Dagster asset selection, for example 'key:sgd_model+'."
 )
-@click.option(_JSON, "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@as_json_option
 def run(select: str | None, as_json: bool) -> int:
     """Materialize all assets, or a selection of them."""
-    from mnist_pipeline import running
+    from mnist_pipeline import running, tables
 
     start = time.perf_counter()
     outcome = running.materialize(select)
-    seconds = time.perf_counter() - start
+    seconds = _since(start)
     if as_json:
         _print_document(
-            outcome.run_id, outcome.success, outcome.materialized, seconds, outcome.error
+            outcome.error,
+            run_id=outcome.run_id,
+            status=_word(outcome.success),
+            materialized=outcome.materialized,
+            seconds=seconds,
         )
     elif outcome.success:
-        click.echo(_summary(outcome.metadata, seconds))
+        click.echo(tables.run_summary(outcome.metadata, seconds))
     else:
         click.echo(f"Failed: {outcome.error}", err=True)
     return 0 if outcome.success else 1
+
+
+@cli.command()
+@click.option("--verify", is_flag=True, help="Read every artifact and compare its digest.")
+@as_json_option
+def status(verify: bool, as_json: bool) -> int:
+    """Say of every asset whether it is fresh, and if not, why.
+
+    Exits with 0 whatever it finds; with --verify, with 1 if an artifact is damaged.
+    """
+    from mnist_pipeline import running, tables
+    from mnist_pipeline.orchestration.status import assess
+
+    with running.opened() as pipeline:
+        standings = assess(pipeline.graph, pipeline.instance, pipeline.store, verify=verify)
+    if as_json:
+        _print_document(
+            None,
+            assets=[
+                {"key": key.to_user_string()}
+                | {name: getattr(standing, name) for name in _STANDING}
+                for key, standing in standings.items()
+            ],
+        )
+    else:
+        click.echo(tables.standings(standings))
+    damaged = any(standing.status == "damaged" for standing in standings.values())
+    return 1 if verify and damaged else 0
+
+
+@cli.command()
+@click.option("--verify", is_flag=True, help="Read every artifact; make damaged ones again.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be made first, and after it.")
+@as_json_option
+def refresh(verify: bool, dry_run: bool, as_json: bool) -> int:
+    """Recompute what is not fresh, in waves, and nothing else.
+
+    What comes out as it was leaves everything below it fresh.
+    """
+    from mnist_pipeline import running, tables
+    from mnist_pipeline.orchestration import waves
+
+    start = time.perf_counter()
+    with running.opened() as pipeline:
+        arguments = pipeline.job, pipeline.instance, pipeline.store
+        if dry_run:
+            plan = waves.plan(*arguments, verify=verify)
+            if as_json:
+                document = {"materialized": [], "seconds": _since(start)} | dataclasses.asdict(plan)
+                _print_document(None, status="success", **document)
+            else:
+                click.echo(tables.plan(plan))
+            return 0
+        refreshed = waves.refresh(
+            *arguments,
+            trigger="mnist-pipeline refresh",
+            verify=verify,
+            say=lambda text: click.echo(text, err=True),
+        )
+    if as_json:
+        _print_document(
+            refreshed.error,
+            status=_word(refreshed.error is None),
+            materialized=refreshed.materialized,
+            fresh=refreshed.fresh,
+            seconds=_since(start),
+        )
+    elif refreshed.error is None:
+        made = ", ".join(refreshed.materialized) or "nothing, it was already"
+        click.echo(f"All is fresh after {_since(start):.1f} s; materialized: {made}.")
+    else:
+        click.echo(f"Failed: {refreshed.error}", err=True)
+    return 1 if refreshed.error else 0
+
+
+@cli.command()
+@click.argument("asset", required=False)
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
+@as_json_option
+def history(asset: str | None, limit: int, as_json: bool) -> int:
+    """List materializations, newest first: of everything, or of one ASSET."""
+    from mnist_pipeline import running, tables
+    from mnist_pipeline.orchestration.history import history as listed
+
+    with running.opened() as pipeline:
+        keys = pipeline.graph.toposorted_asset_keys
+        if asset is not None:
+            keys = running.resolve(pipeline.graph, f'key:"{asset}"')
+        made = listed(pipeline.instance, keys, limit)
+    if as_json:
+        _print_document(None, materializations=[dataclasses.asdict(item) for item in made])
+    else:
+        click.echo(tables.history(made))
+    return 0
+
+
+@cli.command()
+@click.option(
+    "--keep",
+    required=True,
+    metavar="N",
+    type=click.IntRange(1, 1000),
+    help="Keep what the newest N materializations of each asset point at.",
+)
+@click.option("--dry-run/--no-dry-run", default=True, show_default=True, help="Only list them.")
+@as_json_option
+def gc(keep: int, dry_run: bool, as_json: bool) -> int:
+    """Remove artifacts that nothing points at any more.
+
+    The model that the champion names stays, however old.
+    """
+    from mnist_pipeline import running, tables
+    from mnist_pipeline.orchestration import ownership, retention
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    with running.opened() as pipeline, ownership.alone(pipeline.store, say):
+        # what a run publishes is pointed at only when the run says so
+        ownership.wait(pipeline.instance, pipeline.job, say)
+        keys = pipeline.graph.toposorted_asset_keys
+        found = retention.collect(
+            pipeline.instance, pipeline.store, keys, keep=keep, remove=not dry_run
+        )
+    if as_json:
+        removed = [{"path": str(item.path), "bytes": item.size} for item in found]
+        _print_document(None, dry_run=dry_run, removed=removed)
+    else:
+        click.echo(tables.leftovers(found, dry_run=dry_run))
+    return 0
 
 
 @cli.command()
@@ -52,11 +201,11 @@ def run(select: str | None, as_json: bool) -> int:
 def ui(port: int) -> NoReturn:
     """Start the Dagster UI and daemon on 127.0.0.1, over the tracked home."""
     from mnist_pipeline import home
-    from mnist_pipeline.params import Params
+    from mnist_pipeline.definitions import build_definitions
     from mnist_pipeline.settings import PROJECT, Settings
 
     settings = Settings.load()
-    Params.load(settings.params_file)
+    build_definitions(settings)  # what is wrong is better said here than in a browser
     folder = home.prepare(settings)
     # Dagster loads a .env of its working directory over the environment; the home has none
     os.chdir(folder)
@@ -67,14 +216,14 @@ def ui(port: int) -> NoReturn:
 def main() -> None:
     """Run the command line; every error that is the user's to mend ends in one message."""
     as_json = _JSON in sys.argv[1:]
-    start = time.perf_counter()
     # until Dagster handles it, SIGTERM ends as SIGINT does
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # whatever else a library prints goes to stderr
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         status, message = _status(as_json)
     if message and as_json:
-        _print_document(None, False, [], time.perf_counter() - start, message)
+        command = next((word for word in sys.argv[1:] if word in _NOTHING), "run")
+        _print_document(message, **_NOTHING[command])
     elif message:
         click.echo(f"Error: {message}", err=True)
     sys.exit(status)
@@ -97,34 +246,17 @@ def _status(as_json: bool) -> tuple[int, str | None]:
         return 1, f"{type(error).__name__}: {error}"
 
 
-def _print_document(
-    run_id: str | None, success: bool, materialized: list[str], seconds: float, error: str | None
-) -> None:
-    document = {
-        "run_id": run_id,
-        "status": "success" if success else "failure",
-        "materialized": materialized,
-        "seconds": round(seconds, 3),
-    }
-    if error:
-        document["error"] = error
+def _print_document(error: str | None, **content: object) -> None:
+    document = content | ({"error": error} if error else {})
     print(json.dumps(document), file=sys.__stdout__, flush=True)
 
 
-def _summary(metadata: dict[str, dict[str, Any]], seconds: float) -> str:
-    lines = [f"Done in {seconds:.1f} s: {', '.join(metadata)}."]
-    if found := metadata.get("evaluation"):
-        low, high = found["accuracy_low"], found["accuracy_high"]
-        lines.append(
-            f"  accuracy   {found['accuracy']:.2%} of {found['n_test']:,} test digits "
-            f"(95% interval {low:.2%} to {high:.2%})"
-        )
-    if found := metadata.get("report"):
-        lines.append(f"  report     {found['path']}")
-    lines.append("  Dagster UI: make ui")
-    if metadata.get("raw_mnist", {}).get("source") == "sample":
-        lines.append("  all 70,000 digits: make run SOURCE=openml")
-    return "\n".join(lines)
+def _word(success: bool) -> str:
+    return "success" if success else "failure"
+
+
+def _since(start: float) -> float:
+    return round(time.perf_counter() - start, 3)
 
 
 if __name__ == "__main__":

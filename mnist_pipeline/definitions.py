@@ -1,6 +1,6 @@
 """The definitions: every door (UI, command line, schedule) goes through `build_definitions`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import dagster as dg
 from upath import UPath
@@ -12,8 +12,11 @@ from mnist_pipeline.orchestration.assets.raw_mnist import raw_mnist
 from mnist_pipeline.orchestration.assets.report import report
 from mnist_pipeline.orchestration.assets.sgd_model import sgd_model
 from mnist_pipeline.orchestration.assets.splits import test_set, train_set
-from mnist_pipeline.orchestration.code_versions import versioned
-from mnist_pipeline.orchestration.io_manager import ArtifactIOManager
+from mnist_pipeline.orchestration.code_versions import recipes, stop_if_changed, versioned
+from mnist_pipeline.orchestration.failures import report_failure
+from mnist_pipeline.orchestration.io_manager import artifact_io_manager
+from mnist_pipeline.orchestration.keeping_fresh import keep_fresh_sensor
+from mnist_pipeline.orchestration.retraining import retraining_job, retraining_schedule
 from mnist_pipeline.orchestration.terminal import terminal
 from mnist_pipeline.params import Params
 from mnist_pipeline.settings import Settings
@@ -30,19 +33,74 @@ ASSETS = [
     report,
 ]
 
-JOB = "materialize_all"
+RETRAIN_ALL = "retrain_all"
 
 
 def build_definitions(
-    settings: Settings, more_checks: Sequence[dg.AssetChecksDefinition] = ()
+    settings: Settings,
+    more_checks: Sequence[dg.AssetChecksDefinition] = (),
+    settings_now: Callable[[], Settings] | None = None,
 ) -> dg.Definitions:
-    """Compose assets, checks, job and resources for these settings.
+    """Compose assets, checks, jobs, automation and resources for these settings.
 
     Parameters
     ----------
     settings : Settings
     more_checks : sequence of AssetChecksDefinition
         Checks of your own. A version that a blocking one refused is never read as an input.
+    settings_now : callable, optional
+        Returns the settings as they are when it is called: `keep_fresh` asks for nothing while
+        what they lead to is not what was loaded. By default they are `settings`.
+
+    Raises
+    ------
+    SettingsError
+        The params file is missing or holds what is not allowed, or the cron expression is none.
+    """
+    inputs = inputs_of(settings)
+    made_with = recipes(ASSETS, inputs)
+    store = Store(UPath(settings.data_dir))
+    specs = [spec for definition in [*ASSETS, *more_checks] for spec in definition.check_specs]
+
+    def everything() -> dg.JobDefinition:
+        return definitions.resolve_job_def(RETRAIN_ALL)
+
+    def versions_on_disk() -> dict[str, str]:
+        now = recipes(ASSETS, inputs_of(settings_now() if settings_now else settings))
+        return {key.to_user_string(): recipe.code_version for key, recipe in now.items()}
+
+    retraining = retraining_job(everything, store)
+    definitions = dg.Definitions(
+        assets=[versioned(asset, made_with[asset.key]) for asset in ASSETS],
+        asset_checks=more_checks,
+        jobs=[
+            dg.define_asset_job(
+                RETRAIN_ALL,
+                dg.AssetSelection.all(),
+                description="Everything, from the source on, fresh or not.",
+            ),
+            retraining,
+        ],
+        schedules=[retraining_schedule(retraining, everything, settings.retrain_cron)],
+        sensors=[
+            keep_fresh_sensor(RETRAIN_ALL, everything, store, versions_on_disk),
+            report_failure,
+        ],
+        resources={
+            **inputs,
+            "openml_server": settings.openml_server,
+            "store": store,
+            "io_manager": artifact_io_manager(store, {spec.key for spec in specs if spec.blocking}),
+        },
+        loggers={"terminal": terminal},
+        # steps take seconds: a process each would cost more than they do
+        executor=dg.in_process_executor,
+    )
+    return definitions
+
+
+def inputs_of(settings: Settings) -> dict[str, object]:
+    """Return the params and settings that results depend on, by the resource that steps require.
 
     Raises
     ------
@@ -50,36 +108,23 @@ def build_definitions(
         The params file is missing or holds what is not allowed.
     """
     params = Params.load(settings.params_file)
-    # what results depend on: part of the code versions of the steps that require them
-    inputs = {
+    return {
         "source": settings.source,
         "split_params": params.split,
         "model_params": params.model,
         "floor_params": params.floor,
     }
-    store = Store(UPath(settings.data_dir))
-    specs = [spec for definition in [*ASSETS, *more_checks] for spec in definition.check_specs]
-    return dg.Definitions(
-        assets=[versioned(asset, inputs) for asset in ASSETS],
-        asset_checks=more_checks,
-        jobs=[
-            dg.define_asset_job(
-                JOB, dg.AssetSelection.all(), description="Everything, from the download on."
-            )
-        ],
-        resources={
-            **inputs,
-            "openml_server": settings.openml_server,
-            "store": store,
-            "io_manager": ArtifactIOManager(store, {spec.key for spec in specs if spec.blocking}),
-        },
-        loggers={"terminal": terminal},
-        # steps take seconds: a process each would cost more than they do
-        executor=dg.in_process_executor,
-    )
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Build the definitions for the environment's settings: what `workspace.yaml` loads."""
-    return build_definitions(Settings.load())
+    """Build the definitions for the environment's settings: what `workspace.yaml` loads.
+
+    Raises
+    ------
+    SettingsError
+        In a run worker: the definitions changed since the run was asked for.
+    """
+    definitions = build_definitions(Settings.load(), settings_now=Settings.load)
+    stop_if_changed(definitions.resolve_asset_graph())
+    return definitions

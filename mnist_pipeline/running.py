@@ -1,12 +1,50 @@
-"""Runs started from this process: tracked in the same instance as the UI's, executed here."""
+"""The pipeline opened in this process: its runs are tracked in the same instance as the UI's."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+from upath import UPath
 
-from mnist_pipeline import definitions, errors, home
+from mnist_pipeline import definitions, home
+from mnist_pipeline.errors import SettingsError
+from mnist_pipeline.orchestration import failures, ownership
+from mnist_pipeline.orchestration.history import TRIGGER
+from mnist_pipeline.orchestration.provenance import Graph
 from mnist_pipeline.settings import Settings
+from mnist_pipeline.store import Store
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The job of all assets, where its runs are tracked, and where its artifacts are."""
+
+    job: dg.JobDefinition
+    instance: dg.DagsterInstance
+    store: Store
+
+    @property
+    def graph(self) -> Graph:
+        """The assets, with the code versions of now."""
+        return self.job.asset_layer.asset_graph
+
+
+@contextlib.contextmanager
+def opened() -> Iterator[Opened]:
+    """Open the pipeline for the environment's settings.
+
+    Raises
+    ------
+    SettingsError
+        A setting or the params file is not allowed.
+    """
+    settings = Settings.load()
+    everything = definitions.build_definitions(settings).resolve_job_def(definitions.RETRAIN_ALL)
+    home.prepare(settings)
+    with dg.DagsterInstance.get() as instance:
+        yield Opened(everything, instance, Store(UPath(settings.data_dir)))
 
 
 @dataclass(frozen=True)
@@ -33,8 +71,8 @@ class Outcome:
 
 
 def job() -> dg.JobDefinition:
-    """Return the job that materializes everything, for the environment's settings."""
-    return definitions.build_definitions(Settings.load()).resolve_job_def(definitions.JOB)
+    """Return the job of all assets, for the environment's settings."""
+    return definitions.build_definitions(Settings.load()).resolve_job_def(definitions.RETRAIN_ALL)
 
 
 def materialize(select: str | None) -> Outcome:
@@ -45,24 +83,20 @@ def materialize(select: str | None) -> Outcome:
     SettingsError
         A setting, the params file or the selection is not allowed.
     """
-    keys = _resolve(job(), select) if select is not None else None
-    home.prepare(Settings.load())
-    with dg.DagsterInstance.get() as instance:
+    with opened() as pipeline:
+        # unlike execute_in_process, this does not keep every output in memory
         result = dg.execute_job(
             dg.reconstructable(job),
-            instance,
+            pipeline.instance,
             run_config={"loggers": {"terminal": {}}},
-            asset_selection=keys,
+            asset_selection=None if select is None else resolve(pipeline.graph, select),
+            tags={**ownership.owner(), TRIGGER: "mnist-pipeline run"},
         )
+        error = None if result.success else failures.of_run(pipeline.instance, result.run_id)
     made = [
         event.step_materialization_data.materialization
         for event in result.get_asset_materialization_events()
     ]
-    failures = [
-        f"{event.step_key}: {_message(event.step_failure_data)}"
-        for event in result.get_step_failure_events()
-    ]
-    error = None if result.success else "\n".join(failures) or "the run was interrupted"
     return Outcome(
         run_id=result.run_id,
         success=result.success,
@@ -75,28 +109,19 @@ def materialize(select: str | None) -> Outcome:
     )
 
 
-def _resolve(everything: dg.JobDefinition, select: str) -> list[dg.AssetKey]:
-    graph = everything.asset_layer.asset_graph
+def resolve(graph: Graph, select: str) -> list[dg.AssetKey]:
+    """Return the assets that a Dagster asset selection names.
+
+    Raises
+    ------
+    SettingsError
+        It is none, or names nothing.
+    """
     try:
         keys = dg.AssetSelection.from_string(select).resolve(graph)
     except (dg.DagsterError, NotImplementedError) as error:
-        raise errors.SettingsError(
-            f"--select {select!r} is not an asset selection here: {error}"
-        ) from None
+        raise SettingsError(f"{select!r} is not an asset selection here: {error}") from None
     if not keys:
         known = ", ".join(sorted(key.to_user_string() for key in graph.get_all_asset_keys()))
-        raise errors.SettingsError(f"--select {select!r} selects nothing; the assets are {known}")
+        raise SettingsError(f"{select!r} selects nothing; the assets are {known}")
     return sorted(keys)
-
-
-def _message(failure: Any) -> str:
-    """Return what this project, or else the innermost exception, said about a failed step."""
-    if failure.user_failure_data and failure.user_failure_data.description:
-        return str(failure.user_failure_data.description)
-    error, found = failure.error, None
-    while error:
-        found = error
-        if hasattr(errors, error.cls_name or ""):
-            break
-        error = error.cause
-    return found.message.split(": ", 1)[-1].strip() if found else "failed without a message"

@@ -68,6 +68,7 @@ class Settings(BaseSettings):
     )
     data_dir: ProjectFolder = Field(PROJECT / "data", alias="MNIST_DATA_DIR")
     params_file: ProjectPath = Field(PROJECT / "params.toml", alias="MNIST_PARAMS")
+    retrain_cron: str = Field("0 3 * * 1", alias="MNIST_RETRAIN_CRON")
     dagster_home: ProjectFolder = Field(
         default_factory=lambda values: values.get("data_dir", PROJECT / "data") / "dagster_home",
         alias="DAGSTER_HOME",

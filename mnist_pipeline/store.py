@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from upath import UPath
@@ -29,6 +29,14 @@ class Artifact:
     path: UPath
     size: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A folder in the store that is not kept: an old version, a damaged or an unfinished one."""
+
+    path: UPath
+    size: int
 
 
 class Store:
@@ -104,7 +112,14 @@ class Store:
             return None
         return Artifact(asset, data_version, folder / filename, len(data), sha256)
 
-    def read(self, asset: str, data_version: str, filename: str, size: int, sha256: str) -> bytes:
+    def size(self, artifact: Artifact) -> int | None:
+        """Return how many bytes an artifact has, without reading them, or None if it is gone."""
+        try:
+            return int(artifact.path.stat().st_size)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def read(self, artifact: Artifact) -> bytes:
         """Return the bytes of an artifact, verified against the size and digest once recorded.
 
         Raises
@@ -112,7 +127,7 @@ class Store:
         StoreError
             The artifact is gone or damaged; the message names the asset to materialize.
         """
-        path = self.root / asset / data_version / filename
+        asset, path = artifact.asset, artifact.path
         try:
             data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
@@ -122,12 +137,38 @@ class Store:
         except OSError as error:
             raise StoreError(f"cannot read {path}: {error.strerror}. Mend that first.") from error
         found = hashlib.sha256(data).hexdigest()
-        if (len(data), found) != (size, sha256):
+        if (len(data), found) != (artifact.size, artifact.sha256):
             raise StoreError(
                 f"{asset} is damaged: {path} has {len(data):,} bytes with sha256 {found}, recorded "
-                f"were {size:,} with {sha256}. Materialize {asset}; the damaged file is set aside."
+                f"were {artifact.size:,} with {artifact.sha256}. Materialize {asset}; the damaged "
+                "file is set aside."
             )
         return data
+
+    def leftovers(self, asset: str, keep: Collection[str], *, remove: bool) -> list[Leftover]:
+        """Return the folders of an asset that are not of these data versions; remove them if asked.
+
+        Raises
+        ------
+        StoreError
+            A folder cannot be removed.
+        """
+        folder = self.root / asset
+        if not folder.is_dir():
+            return []
+        # while it is locked, nobody writes: what lies beside was left there
+        with _locked(self.root / f".{asset}.lock"):
+            found = [
+                Leftover(path, sum(file.stat().st_size for file in path.iterdir()))
+                for path in sorted(folder.iterdir())
+                if path.is_dir() and path.name not in keep
+            ]
+            for leftover in found if remove else []:
+                try:
+                    shutil.rmtree(str(leftover.path))
+                except OSError as error:
+                    raise StoreError(f"cannot remove {leftover.path}: {error.strerror}") from error
+        return found
 
 
 def _write(path: UPath, data: bytes) -> None:

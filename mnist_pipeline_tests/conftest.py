@@ -15,7 +15,7 @@ import dagster as dg
 import pytest
 
 from mnist_pipeline import home
-from mnist_pipeline.definitions import JOB, build_definitions
+from mnist_pipeline.definitions import RETRAIN_ALL, build_definitions
 from mnist_pipeline.digits import sample
 from mnist_pipeline.digits.archive import Archive
 from mnist_pipeline.settings import PROJECT, Settings
@@ -117,7 +117,7 @@ class House:
     ) -> dg.ExecuteInProcessResult:
         """Materialize a selection in this process, with these variables and definitions' checks."""
         defs = build_definitions(self.settings(**(variables or {})), **more)
-        job = defs.resolve_job_def(JOB)
+        job = defs.resolve_job_def(RETRAIN_ALL)
         keys = dg.AssetSelection.from_string(select).resolve(job.asset_layer.asset_graph)
         return job.execute_in_process(
             instance=self.instance, asset_selection=sorted(keys), raise_on_error=False

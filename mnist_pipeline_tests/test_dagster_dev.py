@@ -86,7 +86,7 @@ class Webserver:
         selector = {
             "repositoryLocationName": repository["location"]["name"],
             "repositoryName": repository["name"],
-            "jobName": "materialize_all",
+            "jobName": "retrain_all",
         }
         params = {"selector": selector, "runConfigData": {}, "mode": "default"}
         launched = self.ask(LAUNCH, params=params)["launchPipelineExecution"]

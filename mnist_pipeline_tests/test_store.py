@@ -23,9 +23,7 @@ def publish(store: Store, data: bytes = b"bytes", version: str = "v1") -> Artifa
 
 
 def read(store: Store, artifact: Artifact) -> bytes:
-    return store.read(
-        artifact.asset, artifact.data_version, artifact.path.name, artifact.size, artifact.sha256
-    )
+    return store.read(artifact)
 
 
 def entries(store: Store) -> list[str]:

@@ -1,139 +1,152 @@
-"""Code versions, derived from what a step reaches: its source, its params, its libraries.
+"""Code versions: derived from what a step is made with, its source, its params, its libraries.
 
-Nobody types a version: a step whose code, guards, params or libraries changed is stale in the UI.
+Nobody types a version: a step whose code, guards, params or libraries changed is stale in the UI,
+and the recipe that each materialization carries says what it was.
 """
 
-import ast
-import hashlib
+import json
 from collections.abc import Iterator, Mapping
-from functools import cache
-from importlib.metadata import version
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import dagster as dg
 from pydantic import BaseModel
 
 from mnist_pipeline.digits.digests import content_digest
-from mnist_pipeline.settings import PROJECT
+from mnist_pipeline.errors import SettingsError
+from mnist_pipeline.orchestration import provenance
+from mnist_pipeline.orchestration.provenance import Graph
+from mnist_pipeline.orchestration.sources import Sources
 
-PACKAGE = "mnist_pipeline"
-
-NOT_COUNTED = {
-    # how a value shows, not what it is
-    f"{PACKAGE}.orchestration.presentation",
-    # where it is kept
-    f"{PACKAGE}.store",
-    # their values count, for the steps that read them
-    f"{PACKAGE}.params",
-    f"{PACKAGE}.settings",
-}
-
-LIBRARIES = {
-    "jinja2": "jinja2",
-    "matplotlib": "matplotlib",
-    "mlxtend": "mlxtend",
-    "numpy": "numpy",
-    "pyarrow": "pyarrow",
-    "scipy": "scipy",
-    "sklearn": "scikit-learn",
-    "skops": "skops",
-}
-"""Import names of the libraries that shape results, and what they are installed as."""
+MADE_WITH = "made_with"
+"""Metadata of an asset and of its materializations: the recipe."""
 
 
-def versioned(asset: dg.AssetsDefinition, inputs: Mapping[str, object]) -> dg.AssetsDefinition:
-    """Give an asset the code version of its step.
+@dataclass(frozen=True)
+class Recipe:
+    """What a step is made with.
+
+    Attributes
+    ----------
+    sources : dict
+        Digest of the normalised source of each file that the step reaches.
+    libraries : dict
+        Major and minor version of each library that shapes the result.
+    read : dict
+        By resource key, the params (a dict) and settings (a value) that the step reads.
+    """
+
+    sources: Mapping[str, str]
+    libraries: Mapping[str, str]
+    read: Mapping[str, Any]
+
+    @property
+    def code_version(self) -> str:
+        """Digest of it all, 32 hex digits."""
+        return content_digest(self.sources, self.libraries, self.read)
+
+    def changes_since(self, before: Any) -> list[str]:
+        """Say what is different from the recipe in a materialization's metadata, in words."""
+        try:
+            then = Recipe(**before)
+            return [
+                *(
+                    f"code changed in {file}"
+                    for file, *_ in _differences(then.sources, self.sources)
+                ),
+                *(
+                    f"library changed: {name} {_shown(old)} -> {_shown(new)}"
+                    for name, old, new in _differences(then.libraries, self.libraries)
+                ),
+                *(
+                    f"{_kind(name)} changed: {name} {_shown(old)} -> {_shown(new)}"
+                    for name, old, new in _differences(_flat(then.read), _flat(self.read))
+                ),
+            ]
+        except (AttributeError, TypeError):
+            return []  # of another version of this project
+
+
+def recipes(
+    assets: list[dg.AssetsDefinition], inputs: Mapping[str, object]
+) -> dict[dg.AssetKey, Recipe]:
+    """Return the recipe of each asset's step, from the source as it is on disk now.
 
     Parameters
     ----------
-    asset : AssetsDefinition
+    assets : list of AssetsDefinition
+        Of one step, and one asset, each.
     inputs : mapping
-        By resource key, the params and settings that results depend on. Those that the step
-        requires count.
+        By resource key, the params and settings that results depend on. Those that a step requires
+        count for it.
     """
-    read = {
-        key: value.model_dump() if isinstance(value, BaseModel) else value
-        for key, value in sorted(inputs.items())
-        if key in asset.required_resource_keys
+    source = Sources()
+    return {
+        asset.key: Recipe(
+            *source.reached(asset.op.compute_fn.decorated_fn.__module__),  # type: ignore[union-attr]
+            {
+                key: value.model_dump() if isinstance(value, BaseModel) else value
+                for key, value in inputs.items()
+                if key in asset.required_resource_keys
+            },
+        )
+        for asset in assets
     }
-    step = asset.op.compute_fn.decorated_fn  # type: ignore[union-attr]
-    sources, libraries = _reached(step.__module__)
-    digest = content_digest(sources, libraries, read)
-    return asset.map_asset_specs(lambda spec: spec.replace_attributes(code_version=digest))
 
 
-@cache
-def _reached(start: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Digest every module that `start` reaches, and name the libraries met on the way."""
-    sources: dict[str, str] = {}
-    libraries: dict[str, str] = {}
-    waiting = [start]
-    while waiting:
-        module = waiting.pop()
-        file = _file(module)
-        if module in sources or module in NOT_COUNTED or file is None:
-            continue
-        tree = ast.parse(file.read_text("utf-8"))
-        for name in _imports(tree):
-            if name.partition(".")[0] == PACKAGE:
-                waiting.append(name)
-            elif library := LIBRARIES.get(name.partition(".")[0]):
-                libraries[library] = ".".join(version(library).split(".")[:2])
-        sources[module] = _digest(file, tree)
-    return sources, libraries
-
-
-def _file(module: str) -> Path | None:
-    path = PROJECT.joinpath(*module.split("."))
-    candidates = path.with_suffix(".py"), path / "__init__.py"
-    return next((file for file in candidates if file.is_file()), None)
-
-
-def _imports(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            # of these names, some are modules and the others are skipped: they have no file
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def _digest(file: Path, tree: ast.Module) -> str:
-    digest = hashlib.sha256(ast.unparse(_Normalised().visit(tree)).encode())
-    if file.name == "__init__.py":
-        # a package is also the files beside it: templates, stylesheets
-        for beside in sorted(file.parent.iterdir()):
-            if beside.is_file() and beside.suffix not in {".py", ".pyc", ".typed"}:
-                digest.update(beside.name.encode() + b"\0" + beside.read_bytes())
-    return digest.hexdigest()
-
-
-class _Normalised(ast.NodeTransformer):
-    """Without docstrings and without annotations of functions; `ast` left comments out already."""
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.returns = None
-        for argument in ast.walk(node.args):
-            if isinstance(argument, ast.arg):
-                argument.annotation = None
-        return self._without_docstring(node)
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        return self._without_docstring(node)
-
-    def visit_Module(self, node: ast.Module) -> ast.AST:
-        return self._without_docstring(node)
-
-    def _without_docstring(self, node: ast.FunctionDef | ast.ClassDef | ast.Module) -> ast.AST:
-        # bare strings do nothing, as docstrings of attributes do
-        node.body = [part for part in node.body if not _is_text(part)] or [ast.Pass()]
-        return self.generic_visit(node)
-
-
-def _is_text(part: ast.stmt) -> bool:
-    return (
-        isinstance(part, ast.Expr)
-        and isinstance(part.value, ast.Constant)
-        and isinstance(part.value.value, str)
+def versioned(asset: dg.AssetsDefinition, recipe: Recipe) -> dg.AssetsDefinition:
+    """Give an asset the recipe of its step, and the code version that follows from it."""
+    return asset.map_asset_specs(
+        lambda spec: spec.replace_attributes(code_version=recipe.code_version).merge_attributes(
+            metadata={MADE_WITH: asdict(recipe)}
+        )
     )
+
+
+def stop_if_changed(graph: Graph) -> None:
+    """In a run worker: stop before the first step if the code versions are not the run's.
+
+    A code server keeps the definitions that it loaded, while its run workers import afresh: what
+    they made would be recorded under versions that nobody asked for.
+
+    Raises
+    ------
+    SettingsError
+        Names the assets whose definitions changed.
+    """
+    now = {key.to_user_string(): graph.get(key).code_version for key in graph.get_all_asset_keys()}
+    asked = provenance.carried(json.dumps(now, sort_keys=True))
+    if asked is not None and (before := json.loads(asked)) != now:
+        changed = sorted(key for key in now | before if now.get(key) != before.get(key))
+        raise SettingsError(
+            f"the definitions of {', '.join(changed)} changed since they were loaded: reload "
+            "them, then launch the run again"
+        )
+
+
+def _differences(
+    before: Mapping[str, Any], now: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            yield name, before.get(name), now.get(name)
+
+
+def _flat(read: Mapping[str, Any]) -> dict[str, Any]:
+    """Name each value as people know it: `model.alpha`, `MNIST_SOURCE`."""
+    flat: dict[str, Any] = {}
+    for resource, value in read.items():
+        if isinstance(value, Mapping):
+            table = resource.removesuffix("_params")
+            flat |= {f"{table}.{key}": item for key, item in value.items()}
+        else:
+            flat[f"MNIST_{resource.upper()}"] = value
+    return flat
+
+
+def _kind(name: str) -> str:
+    return "setting" if name.isupper() else "params"
+
+
+def _shown(value: object) -> str:
+    return "(none)" if value is None else str(value)

@@ -6,8 +6,10 @@ from typing import Any
 import dagster as dg
 
 from mnist_pipeline.errors import FormatError, StoreError
-from mnist_pipeline.orchestration import provenance
+from mnist_pipeline.orchestration import ownership, provenance
+from mnist_pipeline.orchestration.code_versions import MADE_WITH
 from mnist_pipeline.orchestration.codecs import CODECS
+from mnist_pipeline.orchestration.provenance import Recorded
 from mnist_pipeline.store import Artifact, Store
 
 
@@ -36,7 +38,8 @@ class ArtifactIOManager(dg.IOManager):
             asset, obj.data_version, codec.filename(obj), codec.dumps(obj)
         )
         provenance.declare_output(context, artifact.data_version)
-        context.add_output_metadata(artifact_metadata(artifact))
+        recipe = context.asset_spec.metadata[MADE_WITH]
+        context.add_output_metadata(artifact_metadata(artifact) | {MADE_WITH: recipe})
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Read the version that is recorded as the step's input.
@@ -53,33 +56,62 @@ class ArtifactIOManager(dg.IOManager):
         if recorded is None:
             raise _failure(f"{asset} was never materialized: materialize {asset} first.")
         checks = [check for check in self._blocking if check.asset_key == key]
-        if refused := provenance.refusals(context, recorded, checks):
+        instance = provenance.instance_of(context)
+        # a check reads what it judges: only so can it lift its own refusal
+        refused = (
+            {}
+            if provenance.is_check(context)
+            else provenance.refusals(instance, recorded.data_version, checks)
+        )
+        if refused:
             raise _failure(
                 f"{asset} {recorded.data_version} was refused by {', '.join(refused)} and is never "
                 f"an input: mend the cause and materialize {asset} again."
             )
-        facts = [recorded.metadata.get(name) for name in ("file", "size_bytes", "sha256")]
-        if recorded.data_version is None or not all(facts):
+        artifact = artifact_of(self._store, asset, recorded)
+        if artifact is None:
             raise _failure(
                 f"the newest materialization of {asset} was not made by this pipeline and names no "
                 f"artifact: materialize {asset}."
             )
-        filename, size, sha256 = (fact.value for fact in facts if fact)
         try:
-            data = self._store.read(asset, recorded.data_version, filename, size, sha256)
-            return CODECS[asset].loads(data, filename)
+            return CODECS[asset].loads(self._store.read(artifact), artifact.path.name)
         except (StoreError, FormatError) as error:
             raise _failure(str(error)) from error
 
 
+def artifact_io_manager(
+    store: Store, blocking: Collection[dg.AssetCheckKey]
+) -> dg.IOManagerDefinition:
+    """Define the IO manager; whoever opens it for a run says that the run is his."""
+
+    @dg.io_manager
+    def opened(context: dg.InitResourceContext) -> ArtifactIOManager:
+        if context.run and context.instance:
+            context.instance.add_run_tags(context.run.run_id, ownership.owner())
+        return ArtifactIOManager(store, blocking)
+
+    return opened
+
+
 def artifact_metadata(artifact: Artifact) -> dict[str, dg.MetadataValue]:
-    """Return what a materialization records of its file; `load_input` reads it again."""
+    """Return what a materialization records of its file; `artifact_of` reads it again."""
     return {
         "path": dg.MetadataValue.path(str(artifact.path)),
         "file": dg.MetadataValue.text(artifact.path.name),
         "size_bytes": dg.MetadataValue.int(artifact.size),
         "sha256": dg.MetadataValue.text(artifact.sha256),
     }
+
+
+def artifact_of(store: Store, asset: str, recorded: Recorded) -> Artifact | None:
+    """Return the artifact that a materialization names, or None if it names none."""
+    facts = [recorded.metadata.get(name) for name in ("file", "size_bytes", "sha256")]
+    if recorded.data_version is None or not all(facts):
+        return None
+    filename, size, sha256 = (fact.value for fact in facts if fact)
+    path = store.root / asset / recorded.data_version / filename
+    return Artifact(asset, recorded.data_version, path, size, sha256)
 
 
 def _failure(description: str) -> dg.Failure:

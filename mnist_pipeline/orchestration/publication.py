@@ -7,12 +7,22 @@ from typing import Any, TypeVar, cast
 
 import dagster as dg
 
+from mnist_pipeline.digits.digests import content_digest
 from mnist_pipeline.digits.verdict import Verdict
+from mnist_pipeline.orchestration import provenance
 
 T = TypeVar("T")
 Guard = Callable[..., Verdict]
 
 OWNERS = ["team:mnist-pipeline"]
+
+MADE_FROM = "made_from"
+"""Metadata of a refusal: `made_from` of what was refused."""
+
+
+def made_from(code_version: str | None, inputs: Mapping[str, str | None]) -> str:
+    """Digest a step's code version and, by asset, the data versions of its inputs."""
+    return content_digest({"code_version": code_version, "inputs": dict(inputs)})
 
 
 def published_asset(
@@ -84,6 +94,8 @@ def judged(
     specs = {spec.name: spec for spec in context.assets_def.check_specs}
     refused = [v for v in verdicts if specs[v.name].blocking and not v.passed]
     if refused:
+        code_version = context.assets_def.code_versions_by_key[context.asset_key]
+        origin = made_from(code_version, provenance.inputs_of(context))
         for verdict in verdicts:
             spec = specs[verdict.name]
             context.log_event(
@@ -93,7 +105,7 @@ def judged(
                     passed=verdict.passed,
                     severity=_severity(spec),
                     description=verdict.saw,
-                    metadata=verdict.facts,
+                    metadata={**verdict.facts, MADE_FROM: origin},
                     blocking=spec.blocking,
                 )
             )

@@ -1,0 +1,88 @@
+"""Scheduled retraining: the source is checked again, and what that made stale is made anew."""
+
+from collections.abc import Callable
+
+import dagster as dg
+
+from mnist_pipeline.errors import SettingsError
+from mnist_pipeline.orchestration import ownership, retention, waves
+from mnist_pipeline.orchestration.history import trigger
+from mnist_pipeline.store import Store
+
+NAME = "retraining"
+WAVE_OF = "mnist_pipeline/wave_of"
+"""Tag of a run that is a wave of a retraining: that one's run id."""
+
+_SOURCE = dg.AssetKey("raw_mnist")
+
+
+def retraining_job(everything: Callable[[], dg.JobDefinition], store: Store) -> dg.JobDefinition:
+    """Define the job. `everything` returns the job of all assets."""
+
+    @dg.op(description="raw_mnist first, then, in waves, what is not fresh.")
+    def refresh(context: dg.OpExecutionContext) -> None:
+        assets = everything()
+        refreshed = waves.refresh(
+            assets,
+            context.instance,
+            store,
+            trigger=trigger(context.run.tags) or f"job {NAME}",
+            first=[_SOURCE],
+            tags={WAVE_OF: context.run_id},
+            say=context.log.info,
+        )
+        made = ", ".join(refreshed.materialized) or "nothing"
+        if refreshed.error:
+            raise dg.Failure(f"{refreshed.error}\n(materialized: {made})", allow_retries=False)
+        context.log.info(f"all is fresh; materialized: {made}")
+        keys = assets.asset_layer.asset_graph.get_all_asset_keys()
+        if pruned := retention.prune(context.instance, keys):
+            context.log.info(f"{pruned} runs older than {retention.RUN_DAYS} days deleted")
+
+    @dg.job(
+        name=NAME,
+        description=(
+            "Check the source again (it is downloaded only if OpenML names another md5), then make "
+            "what that, or anything else, left not fresh. Each wave is a run of its own."
+        ),
+    )
+    def retraining() -> None:
+        refresh()
+
+    return retraining
+
+
+def retraining_schedule(
+    job: dg.JobDefinition, everything: Callable[[], dg.JobDefinition], cron: str
+) -> dg.ScheduleDefinition:
+    """Define when `job` runs; a tick is skipped while runs on the assets are in progress.
+
+    Raises
+    ------
+    SettingsError
+        The cron expression is not one.
+    """
+
+    def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        assets = everything()
+        keys = assets.asset_layer.asset_graph.get_all_asset_keys()
+        if others := ownership.unfinished(context.instance, [job.name, assets.name], keys):
+            return dg.SkipReason(
+                f"run {others[0].run_id} ({others[0].job_name}) is in progress on these assets"
+            )
+        return dg.RunRequest()
+
+    try:
+        return dg.ScheduleDefinition(
+            name=NAME,
+            job=job,
+            cron_schedule=cron,
+            execution_timezone="UTC",
+            execution_fn=tick,
+            description="MNIST_RETRAIN_CRON, UTC. A tick is skipped while runs are in progress.",
+        )
+    except dg.DagsterInvalidDefinitionError:
+        raise SettingsError(
+            f"MNIST_RETRAIN_CRON = {cron!r} is not allowed: a cron expression of five fields is "
+            "needed, for example '0 3 * * 1' for Mondays at 3:00 UTC"
+        ) from None

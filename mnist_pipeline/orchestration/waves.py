@@ -1,0 +1,133 @@
+"""Refreshing: what is not fresh is made in waves, each a run, until nothing is left to make.
+
+One run could not stop early: it would skip everything below an asset that came out as it was.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import dagster as dg
+
+from mnist_pipeline.orchestration import failures, ownership, status
+from mnist_pipeline.orchestration.history import TRIGGER
+from mnist_pipeline.orchestration.ownership import Say
+from mnist_pipeline.store import Store
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What a refresh did.
+
+    Attributes
+    ----------
+    materialized : list of str
+        Keys, in order.
+    fresh : list of str
+        Keys of all assets that are fresh now.
+    error : str or None
+        What failed or is still not fresh, and why.
+    """
+
+    materialized: list[str]
+    fresh: list[str]
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a refresh would do: keys that it would make first, that might follow, that are fresh."""
+
+    first_wave: list[str]
+    may_follow: list[str]
+    fresh: list[str]
+
+
+def plan(
+    job: dg.JobDefinition, instance: dg.DagsterInstance, store: Store, *, verify: bool = False
+) -> Plan:
+    """Return what `refresh` would do. What comes out as it was spares what follows from it."""
+    graph = job.asset_layer.asset_graph
+    standings = status.assess(graph, instance, store, verify=verify)
+    wave = status.frontier(graph, standings)
+    return Plan(
+        [key.to_user_string() for key in wave],
+        [
+            key.to_user_string()
+            for key, found in standings.items()
+            if key not in wave
+            and (found.status != "fresh" or graph.get_ancestor_asset_keys(key) & set(wave))
+        ],
+        [key.to_user_string() for key, found in standings.items() if found.status == "fresh"],
+    )
+
+
+def refresh(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    store: Store,
+    *,
+    trigger: str,
+    first: Collection[dg.AssetKey] = (),
+    tags: Mapping[str, str] | None = None,
+    verify: bool = False,
+    say: Say = lambda text: None,
+) -> Refreshed:
+    """Make what is not fresh and has no ancestor that is not; again, until all is fresh.
+
+    What failed is not tried again, and what descends from it stays as it is. Refreshes of one
+    store wait for one another, and each wave for the runs that are in progress.
+
+    Parameters
+    ----------
+    job : JobDefinition
+        Of all assets, with the code versions of now.
+    trigger : str
+        What the runs say that they were asked for by.
+    first : collection of AssetKey
+        Made before all else, fresh or not. If one fails, nothing else is done.
+    tags : mapping
+        Further tags of the runs.
+    verify : bool
+        Read every file again and compare it with the digest once recorded.
+    """
+    graph = job.asset_layer.asset_graph
+    materialized: list[str] = []
+    problems: list[str] = []
+    attempted: set[dg.AssetKey] = set()
+    wave = sorted(first)
+    with ownership.alone(store, say):
+        while True:
+            ownership.wait(instance, job, say)
+            standings = status.assess(graph, instance, store, verify=verify)
+            wave = wave or [
+                key for key in status.frontier(graph, standings) if key not in attempted
+            ]
+            if not wave or (problems and attempted == set(first)):
+                break
+            attempted |= set(wave)
+            say(f"making {', '.join(key.to_user_string() for key in wave)}")
+            result = job.execute_in_process(
+                run_config={"loggers": {"terminal": {}}},
+                instance=instance,
+                asset_selection=wave,
+                tags={**(tags or {}), **ownership.owner(), TRIGGER: trigger},
+                raise_on_error=False,
+            )
+            materialized += [
+                event.asset_key.to_user_string()
+                for event in result.get_asset_materialization_events()
+                if event.asset_key
+            ]
+            if not result.success:
+                problems.append(failures.of_run(instance, result.run_id))
+            wave = []
+    unfinished = {key: found for key, found in standings.items() if found.status != "fresh"}
+    problems = problems or [
+        f"{key.to_user_string()} is {found.status}: {'; '.join(found.causes)}"
+        for key, found in unfinished.items()
+    ]
+    return Refreshed(
+        materialized,
+        [key.to_user_string() for key in standings if key not in unfinished],
+        "\n".join(problems) or None,
+    )

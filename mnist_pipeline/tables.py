@@ -1,0 +1,82 @@
+"""How the command line shows what it found: tables and summaries for people."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from dagster import AssetKey
+from tabulate import tabulate
+
+from mnist_pipeline.orchestration.history import Made
+from mnist_pipeline.orchestration.status import Standing
+from mnist_pipeline.orchestration.waves import Plan
+from mnist_pipeline.store import Leftover
+
+_SHOWN = 12
+"""Characters of a version: enough to tell two apart."""
+
+
+def run_summary(metadata: Mapping[str, Mapping[str, Any]], seconds: float) -> str:
+    """What a successful run made, and where to look next."""
+    lines = [f"Done in {seconds:.1f} s: {', '.join(metadata)}."]
+    if found := metadata.get("evaluation"):
+        low, high = found["accuracy_low"], found["accuracy_high"]
+        lines.append(
+            f"  accuracy   {found['accuracy']:.2%} of {found['n_test']:,} test digits "
+            f"(95% interval {low:.2%} to {high:.2%})"
+        )
+    if found := metadata.get("report"):
+        lines.append(f"  report     {found['path']}")
+    lines.append("  Dagster UI: make ui")
+    if metadata.get("raw_mnist", {}).get("source") == "sample":
+        lines.append("  all 70,000 digits: make run SOURCE=openml")
+    return "\n".join(lines)
+
+
+def standings(found: Mapping[AssetKey, Standing]) -> str:
+    """One line an asset, and further ones for further causes."""
+    rows = [
+        [key.to_user_string(), standing.status, "\n".join(standing.causes)]
+        for key, standing in found.items()
+    ]
+    return _table(["asset", "status", "why"], rows)
+
+
+def plan(found: Plan) -> str:
+    """What a refresh would make."""
+    if not found.first_wave:
+        return "All is fresh: nothing would be made."
+    text = f"Would make {', '.join(found.first_wave)}."
+    if found.may_follow:
+        text += f"\nMay follow: {', '.join(found.may_follow)}."
+    return text
+
+
+def history(made: Sequence[Made]) -> str:
+    """One line a materialization."""
+    rows = [
+        [
+            datetime.fromtimestamp(item.timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S"),
+            item.asset,
+            (item.data_version or "")[:_SHOWN],
+            (item.code_version or "")[:_SHOWN],
+            item.trigger or "unknown",
+            "" if item.accuracy is None else f"{item.accuracy:.2%}",
+        ]
+        for item in made
+    ]
+    if not rows:
+        return "Nothing was materialized yet."
+    return _table(["UTC", "asset", "data version", "code version", "trigger", "accuracy"], rows)
+
+
+def leftovers(found: Sequence[Leftover], *, dry_run: bool) -> str:
+    """What nothing points at, and what became of it."""
+    lines = [f"{item.size:>14,}  {item.path}" for item in found]
+    total = sum(item.size for item in found)
+    did = "would be removed: --no-dry-run does it" if dry_run else "removed"
+    return "\n".join([*lines, f"{len(found)} artifacts, {total:,} bytes, {did}."])
+
+
+def _table(headers: list[str], rows: list[list[str]]) -> str:
+    return tabulate(rows, headers, tablefmt="plain", disable_numparse=True)
