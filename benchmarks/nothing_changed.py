@@ -20,6 +20,7 @@ YARDSTICK = [sys.executable, "-c", "import dagster"]
 
 
 def main() -> None:
+    """Measure both commands and print their ratios."""
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {
             "MNIST_SOURCE": "sample",

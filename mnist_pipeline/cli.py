@@ -5,7 +5,6 @@ Exit status: 0 done, 1 the work failed, 2 wrong usage or settings.
 
 import contextlib
 import dataclasses
-import json
 import os
 import signal
 import sys
@@ -15,18 +14,10 @@ from typing import NoReturn
 
 import click
 
-from mnist_pipeline.errors import SettingsError
+from mnist_pipeline import documents
+from mnist_pipeline.errors import PipelineError, SettingsError
 
-_JSON = "--json"
 _STANDING = ["status", "causes", "data_version", "code_version", "path"]
-_NOTHING: dict[str, dict[str, object]] = {
-    "run": {"run_id": None, "status": "failure", "materialized": [], "seconds": 0.0},
-    "status": {"assets": []},
-    "refresh": {"status": "failure", "materialized": [], "fresh": [], "seconds": 0.0},
-    "history": {"materializations": []},
-    "gc": {"removed": []},
-}
-"""What each command's document is when it did not come to do anything."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,7 +26,7 @@ def cli() -> None:
 
 
 as_json_option = click.option(
-    _JSON, "as_json", is_flag=True, help="Print one JSON document on stdout."
+    documents.OPTION, "as_json", is_flag=True, help="Print one JSON document on stdout."
 )
 
 
@@ -52,10 +43,10 @@ def run(select: str | None, as_json: bool) -> int:
     outcome = running.materialize(select)
     seconds = _since(start)
     if as_json:
-        _print_document(
+        documents.write(
             outcome.error,
             run_id=outcome.run_id,
-            status=_word(outcome.success),
+            status=documents.word(outcome.success),
             materialized=outcome.materialized,
             seconds=seconds,
         )
@@ -80,7 +71,7 @@ def status(verify: bool, as_json: bool) -> int:
     with running.opened() as pipeline:
         standings = assess(pipeline.graph, pipeline.instance, pipeline.store, verify=verify)
     if as_json:
-        _print_document(
+        documents.write(
             None,
             assets=[
                 {"key": key.to_user_string()}
@@ -113,7 +104,7 @@ def refresh(verify: bool, dry_run: bool, as_json: bool) -> int:
             plan = waves.plan(*arguments, verify=verify)
             if as_json:
                 document = {"materialized": [], "seconds": _since(start)} | dataclasses.asdict(plan)
-                _print_document(None, status="success", **document)
+                documents.write(None, status="success", **document)
             else:
                 click.echo(tables.plan(plan))
             return 0
@@ -124,9 +115,9 @@ def refresh(verify: bool, dry_run: bool, as_json: bool) -> int:
             say=lambda text: click.echo(text, err=True),
         )
     if as_json:
-        _print_document(
+        documents.write(
             refreshed.error,
-            status=_word(refreshed.error is None),
+            status=documents.word(refreshed.error is None),
             materialized=refreshed.materialized,
             fresh=refreshed.fresh,
             seconds=_since(start),
@@ -154,7 +145,7 @@ def history(asset: str | None, limit: int, as_json: bool) -> int:
             keys = running.resolve(pipeline.graph, f'key:"{asset}"')
         made = listed(pipeline.instance, keys, limit)
     if as_json:
-        _print_document(None, materializations=[dataclasses.asdict(item) for item in made])
+        documents.write(None, materializations=[dataclasses.asdict(item) for item in made])
     else:
         click.echo(tables.history(made))
     return 0
@@ -190,7 +181,7 @@ def gc(keep: int, dry_run: bool, as_json: bool) -> int:
         )
     if as_json:
         removed = [{"path": str(item.path), "bytes": item.size} for item in found]
-        _print_document(None, dry_run=dry_run, removed=removed)
+        documents.write(None, dry_run=dry_run, removed=removed)
     else:
         click.echo(tables.leftovers(found, dry_run=dry_run))
     return 0
@@ -215,15 +206,14 @@ def ui(port: int) -> NoReturn:
 
 def main() -> None:
     """Run the command line; every error that is the user's to mend ends in one message."""
-    as_json = _JSON in sys.argv[1:]
+    as_json = documents.OPTION in sys.argv[1:]
     # until Dagster handles it, SIGTERM ends as SIGINT does
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # whatever else a library prints goes to stderr
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         status, message = _status(as_json)
     if message and as_json:
-        command = next((word for word in sys.argv[1:] if word in _NOTHING), "run")
-        _print_document(message, **_NOTHING[command])
+        documents.write(message, **documents.of_nothing(sys.argv[1:]))
     elif message:
         click.echo(f"Error: {message}", err=True)
     sys.exit(status)
@@ -241,18 +231,11 @@ def _status(as_json: bool) -> tuple[int, str | None]:
         return 2, None
     except (click.Abort, KeyboardInterrupt):
         return 1, "interrupted"
+    except PipelineError as error:
+        return 1, str(error)
     except Exception as error:  # noqa: BLE001 - reported whole, and as a failure
         traceback.print_exc()
         return 1, f"{type(error).__name__}: {error}"
-
-
-def _print_document(error: str | None, **content: object) -> None:
-    document = content | ({"error": error} if error else {})
-    print(json.dumps(document), file=sys.__stdout__, flush=True)
-
-
-def _word(success: bool) -> str:
-    return "success" if success else "failure"
 
 
 def _since(start: float) -> float:

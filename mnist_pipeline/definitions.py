@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 
 import dagster as dg
-from upath import UPath
 
 from mnist_pipeline.orchestration.assets.champion_model import champion_model
 from mnist_pipeline.orchestration.assets.evaluation import evaluation
@@ -59,7 +58,7 @@ def build_definitions(
     """
     inputs = inputs_of(settings)
     made_with = recipes(ASSETS, inputs)
-    store = Store(UPath(settings.data_dir))
+    store = Store(settings.data_dir)
     specs = [spec for definition in [*ASSETS, *more_checks] for spec in definition.check_specs]
 
     def everything() -> dg.JobDefinition:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-from upath import UPath
 
 from mnist_pipeline import definitions, home
 from mnist_pipeline.errors import SettingsError
@@ -44,7 +43,7 @@ def opened() -> Iterator[Opened]:
     everything = definitions.build_definitions(settings).resolve_job_def(definitions.RETRAIN_ALL)
     home.prepare(settings)
     with dg.DagsterInstance.get() as instance:
-        yield Opened(everything, instance, Store(UPath(settings.data_dir)))
+        yield Opened(everything, instance, Store(settings.data_dir))
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ import shutil
 import uuid
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-
-from upath import UPath
+from pathlib import Path
 
 from mnist_pipeline.errors import StoreError
 
@@ -26,7 +25,7 @@ class Artifact:
 
     asset: str
     data_version: str
-    path: UPath
+    path: Path
     size: int
     sha256: str
 
@@ -35,7 +34,7 @@ class Artifact:
 class Leftover:
     """A folder in the store that is not kept: an old version, a damaged or an unfinished one."""
 
-    path: UPath
+    path: Path
     size: int
 
 
@@ -48,11 +47,11 @@ class Store:
 
     Parameters
     ----------
-    root : UPath
+    root : Path
         The folder, made when the first artifact is published.
     """
 
-    def __init__(self, root: UPath) -> None:
+    def __init__(self, root: Path) -> None:
         self.root = root
 
     def publish(self, asset: str, data_version: str, filename: str, data: bytes) -> Artifact:
@@ -80,7 +79,7 @@ class Store:
                 _sync(beside)
                 if folder.exists():
                     _set_aside(folder)
-                os.rename(str(beside), str(folder))  # noqa: PTH104 - UPath may copy instead
+                beside.rename(folder)
                 _sync(folder.parent)
             there = self.find(asset, data_version)
         except OSError as error:
@@ -89,7 +88,7 @@ class Store:
                 "room or mend the permissions there, then materialize again."
             ) from error
         finally:
-            shutil.rmtree(str(beside), ignore_errors=True)
+            shutil.rmtree(beside, ignore_errors=True)
         if there is None:
             raise StoreError(f"{folder} does not keep what is written to it: is the disk sound?")
         return there
@@ -115,7 +114,7 @@ class Store:
     def size(self, artifact: Artifact) -> int | None:
         """Return how many bytes an artifact has, without reading them, or None if it is gone."""
         try:
-            return int(artifact.path.stat().st_size)
+            return artifact.path.stat().st_size
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -165,21 +164,21 @@ class Store:
             ]
             for leftover in found if remove else []:
                 try:
-                    shutil.rmtree(str(leftover.path))
+                    shutil.rmtree(leftover.path)
                 except OSError as error:
                     raise StoreError(f"cannot remove {leftover.path}: {error.strerror}") from error
         return found
 
 
-def _write(path: UPath, data: bytes) -> None:
+def _write(path: Path, data: bytes) -> None:
     with path.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _sync(folder: UPath) -> None:
-    descriptor = os.open(str(folder), os.O_RDONLY)
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -187,15 +186,15 @@ def _sync(folder: UPath) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: UPath) -> Iterator[None]:
+def _locked(path: Path) -> Iterator[None]:
     """Let one publisher at a time go on; the lock of one that died is free again."""
     with path.open("ab") as file:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX)
         yield
 
 
-def _set_aside(folder: UPath) -> None:
+def _set_aside(folder: Path) -> None:
     number = 1
     while (aside := folder.with_name(f"{folder.name}.damaged-{number}")).exists():
         number += 1
-    os.rename(str(folder), str(aside))  # noqa: PTH104 - UPath may copy instead
+    folder.rename(aside)

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dagster import AssetKey
-from tabulate import tabulate
 
 from mnist_pipeline.orchestration.history import Made
 from mnist_pipeline.orchestration.status import Standing
@@ -79,4 +78,6 @@ def leftovers(found: Sequence[Leftover], *, dry_run: bool) -> str:
 
 
 def _table(headers: list[str], rows: list[list[str]]) -> str:
+    from tabulate import tabulate
+
     return tabulate(rows, headers, tablefmt="plain", disable_numparse=True)

@@ -19,6 +19,7 @@ from mnist_pipeline.definitions import RETRAIN_ALL, build_definitions
 from mnist_pipeline.digits import sample
 from mnist_pipeline.digits.archive import Archive
 from mnist_pipeline.settings import PROJECT, Settings
+from mnist_pipeline_tests.clones import Clone
 from mnist_pipeline_tests.openml_server import OpenML
 
 SHARED = PROJECT.parent / "shared" / "openml"
@@ -217,6 +218,19 @@ def furnished(_furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     shutil.copytree(_furnished, tmp_path / "data")
     with open_house(tmp_path / "data", monkeypatch) as opened:
         yield opened
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Clone:
+    """A copy of the project in which nothing was made yet."""
+    return Clone.make(tmp_path / "clone")
+
+
+@pytest.fixture
+def furnished_clone(clone: Clone, _furnished: Path) -> Clone:
+    """A copy of the project in which everything was made once from the sample."""
+    shutil.copytree(_furnished, clone.data, dirs_exist_ok=True)
+    return clone
 
 
 @pytest.fixture

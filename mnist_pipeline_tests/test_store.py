@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from upath import UPath
 
 from mnist_pipeline.errors import StoreError
 from mnist_pipeline.store import SUMS, Artifact, Store
@@ -15,7 +14,7 @@ from mnist_pipeline.store import SUMS, Artifact, Store
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(UPath(tmp_path / "store"))
+    return Store(tmp_path / "store")
 
 
 def publish(store: Store, data: bytes = b"bytes", version: str = "v1") -> Artifact:

@@ -9,14 +9,14 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-
-import requests
-import urllib3
 
 from mnist_pipeline.digits.archive import CHUNK, MAX_BYTES, Archive
 from mnist_pipeline.errors import SourceError
+
+if TYPE_CHECKING:
+    import requests
 
 NAME = "mnist_784"
 VERSION = 1
@@ -102,7 +102,10 @@ def _get_json(url: str) -> Any:
 
 
 @contextmanager
-def _get(url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
+def _get(url: str, headers: dict[str, str]) -> Iterator["requests.Response"]:
+    import requests
+    import urllib3
+
     retry = urllib3.Retry(
         RETRIES,
         backoff_factor=0.3,

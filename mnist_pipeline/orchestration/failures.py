@@ -13,6 +13,9 @@ _TELLING = {
     dg.DagsterEventType.ENGINE_EVENT,
 }
 
+INTERRUPTED = "interrupted"
+_INTERRUPTED = dg.DagsterExecutionInterruptedError.__name__
+
 
 def of_run(instance: dg.DagsterInstance, run_id: str) -> str:
     """Return a line for each step that failed, or else why the run did.
@@ -44,6 +47,13 @@ def report_failure(context: dg.RunFailureSensorContext) -> None:
     context.log.error(f"run {run.run_id} ({run.job_name}) failed: {why}")
 
 
+def was_interrupted(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether a signal ended the run in the middle of a step."""
+    logs = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    errors_found = [entry.get_dagster_event().step_failure_data.error for entry in logs]
+    return any(error and error.cls_name == _INTERRUPTED for error in errors_found)
+
+
 def _of_step(failure: Any) -> str:
     if failure.user_failure_data and failure.user_failure_data.description:
         return str(failure.user_failure_data.description)
@@ -52,6 +62,8 @@ def _of_step(failure: Any) -> str:
 
 def _innermost(error: Any) -> str:
     """Return what this project, or else the innermost exception, said."""
+    if error and error.cls_name == _INTERRUPTED:
+        return INTERRUPTED
     found = None
     while error:
         found = error

@@ -8,7 +8,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 import dagster as dg
 from filelock import FileLock, Timeout
@@ -110,9 +109,8 @@ def is_refreshing(store: Store) -> bool:
 
 
 def _lock(store: Store) -> FileLock:
-    root = Path(str(store.root))
-    root.mkdir(parents=True, exist_ok=True)
-    return FileLock(root / ".refresh.lock")
+    store.root.mkdir(parents=True, exist_ok=True)
+    return FileLock(store.root / ".refresh.lock")
 
 
 def _dead(run: dg.DagsterRun, created: float) -> str | None:

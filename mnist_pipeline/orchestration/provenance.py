@@ -19,6 +19,7 @@ from dagster._core.definitions.definitions_load_context import (
 from dagster._core.loader import LoadingContext
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.base import AssetRecord
 
 Graph = BaseAssetGraph[Any]
 
@@ -143,7 +144,9 @@ def changes(
     It compares an asset's code version, its list of inputs and their data versions with its newest
     materialization. It is not transitive and never looks at the store.
     """
-    resolver = CachingStaleStatusResolver(instance, graph, _Loading(instance))
+    loading = _Loading(instance)
+    AssetRecord.prepare(loading, keys)  # one query instead of one a key
+    resolver = CachingStaleStatusResolver(instance, graph, loading)
     kinds: dict[StaleCauseCategory, Literal["code", "data", "inputs"]] = {
         StaleCauseCategory.CODE: "code",
         StaleCauseCategory.DATA: "data",

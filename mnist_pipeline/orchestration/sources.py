@@ -6,6 +6,7 @@ Comments, docstrings, formatting and annotations of functions do not count; clas
 import ast
 import hashlib
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -70,8 +71,13 @@ class Sources:
                 if name.partition(".")[0] == PACKAGE:
                     waiting.append(name)
                 elif library := LIBRARIES.get(name.partition(".")[0]):
-                    libraries[library] = ".".join(version(library).split(".")[:2])
+                    libraries[library] = _minor(library)
         return sources, libraries
+
+
+@cache
+def _minor(library: str) -> str:
+    return ".".join(version(library).split(".")[:2])
 
 
 def _file(module: str) -> Path | None:

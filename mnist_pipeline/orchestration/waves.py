@@ -3,6 +3,7 @@
 One run could not stop early: it would skip everything below an asset that came out as it was.
 """
 
+import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import dagster as dg
 from mnist_pipeline.orchestration import failures, ownership, status
 from mnist_pipeline.orchestration.history import TRIGGER
 from mnist_pipeline.orchestration.ownership import Say
+from mnist_pipeline.orchestration.status import Standing
 from mnist_pipeline.store import Store
 
 
@@ -91,43 +93,55 @@ def refresh(
         Read every file again and compare it with the digest once recorded.
     """
     graph = job.asset_layer.asset_graph
-    materialized: list[str] = []
+    run_ids: list[str] = []
     problems: list[str] = []
     attempted: set[dg.AssetKey] = set()
+    standings: dict[dg.AssetKey, Standing] = {}
     wave = sorted(first)
-    with ownership.alone(store, say):
-        while True:
-            ownership.wait(instance, job, say)
-            standings = status.assess(graph, instance, store, verify=verify)
-            wave = wave or [
-                key for key in status.frontier(graph, standings) if key not in attempted
-            ]
-            if not wave or (problems and attempted == set(first)):
-                break
-            attempted |= set(wave)
-            say(f"making {', '.join(key.to_user_string() for key in wave)}")
-            result = job.execute_in_process(
-                run_config={"loggers": {"terminal": {}}},
-                instance=instance,
-                asset_selection=wave,
-                tags={**(tags or {}), **ownership.owner(), TRIGGER: trigger},
-                raise_on_error=False,
-            )
-            materialized += [
-                event.asset_key.to_user_string()
-                for event in result.get_asset_materialization_events()
-                if event.asset_key
-            ]
-            if not result.success:
-                problems.append(failures.of_run(instance, result.run_id))
-            wave = []
-    unfinished = {key: found for key, found in standings.items() if found.status != "fresh"}
+    try:
+        with ownership.alone(store, say):
+            while True:
+                ownership.wait(instance, job, say)
+                standings = status.assess(graph, instance, store, verify=verify)
+                if problems and attempted == set(first):
+                    break  # without the source there is nothing to go by
+                wave = wave or [
+                    key for key in status.frontier(graph, standings) if key not in attempted
+                ]
+                if not wave:
+                    break
+                attempted |= set(wave)
+                say(f"making {', '.join(key.to_user_string() for key in wave)}")
+                run_ids.append(str(uuid.uuid4()))
+                result = job.execute_in_process(
+                    run_config={"loggers": {"terminal": {}}},
+                    instance=instance,
+                    asset_selection=wave,
+                    run_id=run_ids[-1],
+                    tags={**(tags or {}), **ownership.owner(), TRIGGER: trigger},
+                    raise_on_error=False,
+                )
+                if failures.was_interrupted(instance, result.run_id):
+                    raise KeyboardInterrupt
+                if not result.success:
+                    problems.append(failures.of_run(instance, result.run_id))
+                wave = []
+    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+        problems = [failures.INTERRUPTED]
+    materialized = [key for run_id in run_ids for key in _materialized(instance, run_id)]
+    not_fresh = {key: found for key, found in standings.items() if found.status != "fresh"}
     problems = problems or [
         f"{key.to_user_string()} is {found.status}: {'; '.join(found.causes)}"
-        for key, found in unfinished.items()
+        for key, found in not_fresh.items()
     ]
     return Refreshed(
         materialized,
-        [key.to_user_string() for key in standings if key not in unfinished],
+        [key.to_user_string() for key in standings if key not in not_fresh],
         "\n".join(problems) or None,
     )
+
+
+def _materialized(instance: dg.DagsterInstance, run_id: str) -> list[str]:
+    logs = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    events = [entry.get_dagster_event() for entry in logs]
+    return [event.asset_key.to_user_string() for event in events if event.asset_key]
