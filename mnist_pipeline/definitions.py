@@ -86,9 +86,9 @@ def build_definitions(
             report_failure,
         ],
         resources={
-            **inputs,
-            "openml_server": settings.openml_server,
-            "store": store,
+            **{key: _fixed(value) for key, value in inputs.items()},
+            "openml_server": _fixed(settings.openml_server),
+            "store": _fixed(store),
             "io_manager": artifact_io_manager(store, {spec.key for spec in specs if spec.blocking}),
         },
         loggers={"terminal": terminal},
@@ -113,6 +113,11 @@ def inputs_of(settings: Settings) -> dict[str, object]:
         "model_params": params.model,
         "floor_params": params.floor,
     }
+
+
+def _fixed(value: object) -> dg.ResourceDefinition:
+    """Define a resource that takes no config: a value in the Launchpad would change nothing."""
+    return dg.ResourceDefinition(lambda _: value, config_schema={})
 
 
 @dg.definitions

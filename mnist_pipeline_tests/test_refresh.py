@@ -74,7 +74,7 @@ def test_refresh_makes_everything_where_nothing_is(clone: Clone) -> None:
             "sgd_model: params changed: model.alpha 0.0001 -> 1e-05", id="model.alpha",
         ),
         pytest.param(
-            "params.toml", "test_size = 0.2\nrandom_state = 42", "test_size = 0.2\nrandom_state = 7",
+            "params.toml", "0.2\nrandom_state = 42", "0.2\nrandom_state = 7",
             ALL - {"raw_mnist"}, "train_set: params changed: split.random_state 42 -> 7",
             id="the seed of the split",
         ),

@@ -10,7 +10,8 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from mnist_pipeline_tests.clones import Clone
 
@@ -23,14 +24,43 @@ LAUNCH = """mutation ($params: ExecutionParams!) {
     }
 }"""
 STATUS = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
-RUNS = "{ runsOrError { ... on Runs { results { runId status } } } }"
+RUNS = """{ runsOrError { ... on Runs { results {
+    runId status jobName startTime tags { key value } assetSelection { path }
+} } } }"""
+START_SCHEDULE = """mutation ($selector: ScheduleSelector!) {
+    startSchedule(scheduleSelector: $selector) { __typename }
+}"""
+START_SENSOR = """mutation ($selector: SensorSelector!) {
+    startSensor(sensorSelector: $selector) { __typename }
+}"""
+RELOAD = """mutation ($name: String!) {
+    reloadRepositoryLocation(repositoryLocationName: $name) { __typename }
+}"""
+SENSOR_TICKS = """query ($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) {
+    ... on Sensor { sensorState { ticks { status skipReason runIds timestamp } } }
+} }"""
+SCHEDULE_TICKS = """query ($selector: ScheduleSelector!) {
+    scheduleOrError(scheduleSelector: $selector) {
+        ... on Schedule { scheduleState { ticks { status skipReason runIds timestamp } } }
+    }
+}"""
+STALE = "{ assetNodes { assetKey { path } staleStatus staleCauses { reason } } }"
+EVENTS = """query ($id: ID!) { logsForRun(runId: $id) { ... on EventConnection {
+    events { __typename ... on MessageEvent { message }
+             ... on ErrorEvent { error { message } } }
+} } }"""
 
 
 class Webserver:
     """The GraphQL API of a running `dagster dev`."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, log: Path) -> None:
         self._url = f"http://127.0.0.1:{port}"
+        self._log = log
+
+    def output(self) -> str:
+        """What it and its children have printed."""
+        return self._log.read_text()
 
     def ask(self, query: str, **variables: object) -> Any:
         body = json.dumps({"query": query, "variables": variables}).encode()
@@ -43,23 +73,63 @@ class Webserver:
         nodes = self.ask(REPOSITORIES)["repositoriesOrError"]
         return nodes["nodes"][0] if nodes.get("nodes") else None
 
-    def launch_everything(self) -> str:
-        repository = self.repository()
-        selector = {
-            "repositoryLocationName": repository["location"]["name"],
-            "repositoryName": repository["name"],
-            "jobName": "retrain_all",
-        }
-        params = {"selector": selector, "runConfigData": {}, "mode": "default"}
+    def launch(self, job: str = "retrain_all", *assets: str, config: object = None) -> str:
+        """Launch a job, or some assets of it, as the UI does."""
+        selector: dict[str, Any] = self._named("job", job)
+        if assets:
+            selector["assetSelection"] = [{"path": [asset]} for asset in assets]
+        params = {"selector": selector, "runConfigData": config or {}, "mode": "default"}
         launched = self.ask(LAUNCH, params=params)["launchPipelineExecution"]
         return str(launched["run"]["runId"])
 
     def status(self, run_id: str) -> str:
         return str(self.ask(STATUS, id=run_id)["runOrError"]["status"])
 
-    def runs(self) -> dict[str, str]:
+    def runs(self) -> list[dict[str, Any]]:
+        """All runs, newest first, tags as a mapping and assets as a set."""
         results = self.ask(RUNS)["runsOrError"]["results"]
-        return {run["runId"]: run["status"] for run in results}
+        for run in results:
+            run["tags"] = {tag["key"]: tag["value"] for tag in run["tags"]}
+            run["assets"] = {key["path"][0] for key in run["assetSelection"] or []}
+        return list(results)
+
+    def start(self, kind: Literal["schedule", "sensor"], name: str) -> None:
+        """Turn a schedule or a sensor on."""
+        started = self.ask(
+            START_SCHEDULE if kind == "schedule" else START_SENSOR, selector=self._named(kind, name)
+        )
+        assert next(iter(started.values()))["__typename"] in {"ScheduleStateResult", "Sensor"}
+
+    def ticks(self, kind: Literal["schedule", "sensor"], name: str) -> list[dict[str, Any]]:
+        """The ticks of a schedule or a sensor, newest first."""
+        found = self.ask(
+            SCHEDULE_TICKS if kind == "schedule" else SENSOR_TICKS, selector=self._named(kind, name)
+        )
+        return list(found[f"{kind}OrError"][f"{kind}State"]["ticks"])
+
+    def reload(self) -> None:
+        """Load the definitions anew, as the button in the UI does."""
+        self.ask(RELOAD, name=self.repository()["location"]["name"])
+        until(self.repository)
+
+    def stale(self) -> dict[str, str]:
+        """The badge that the UI shows of each asset."""
+        nodes = self.ask(STALE)["assetNodes"]
+        return {node["assetKey"]["path"][0]: node["staleStatus"] for node in nodes}
+
+    def log(self, run_id: str) -> str:
+        """What a run's log says."""
+        events = self.ask(EVENTS, id=run_id)["logsForRun"]["events"]
+        said = [(event["message"], (event.get("error") or {}).get("message")) for event in events]
+        return "\n".join(text for pair in said for text in pair if text)
+
+    def _named(self, kind: str, name: str) -> dict[str, str]:
+        repository = self.repository()
+        return {
+            "repositoryLocationName": repository["location"]["name"],
+            "repositoryName": repository["name"],
+            f"{kind}Name": name,
+        }
 
 
 def until(found: Callable[[], Any], seconds: float = 150) -> Any:
@@ -93,7 +163,7 @@ def running(command: list[str], clone: Clone, **variables: str) -> Iterator[Webs
             start_new_session=True,
         )
     try:
-        webserver = Webserver(port)
+        webserver = Webserver(port, log)
         until(webserver.repository)
         yield webserver
     except AssertionError:

@@ -1,5 +1,6 @@
 """What a failed run says to a person, and the sensor that logs it."""
 
+import logging
 from typing import Any
 
 import dagster as dg
@@ -14,6 +15,7 @@ _TELLING = {
 }
 
 INTERRUPTED = "interrupted"
+_WORDLESS = "failed without a message"
 _INTERRUPTED = dg.DagsterExecutionInterruptedError.__name__
 
 
@@ -22,17 +24,17 @@ def of_run(instance: dg.DagsterInstance, run_id: str) -> str:
 
     Each in the words of this project, or else of the innermost exception.
     """
-    steps, run, otherwise = [], None, "failed without a message"
+    steps, run, otherwise = [], None, None
     for entry in instance.all_logs(run_id, of_type=_TELLING):
         event = entry.get_dagster_event()
         if event.is_step_failure:
             steps.append(f"{event.step_key}: {_of_step(event.step_failure_data)}")
-            continue
-        if error := getattr(event.event_specific_data, "error", None):
+        elif error := getattr(event.event_specific_data, "error", None):
             run = _innermost(error)
-        if event.is_job_failure and event.message:
-            otherwise = event.message
-    return "\n".join(steps) or run or otherwise
+        elif int(entry.level) >= logging.ERROR:
+            # the first to say so knows best: what follows is Dagster marking the run
+            otherwise = otherwise or event.message
+    return "\n".join(steps) or run or otherwise or _WORDLESS
 
 
 @dg.run_failure_sensor(
@@ -70,4 +72,4 @@ def _innermost(error: Any) -> str:
         if hasattr(errors, error.cls_name or ""):
             break
         error = error.cause
-    return found.message.split(": ", 1)[-1].strip() if found else "failed without a message"
+    return found.message.split(": ", 1)[-1].strip() if found else _WORDLESS
