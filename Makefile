@@ -1,6 +1,6 @@
 # The doors, for people. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install run ui test slow-test lint format bench lock clean
+.PHONY: help install run refresh status ui test slow-test lint format bench lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,6 +17,12 @@ install: .venv/run.stamp .env ## .venv with all that running needs, and a .env t
 
 run: install ## materialize everything (SOURCE=openml for all 70,000 digits)
 	@$(CHOSEN) $(BIN)/mnist-pipeline run
+
+refresh: install ## make only what is not fresh (SOURCE=openml for all 70,000 digits)
+	@$(CHOSEN) $(BIN)/mnist-pipeline refresh
+
+status: install ## which assets are fresh, and why the others are not
+	@$(CHOSEN) $(BIN)/mnist-pipeline status
 
 ui: install ## the Dagster UI on 127.0.0.1 (SOURCE=openml for all 70,000 digits)
 	@$(CHOSEN) $(BIN)/mnist-pipeline ui
@@ -36,7 +42,8 @@ format: .venv/dev.stamp ## mend what ruff can
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-bench: .venv/dev.stamp ## time and memory of decode and split, beside fetch_openml
+bench: .venv/dev.stamp ## what refresh costs when nothing changed; decode and split of all digits
+	@$(BIN)/python -m benchmarks.nothing_changed
 	@$(BIN)/python -m benchmarks.decode
 
 lock: .venv/dev.stamp ## lock what pyproject.toml asks for, keeping pins that still fit

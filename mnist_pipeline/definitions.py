@@ -15,7 +15,11 @@ from mnist_pipeline.orchestration.code_versions import recipes, stop_if_changed,
 from mnist_pipeline.orchestration.failures import report_failure
 from mnist_pipeline.orchestration.io_manager import artifact_io_manager
 from mnist_pipeline.orchestration.keeping_fresh import keep_fresh_sensor
-from mnist_pipeline.orchestration.retraining import retraining_job, retraining_schedule
+from mnist_pipeline.orchestration.retraining import (
+    retraining_job,
+    retraining_schedule,
+    with_deadline,
+)
 from mnist_pipeline.orchestration.terminal import terminal
 from mnist_pipeline.params import Params
 from mnist_pipeline.settings import Settings
@@ -69,8 +73,12 @@ def build_definitions(
         return {key.to_user_string(): recipe.code_version for key, recipe in now.items()}
 
     retraining = retraining_job(everything, store)
+    schedule = retraining_schedule(retraining, everything, settings.retrain_cron)
     definitions = dg.Definitions(
-        assets=[versioned(asset, made_with[asset.key]) for asset in ASSETS],
+        assets=[
+            with_deadline(versioned(asset, made_with[asset.key]), settings.retrain_cron)
+            for asset in ASSETS
+        ],
         asset_checks=more_checks,
         jobs=[
             dg.define_asset_job(
@@ -80,7 +88,7 @@ def build_definitions(
             ),
             retraining,
         ],
-        schedules=[retraining_schedule(retraining, everything, settings.retrain_cron)],
+        schedules=[schedule],
         sensors=[
             keep_fresh_sensor(RETRAIN_ALL, everything, store, versions_on_disk),
             report_failure,

@@ -46,6 +46,12 @@ def test_a_module_of_the_orchestration_imports_no_door(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", MODULES, ids=name)
+def test_only_the_adapter_imports_what_dagster_keeps_private(file: Path) -> None:
+    private = [module for module in imported(file) if module.startswith("dagster._")]
+    assert bool(private) == (name(file) == "orchestration/provenance.py")
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name)
 def test_no_module_imports_pickle(file: Path) -> None:
     assert not imported(file) & {"pickle", "cloudpickle", "joblib.dump", "joblib.load", "dill"}
 

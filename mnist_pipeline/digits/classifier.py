@@ -48,14 +48,18 @@ class TrainedModel:
     def scores(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.floating]:
         """Return `decision_function` of images, shape (n, 784), as an array of shape (n, 10).
 
-        On one thread, a few thousand images at a time: the number of threads would show in the
-        last bits of a matrix product.
+        The matrix product is in float64, on one thread and a few thousand images at a time: the
+        number of threads, and which instructions the processor has, would show in the last bits of
+        one in float32.
         """
         from threadpoolctl import threadpool_limits
 
+        features = self.pipeline[:-1].transform if len(self.pipeline) > 1 else np.asarray
         with threadpool_limits(limits=1):
             parts = [
-                self.pipeline.decision_function(pixels[start : start + _BATCH])
+                self.pipeline[-1].decision_function(
+                    features(pixels[start : start + _BATCH]).astype(np.float64)
+                )
                 for start in range(0, len(pixels), _BATCH)
             ]
         return np.concatenate(parts)

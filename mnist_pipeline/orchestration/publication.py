@@ -70,6 +70,7 @@ def published_asset(
             owners=OWNERS,
             dagster_type=cast("Any", produces),
             check_specs=specs,
+            config_schema={},  # params are in params.toml: nothing is to be set for one run
             **more,
         )
         return cast("dg.AssetsDefinition", define(step))

@@ -1,6 +1,7 @@
 """Scheduled retraining: the source is checked again, and what that made stale is made anew."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import dagster as dg
 
@@ -50,6 +51,17 @@ def retraining_job(everything: Callable[[], dg.JobDefinition], store: Store) -> 
         refresh()
 
     return retraining
+
+
+def with_deadline(asset: dg.AssetsDefinition, cron: str) -> dg.AssetsDefinition:
+    """Show the asset that every retraining makes as overdue, from a tick until it is made.
+
+    No other asset: a model that came out as it was is not materialized again, and not overdue.
+    """
+    if asset.key != _SOURCE:
+        return asset
+    policy = dg.FreshnessPolicy.cron(deadline_cron=cron, lower_bound_delta=timedelta(minutes=1))
+    return asset.map_asset_specs(lambda spec: dg.apply_freshness_policy(spec, policy))
 
 
 def retraining_schedule(

@@ -1,0 +1,138 @@
+"""History, and what is kept of it: `history`, `gc`, and the runs that retraining prunes."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from mnist_pipeline.definitions import build_definitions
+from mnist_pipeline.orchestration import retention
+from mnist_pipeline_tests.clones import Clone
+from mnist_pipeline_tests.conftest import House
+from mnist_pipeline_tests.test_pipeline import ASSETS
+
+
+def versions(clone: Clone, asset: str) -> set[str]:
+    return {path.name for path in (clone.data / asset).iterdir()}
+
+
+def test_history_lists_versions_trigger_and_accuracy_newest_first(furnished_clone: Clone) -> None:
+    furnished_clone.edit("params.toml", 'preset = "scaled"', 'preset = "scaled"\nalpha = 0.001')
+    furnished_clone.json("refresh")
+    found = furnished_clone.json("history", "evaluation")["materializations"]
+    assert [entry["trigger"] for entry in found] == [
+        "mnist-pipeline refresh",
+        "mnist-pipeline run",
+    ]
+    assert all(entry["asset"] == "evaluation" for entry in found)
+    assert found[0]["accuracy"] != found[1]["accuracy"]
+    assert found[1]["accuracy"] == pytest.approx(0.872, abs=0.02)
+    standing = furnished_clone.status()["evaluation"]
+    assert found[0]["data_version"] == standing["data_version"] != found[1]["data_version"]
+    assert found[0]["code_version"] == standing["code_version"]
+    everything = furnished_clone.json("history", "--limit", "1000")["materializations"]
+    assert len(everything) == len(ASSETS) + 5
+    times = [entry["timestamp"] for entry in everything]
+    assert times == sorted(times, reverse=True)
+    table = furnished_clone.cli("history", "evaluation").stdout
+    assert "mnist-pipeline refresh" in table
+    assert f"{found[0]['accuracy']:.2%}" in table
+
+
+def test_history_of_what_is_no_asset_is_wrong_usage(clone: Clone) -> None:
+    completed = clone.cli("history", "model", "--json")
+    assert completed.returncode == 2
+    assert "the assets are champion_model" in json.loads(completed.stdout)["error"]
+
+
+def test_gc_keeps_the_newest_and_the_champions_model_and_lists_before_it_removes(
+    furnished_clone: Clone,
+) -> None:
+    first = furnished_clone.status()
+    furnished_clone.edit("params.toml", 'preset = "scaled"', 'preset = "scaled"\nalpha = 0.001')
+    # a model that did not become the champion: nothing below it was made
+    assert furnished_clone.cli("run", "--select", "sgd_model").returncode == 0
+    furnished_clone.edit("params.toml", "alpha = 0.001", "alpha = 0.01")
+    assert furnished_clone.cli("run", "--select", "sgd_model").returncode == 0
+    newest = furnished_clone.status()["sgd_model"]["data_version"]
+    champion = first["sgd_model"]["data_version"]
+    [between] = versions(furnished_clone, "sgd_model") - {newest, champion}
+    unfinished = furnished_clone.data / "report" / ".v.tmp"
+    unfinished.mkdir()
+
+    plan = furnished_clone.json("gc", "--keep", "1")
+    paths = [furnished_clone.data / "sgd_model" / between, unfinished]
+    assert plan["dry_run"]
+    assert [item["path"] for item in plan["removed"]] == [str(path) for path in paths]
+    assert plan["removed"][0]["bytes"] > 10_000
+    assert all(path.exists() for path in paths)
+
+    assert furnished_clone.json("gc", "--keep", "3")["removed"] == plan["removed"][1:]
+    assert furnished_clone.json("gc", "--keep", "1", "--no-dry-run")["removed"] == plan["removed"]
+    assert versions(furnished_clone, "sgd_model") == {newest, champion}
+    assert not unfinished.exists()
+    for asset in set(ASSETS) - {"sgd_model"}:
+        assert versions(furnished_clone, asset) == {first[asset]["data_version"]}
+    assert furnished_clone.json("gc", "--keep", "1")["removed"] == []
+
+
+def test_gc_removes_nothing_while_nobody_knows_which_model_is_in_service(
+    furnished_clone: Clone,
+) -> None:
+    [champion] = furnished_clone.data.glob("champion_model/*/champion_model.json")
+    champion.write_text("{}")
+    completed = furnished_clone.cli("gc", "--keep", "1", "--no-dry-run", "--json")
+    assert completed.returncode == 1
+    assert "champion_model is damaged" in json.loads(completed.stdout)["error"]
+    assert {asset: len(versions(furnished_clone, asset)) for asset in ASSETS} == dict.fromkeys(
+        ASSETS, 1
+    )
+
+
+def test_old_runs_go_with_their_logs_but_not_those_of_the_newest_materializations(
+    furnished: House, params: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "RUN_DAYS", -1)
+    monkeypatch.setattr(retention, "RUN_MATERIALIZATIONS", 1)
+    graph = build_definitions(furnished.settings()).resolve_asset_graph()
+    keys = graph.get_all_asset_keys()
+    [first] = furnished.instance.get_runs()
+    assert retention.prune(furnished.instance, keys) == 0
+    other = furnished.materialize("report", {"MNIST_PARAMS": params("")})
+    refused = furnished.materialize(
+        "evaluation", {"MNIST_PARAMS": params("[floor]\nsample = 0.99\n")}
+    )
+    before = furnished.versions()
+    home = furnished.folder / "dagster_home"
+    logs = home / "storage" / refused.run_id
+    assert logs.exists()
+    assert retention.prune(furnished.instance, keys) == 1
+    assert {run.run_id for run in furnished.instance.get_runs()} == {first.run_id, other.run_id}
+    assert not logs.exists()
+    assert not (home / "history" / "runs" / f"{refused.run_id}.db").exists()
+    assert furnished.versions() == before
+    # what was first made by a run that is gone is still there
+    furnished.materialize()
+    assert retention.prune(furnished.instance, keys) == 2
+    assert furnished.versions() == before
+
+
+def test_pruning_leaves_an_unfinished_run_alone(
+    furnished: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "RUN_DAYS", -1)
+    job = build_definitions(furnished.settings()).resolve_job_def("retrain_all")
+    run = furnished.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    assert retention.prune(furnished.instance, []) == 1, "the finished one"
+    assert [run.run_id for run in furnished.instance.get_runs()] == [run.run_id]
+
+
+def test_a_store_that_is_gone_altogether_is_missing_and_comes_back(furnished_clone: Clone) -> None:
+    for asset in ASSETS:
+        shutil.rmtree(furnished_clone.data / asset)
+    assert {found["status"] for found in furnished_clone.status().values()} == {"missing"}
+    assert set(furnished_clone.json("refresh")["materialized"]) == set(ASSETS)
+    assert Path(furnished_clone.status()["report"]["path"]).exists()
