@@ -28,7 +28,7 @@ ui: install ## the Dagster UI on 127.0.0.1 (SOURCE=openml for all 70,000 digits)
 	@$(CHOSEN) $(BIN)/mnist-pipeline ui
 
 test: .venv/dev.stamp ## the tests
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 slow-test: .venv/dev.stamp ## the tests that take minutes: the tutorial itself on all 70,000
 	@$(BIN)/pytest -m slow

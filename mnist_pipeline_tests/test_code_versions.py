@@ -91,6 +91,8 @@ def versions_of_copy(folder: Path) -> dict[str, str | None]:
         ("digits/metrics.py", "Compare predictions with the labels", "Compare them", set()),
         ("digits/metrics.py", "floor: float) -> Verdict", "floor) -> Verdict", set()),
         ("orchestration/presentation.py", "confusion matrix]", "matrix]", set()),
+        ("orchestration/provenance.py", "_HISTORY = 10_000", "_HISTORY = 10_001", set()),
+        ("orchestration/waves.py", "wave = []", "wave = list()", set()),
         ("store.py", "number = 1", "number = 2", set()),
         ("digits/figures.py", "cividis", "viridis", {"report"}),
         ("digits/report/page.css", "16px", "17px", {"report"}),

@@ -79,7 +79,7 @@ def test_refresh_makes_everything_where_nothing_is(clone: Clone) -> None:
             id="the seed of the split",
         ),
         pytest.param(
-            f"{DIGITS}/arff.py", "relation", "seen_relation", SPLITS,
+            f"{DIGITS}/arff.py", "number", "line_number", SPLITS,
             f"test_set: code changed in {DIGITS}/arff.py",
             id="a local variable of the ARFF reader",
         ),

@@ -58,7 +58,7 @@ def unfinished(
         run = record.dagster_run
         if run.job_name not in jobs and not assets & (run.asset_selection or set()):
             continue
-        why = _dead(run, record.create_timestamp.timestamp())
+        why = _dead(run, record.update_timestamp.timestamp())
         if why is None:
             found.append(run)
         # it may have ended well since the list was made
@@ -113,14 +113,14 @@ def _lock(store: Store) -> FileLock:
     return FileLock(store.root / ".refresh.lock")
 
 
-def _dead(run: dg.DagsterRun, created: float) -> str | None:
+def _dead(run: dg.DagsterRun, updated: float) -> str | None:
     if run.status is dg.DagsterRunStatus.QUEUED:
         return None  # it is the daemon's
     if claimed := run.tags.get(OWNER):
         host, pid, started = claimed.split()
         if host == socket.gethostname() and not _lives(int(pid), float(started)):
             return f"its process {pid} is gone"
-    elif time.time() - created > START_SECONDS:
+    elif time.time() - updated > START_SECONDS:
         return f"no process has taken it up within {START_SECONDS} s"
     return None
 
@@ -135,6 +135,8 @@ def _lives(pid: int, started: float) -> bool:
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+    except psutil.AccessDenied:
+        return True
 
 
 def _bury(instance: dg.DagsterInstance, run: dg.DagsterRun, why: str) -> None:
