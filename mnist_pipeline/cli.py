@@ -17,8 +17,6 @@ import click
 from mnist_pipeline import documents
 from mnist_pipeline.errors import PipelineError, SettingsError
 
-_STANDING = ["status", "causes", "data_version", "code_version", "path"]
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
@@ -70,19 +68,18 @@ def status(verify: bool, as_json: bool) -> int:
 
     with running.opened() as pipeline:
         standings = assess(pipeline.graph, pipeline.instance, pipeline.store, verify=verify)
+    damaged = [
+        key.to_user_string() for key, found in standings.items() if found.status == "damaged"
+    ]
+    error = f"damaged: {', '.join(damaged)}" if verify and damaged else None
     if as_json:
         documents.write(
-            None,
-            assets=[
-                {"key": key.to_user_string()}
-                | {name: getattr(standing, name) for name in _STANDING}
-                for key, standing in standings.items()
-            ],
+            error,
+            assets=tables.standings_document(standings),
         )
     else:
         click.echo(tables.standings(standings))
-    damaged = any(standing.status == "damaged" for standing in standings.values())
-    return 1 if verify and damaged else 0
+    return 1 if error else 0
 
 
 @cli.command()
@@ -111,6 +108,7 @@ def refresh(verify: bool, dry_run: bool, as_json: bool) -> int:
         refreshed = waves.refresh(
             *arguments,
             trigger="mnist-pipeline refresh",
+            changed=pipeline.changed,
             verify=verify,
             say=lambda text: click.echo(text, err=True),
         )
@@ -172,9 +170,11 @@ def gc(keep: int, dry_run: bool, as_json: bool) -> int:
     def say(text: str) -> None:
         click.echo(text, err=True)
 
-    with running.opened() as pipeline, ownership.alone(pipeline.store, say):
-        # what a run publishes is pointed at only when the run says so
-        ownership.wait(pipeline.instance, pipeline.job, say)
+    with running.opened() as pipeline, contextlib.ExitStack() as stack:
+        if not dry_run:
+            stack.enter_context(ownership.alone(pipeline.store, say))
+            # what a run publishes is pointed at only when the run says so
+            ownership.wait(pipeline.instance, pipeline.job, say)
         keys = pipeline.graph.toposorted_asset_keys
         found = retention.collect(
             pipeline.instance, pipeline.store, keys, keep=keep, remove=not dry_run

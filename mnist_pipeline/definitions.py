@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import dagster as dg
 
+from mnist_pipeline.errors import PipelineError
 from mnist_pipeline.orchestration.assets.champion_model import champion_model
 from mnist_pipeline.orchestration.assets.evaluation import evaluation
 from mnist_pipeline.orchestration.assets.predictions import predictions
@@ -15,6 +16,7 @@ from mnist_pipeline.orchestration.code_versions import recipes, stop_if_changed,
 from mnist_pipeline.orchestration.failures import report_failure
 from mnist_pipeline.orchestration.io_manager import artifact_io_manager
 from mnist_pipeline.orchestration.keeping_fresh import keep_fresh_sensor
+from mnist_pipeline.orchestration.provenance import Graph
 from mnist_pipeline.orchestration.retraining import (
     retraining_job,
     retraining_schedule,
@@ -42,7 +44,7 @@ RETRAIN_ALL = "retrain_all"
 def build_definitions(
     settings: Settings,
     more_checks: Sequence[dg.AssetChecksDefinition] = (),
-    settings_now: Callable[[], Settings] | None = None,
+    settings_now: Callable[[], Settings] = Settings.load,
 ) -> dg.Definitions:
     """Compose assets, checks, jobs, automation and resources for these settings.
 
@@ -51,9 +53,9 @@ def build_definitions(
     settings : Settings
     more_checks : sequence of AssetChecksDefinition
         Checks of your own. A version that a blocking one refused is never read as an input.
-    settings_now : callable, optional
-        Returns the settings as they are when it is called: `keep_fresh` asks for nothing while
-        what they lead to is not what was loaded. By default they are `settings`.
+    settings_now : callable
+        Returns the settings as they are when it is called: automation asks for nothing while what
+        they lead to is not what was loaded.
 
     Raises
     ------
@@ -68,11 +70,10 @@ def build_definitions(
     def everything() -> dg.JobDefinition:
         return definitions.resolve_job_def(RETRAIN_ALL)
 
-    def versions_on_disk() -> dict[str, str]:
-        now = recipes(ASSETS, inputs_of(settings_now() if settings_now else settings))
-        return {key.to_user_string(): recipe.code_version for key, recipe in now.items()}
+    def changed() -> str | None:
+        return changed_since(everything().asset_layer.asset_graph, settings, settings_now)
 
-    retraining = retraining_job(everything, store)
+    retraining = retraining_job(everything, store, changed)
     schedule = retraining_schedule(retraining, everything, settings.retrain_cron)
     definitions = dg.Definitions(
         assets=[
@@ -90,20 +91,49 @@ def build_definitions(
         ],
         schedules=[schedule],
         sensors=[
-            keep_fresh_sensor(RETRAIN_ALL, everything, store, versions_on_disk),
+            keep_fresh_sensor(RETRAIN_ALL, everything, store, changed),
             report_failure,
         ],
         resources={
             **{key: _fixed(value) for key, value in inputs.items()},
             "openml_server": _fixed(settings.openml_server),
             "store": _fixed(store),
-            "io_manager": artifact_io_manager(store, {spec.key for spec in specs if spec.blocking}),
+            "io_manager": artifact_io_manager(
+                store, {spec.key for spec in specs if spec.blocking}, RETRAIN_ALL, list(made_with)
+            ),
         },
         loggers={"terminal": terminal},
         # steps take seconds: a process each would cost more than they do
         executor=dg.in_process_executor,
     )
     return definitions
+
+
+def changed_since(
+    graph: Graph, settings: Settings, settings_now: Callable[[], Settings]
+) -> str | None:
+    """Say what is not as it was when the definitions were loaded, or None.
+
+    Parameters
+    ----------
+    graph, settings
+        The assets with their code versions, and the settings, as they were loaded.
+    settings_now : callable
+        Returns the settings as they are now.
+    """
+    try:
+        now = settings_now()
+        made_with = recipes(ASSETS, inputs_of(now))
+    except (PipelineError, SyntaxError, ValueError, OSError) as error:
+        return f"the definitions changed and do not load: {error}"
+    if now != settings:
+        return "the settings changed"
+    changed = sorted(
+        key.to_user_string()
+        for key, recipe in made_with.items()
+        if graph.get(key).code_version != recipe.code_version
+    )
+    return f"the definitions of {', '.join(changed)} changed" if changed else None
 
 
 def inputs_of(settings: Settings) -> dict[str, object]:
@@ -137,6 +167,6 @@ def defs() -> dg.Definitions:
     SettingsError
         In a run worker: the definitions changed since the run was asked for.
     """
-    definitions = build_definitions(Settings.load(), settings_now=Settings.load)
+    definitions = build_definitions(Settings.load())
     stop_if_changed(definitions.resolve_asset_graph())
     return definitions

@@ -11,7 +11,7 @@ _NOTHING: dict[str, dict[str, object]] = {
     "status": {"assets": []},
     "refresh": {"status": "failure", "materialized": [], "fresh": [], "seconds": 0.0},
     "history": {"materializations": []},
-    "gc": {"removed": []},
+    "gc": {"dry_run": True, "removed": []},
 }
 
 

@@ -1,15 +1,16 @@
 """The pipeline opened in this process: its runs are tracked in the same instance as the UI's."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import dagster as dg
 
 from mnist_pipeline import definitions, home
 from mnist_pipeline.errors import SettingsError
-from mnist_pipeline.orchestration import failures, ownership
+from mnist_pipeline.orchestration import failures
 from mnist_pipeline.orchestration.history import TRIGGER
 from mnist_pipeline.orchestration.provenance import Graph
 from mnist_pipeline.settings import Settings
@@ -18,11 +19,15 @@ from mnist_pipeline.store import Store
 
 @dataclass(frozen=True)
 class Opened:
-    """The job of all assets, where its runs are tracked, and where its artifacts are."""
+    """The job of all assets, where its runs are tracked, and where its artifacts are.
+
+    `changed` says what is no longer as it was when it was opened, or returns None.
+    """
 
     job: dg.JobDefinition
     instance: dg.DagsterInstance
     store: Store
+    changed: Callable[[], str | None]
 
     @property
     def graph(self) -> Graph:
@@ -43,7 +48,9 @@ def opened() -> Iterator[Opened]:
     everything = definitions.build_definitions(settings).resolve_job_def(definitions.RETRAIN_ALL)
     home.prepare(settings)
     with dg.DagsterInstance.get() as instance:
-        yield Opened(everything, instance, Store(settings.data_dir))
+        graph = everything.asset_layer.asset_graph
+        changed = partial(definitions.changed_since, graph, settings, Settings.load)
+        yield Opened(everything, instance, Store(settings.data_dir), changed)
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ def materialize(select: str | None) -> Outcome:
             pipeline.instance,
             run_config={"loggers": {"terminal": {}}},
             asset_selection=None if select is None else resolve(pipeline.graph, select),
-            tags={**ownership.owner(), TRIGGER: "mnist-pipeline run"},
+            tags={TRIGGER: "mnist-pipeline run"},
         )
         error = None if result.success else failures.of_run(pipeline.instance, result.run_id)
     made = [

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    HttpUrl,
+    PrivateAttr,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mnist_pipeline.digits.archive import Source
@@ -74,6 +82,8 @@ class Settings(BaseSettings):
         alias="DAGSTER_HOME",
     )
 
+    _env_file_said: dict[str, str | None] = PrivateAttr(default_factory=dict)
+
     @classmethod
     def load(cls, **overrides: Any) -> Self:
         """Read the environment and the project's `.env`; `overrides` beat both.
@@ -84,7 +94,10 @@ class Settings(BaseSettings):
             A variable holds a value that is not allowed; the message names it and what is.
         """
         try:
-            return cls(_env_file=PROJECT / ".env", **(_beaten_by_dagster() | overrides))
+            found = cls(_env_file=PROJECT / ".env", **(_beaten_by_dagster() | overrides))
+            # pydantic compares it too: under a bare `dagster dev` an edit shows nowhere else
+            found._env_file_said.update(dotenv_values(PROJECT / ".env"))
+            return found
         except ValidationError as error:
             raise SettingsError(describe(error, "Settings")) from None
         except UnicodeDecodeError as error:

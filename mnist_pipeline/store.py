@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,7 +105,7 @@ class Store:
         try:
             sha256, filename = (folder / SUMS).read_text("utf-8").split()
             data = (folder / filename).read_bytes()
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
             return None
         if hashlib.sha256(data).hexdigest() != sha256:
             return None
@@ -144,30 +144,49 @@ class Store:
             )
         return data
 
-    def leftovers(self, asset: str, keep: Collection[str], *, remove: bool) -> list[Leftover]:
-        """Return the folders of an asset that are not of these data versions; remove them if asked.
+    def holds(self, asset: str) -> bool:
+        """Whether any version of an asset is there."""
+        return any((self.root / asset).glob(f"*/{SUMS}"))
+
+    def leftovers(
+        self, asset: str, keep: Callable[[], Collection[str]], *, remove: bool
+    ) -> list[Leftover]:
+        """Return an asset's folders that are not of the kept versions; remove them if asked.
+
+        Parameters
+        ----------
+        asset : str
+        keep : callable
+            Returns the data versions to keep. It is called while nobody can publish one.
+        remove : bool
 
         Raises
         ------
         StoreError
-            A folder cannot be removed.
+            A folder cannot be read or removed.
         """
         folder = self.root / asset
         if not folder.is_dir():
             return []
-        # while it is locked, nobody writes: what lies beside was left there
-        with _locked(self.root / f".{asset}.lock"):
-            found = [
-                Leftover(path, sum(file.stat().st_size for file in path.iterdir()))
-                for path in sorted(folder.iterdir())
-                if path.is_dir() and path.name not in keep
-            ]
-            for leftover in found if remove else []:
-                try:
+        try:
+            with _locked(self.root / f".{asset}.lock"):
+                kept = keep()
+                found = [
+                    Leftover(path, sum(file.stat().st_size for file in path.iterdir()))
+                    for path in sorted(folder.iterdir())
+                    if path.name not in kept and _is_made_here(path)
+                ]
+                for leftover in found if remove else []:
                     shutil.rmtree(leftover.path)
-                except OSError as error:
-                    raise StoreError(f"cannot remove {leftover.path}: {error.strerror}") from error
+        except OSError as error:
+            raise StoreError(f"cannot clear {error.filename}: {error.strerror}") from error
         return found
+
+
+def _is_made_here(folder: Path) -> bool:
+    # nobody writes while the asset is locked: an unfinished folder was left there
+    unfinished = folder.name.startswith(".") and folder.suffix == ".tmp" and folder.is_dir()
+    return unfinished or (folder / SUMS).exists()
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""How the command line shows what it found: tables and summaries for people."""
+"""How the command line shows what it found: tables for people, lists for documents."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from mnist_pipeline.orchestration.status import Standing
 from mnist_pipeline.orchestration.waves import Plan
 from mnist_pipeline.store import Leftover
 
+_DOCUMENTED = ["status", "causes", "data_version", "code_version", "path"]
 _SHOWN = 12
 """Characters of a version: enough to tell two apart."""
 
@@ -39,6 +40,14 @@ def standings(found: Mapping[AssetKey, Standing]) -> str:
         for key, standing in found.items()
     ]
     return _table(["asset", "status", "why"], rows)
+
+
+def standings_document(found: Mapping[AssetKey, Standing]) -> list[dict[str, object]]:
+    """The same for programs."""
+    return [
+        {"key": key.to_user_string()} | {name: getattr(standing, name) for name in _DOCUMENTED}
+        for key, standing in found.items()
+    ]
 
 
 def plan(found: Plan) -> str:

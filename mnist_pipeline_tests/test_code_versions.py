@@ -5,17 +5,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from mnist_pipeline.definitions import build_definitions
+from mnist_pipeline.orchestration.code_versions import Recipe
 from mnist_pipeline.settings import PROJECT
 from mnist_pipeline_tests.conftest import House
 
 PRINT_VERSIONS = """
 import json
 from mnist_pipeline.definitions import build_definitions
+from mnist_pipeline.orchestration.code_versions import Recipe
 from mnist_pipeline.settings import Settings
 graph = build_definitions(Settings.load()).resolve_asset_graph()
 keys = graph.get_all_asset_keys()
@@ -95,6 +98,14 @@ def versions_of_copy(folder: Path) -> dict[str, str | None]:
         ("orchestration/waves.py", "wave = []", "wave = list()", set()),
         ("store.py", "number = 1", "number = 2", set()),
         ("digits/figures.py", "cividis", "viridis", {"report"}),
+        # inside a function, an annotation says nothing that happens
+        ("digits/features.py", "X = validate_data", "X: Any = validate_data", set()),
+        (
+            "digits/champion.py",
+            "    why: str\n",
+            "    why: str = ''\n",
+            {"champion_model", "report"},
+        ),
         ("digits/report/page.css", "16px", "17px", {"report"}),
         ("digits/openml.py", "RETRIES = 10.0, 60.0, 2", "RETRIES = 10.0, 60.0, 3", {"raw_mnist"}),
         ("digits/rows.py", "MAX_LINE = CHUNK", "MAX_LINE = 2 * CHUNK", {"train_set", "test_set"}),
@@ -117,3 +128,36 @@ def test_an_edit_counts_for_the_steps_that_reach_it(
     assert old in text
     edited.write_text(text.replace(old, new))
     assert changed(before, versions_of_copy(copy)) == stale
+
+
+def test_what_editors_leave_beside_a_package_does_not_count(copy: Path) -> None:
+    before = versions_of_copy(copy)
+    for name in (".page.html.j2.swp", "page.html.j2~", ".DS_Store", "#page.css#", ".#page.css"):
+        (copy / "mnist_pipeline" / "digits" / "report" / name).write_bytes(b"\0")
+    assert changed(before, versions_of_copy(copy)) == set()
+
+
+def test_a_relative_import_counts_as_any_other(copy: Path) -> None:
+    table = copy / "mnist_pipeline" / "digits" / "table.py"
+    absolute = "from mnist_pipeline.digits import arff, mnist, rows"
+    assert absolute in table.read_text()
+    table.write_text(table.read_text().replace(absolute, "from . import arff, mnist, rows"))
+    before = versions_of_copy(copy)
+    rows = copy / "mnist_pipeline" / "digits" / "rows.py"
+    rows.write_text(rows.read_text().replace("MAX_LINE = CHUNK", "MAX_LINE = 2 * CHUNK"))
+    assert changed(before, versions_of_copy(copy)) == {"train_set", "test_set"}
+
+
+def test_a_new_param_is_named_even_if_it_is_none() -> None:
+    before = Recipe({"a.py": "1", "b.py": "1"}, {"numpy": "2.0"}, {"model_params": {"tol": None}})
+    now = Recipe({"a.py": "2", "c.py": "1"}, {"numpy": "2.1"}, {"model_params": {"eta": None}})
+    assert now.changes_since(asdict(before)) == [
+        "code changed in a.py",
+        "code no longer used: b.py",
+        "code now used: c.py",
+        "library changed: numpy 2.0 -> 2.1",
+        "params changed: model.eta (absent) -> None",
+        "params changed: model.tol None -> (absent)",
+    ]
+    assert now.changes_since(asdict(now)) == []
+    assert now.changes_since("of another version") == []

@@ -9,7 +9,9 @@ import dagster as dg
 import pytest
 
 from mnist_pipeline.definitions import build_definitions
-from mnist_pipeline.orchestration import retention
+from mnist_pipeline.errors import StoreError
+from mnist_pipeline.orchestration import ownership, retention
+from mnist_pipeline.store import Store
 from mnist_pipeline_tests.clones import Clone
 from mnist_pipeline_tests.conftest import House
 from mnist_pipeline_tests.test_pipeline import ASSETS
@@ -101,22 +103,35 @@ def test_old_runs_go_with_their_logs_but_not_those_of_the_newest_materialization
     keys = graph.get_all_asset_keys()
     [first] = furnished.instance.get_runs()
     assert retention.prune(furnished.instance, keys) == 0
-    other = furnished.materialize("report", {"MNIST_PARAMS": params("")})
+    before = furnished.versions()
+    other = furnished.materialize("sgd_model", {"MNIST_PARAMS": params("[model]\nalpha = 0.1\n")})
+    again = furnished.materialize("sgd_model")
     refused = furnished.materialize(
         "evaluation", {"MNIST_PARAMS": params("[floor]\nsample = 0.99\n")}
     )
-    before = furnished.versions()
+
+    @dg.op
+    def of_another_project() -> None:
+        pass
+
+    @dg.job
+    def foreign() -> None:
+        of_another_project()
+
+    theirs = foreign.execute_in_process(instance=furnished.instance)
     home = furnished.folder / "dagster_home"
     logs = home / "storage" / refused.run_id
     assert logs.exists()
-    assert retention.prune(furnished.instance, keys) == 1
-    assert {run.run_id for run in furnished.instance.get_runs()} == {first.run_id, other.run_id}
-    assert not logs.exists()
-    assert not (home / "history" / "runs" / f"{refused.run_id}.db").exists()
-    assert furnished.versions() == before
-    # what was first made by a run that is gone is still there
-    furnished.materialize()
+    # neither the newest materializations, nor earlier ones of the same versions
     assert retention.prune(furnished.instance, keys) == 2
+    assert {run.run_id for run in furnished.instance.get_runs()} == {
+        first.run_id,
+        again.run_id,
+        theirs.run_id,
+    }
+    assert not logs.exists()
+    for gone in (other, refused):
+        assert not (home / "history" / "runs" / f"{gone.run_id}.db").exists()
     assert furnished.versions() == before
 
 
@@ -125,9 +140,52 @@ def test_pruning_leaves_an_unfinished_run_alone(
 ) -> None:
     monkeypatch.setattr(retention, "RUN_DAYS", -1)
     job = build_definitions(furnished.settings()).resolve_job_def("retrain_all")
-    run = furnished.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    tags = ownership.owner(Store(furnished.folder), "")
+    run = furnished.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
     assert retention.prune(furnished.instance, []) == 1, "the finished one"
-    assert [run.run_id for run in furnished.instance.get_runs()] == [run.run_id]
+    assert [left.run_id for left in furnished.instance.get_runs()] == [run.run_id]
+
+
+def test_gc_removes_nothing_that_another_instance_knows_of(furnished_clone: Clone) -> None:
+    elsewhere = str(furnished_clone.folder / "elsewhere")
+    completed = furnished_clone.cli(
+        "gc", "--keep", "1", "--no-dry-run", "--json", DAGSTER_HOME=elsewhere
+    )
+    assert completed.returncode == 1
+    error = json.loads(completed.stdout)["error"]
+    assert f"Dagster's history in {elsewhere} knows of none" in error
+    assert {asset: len(versions(furnished_clone, asset)) for asset in ASSETS} == dict.fromkeys(
+        ASSETS, 1
+    )
+
+
+def test_gc_leaves_what_was_not_made_here_and_looks_past_reported_materializations(
+    furnished: House,
+) -> None:
+    notes = furnished.folder / "sgd_model" / "notes"
+    notes.mkdir()
+    for asset in ("sgd_model", "champion_model"):
+        furnished.instance.report_runless_asset_event(dg.AssetMaterialization(asset))
+    keys = sorted(
+        build_definitions(furnished.settings()).resolve_asset_graph().get_all_asset_keys()
+    )
+    arguments = furnished.instance, Store(furnished.folder), keys
+    assert retention.collect(*arguments, keep=1, remove=True) == []
+    assert notes.exists()
+
+
+def test_gc_stops_when_a_run_began_meanwhile(furnished: House) -> None:
+    job = build_definitions(furnished.settings()).resolve_job_def("retrain_all")
+    keys = sorted(job.asset_layer.asset_graph.get_all_asset_keys())
+    run = furnished.instance.create_run_for_job(
+        job, status=dg.DagsterRunStatus.STARTED, asset_selection=frozenset(keys)
+    )
+    arguments = furnished.instance, Store(furnished.folder), keys
+    with pytest.raises(StoreError, match="a run began meanwhile"):
+        retention.collect(*arguments, keep=1, remove=True)
+    assert retention.collect(*arguments, keep=1, remove=False) == []
+    furnished.instance.report_run_failed(run)
+    assert retention.collect(*arguments, keep=1, remove=True) == []
 
 
 def test_a_store_that_is_gone_altogether_is_missing_and_comes_back(furnished_clone: Clone) -> None:

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, cast
 
 import dagster as dg
@@ -38,34 +40,45 @@ def statuses(house: House, job: dg.JobDefinition) -> dict[str, str]:
 
 
 @pytest.fixture
-def dead() -> str:
-    """The owner tag of a process that was killed."""
+def dead(house: House) -> str:
+    """The owner tag, but for the run's id, of a process that was killed."""
     process = subprocess.Popen(
         [
             sys.executable,
             "-c",
+            "import sys\n"
+            "from pathlib import Path\n"
             "from mnist_pipeline.orchestration import ownership\n"
-            "print(ownership.owner()[ownership.OWNER], flush=True)\n"
+            "from mnist_pipeline.store import Store\n"
+            "print(ownership.owner(Store(Path(sys.argv[1])), '')[ownership.OWNER], flush=True)\n"
             "input()",
+            str(house.folder),
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
-    tag = process.stdout.readline().strip()
+    tag = process.stdout.readline().rstrip("\n")
     process.send_signal(signal.SIGKILL)
     process.communicate()
     return tag
 
 
+def mine(house: House) -> str:
+    """The owner tag, but for the run's id, of this process."""
+    return ownership.owner(Store(house.folder), "")[ownership.OWNER]
+
+
 def begun(house: House, owner: str, status: dg.DagsterRunStatus = STARTED) -> dg.DagsterRun:
     """A run of the model that says that it is this process's."""
+    run_id = str(uuid.uuid4())
     return house.instance.create_run_for_job(
         everything(house).get_subset(asset_selection=set(KEYS)),
+        run_id=run_id,
         status=status,
         asset_selection=frozenset(KEYS),
-        tags={ownership.OWNER: owner},
+        tags={ownership.OWNER: run_id + owner},
     )
 
 
@@ -85,7 +98,9 @@ def test_a_run_of_a_dead_process_is_marked_failed_and_its_pool_slot_is_free(
     assert ownership.unfinished(house.instance, [], KEYS) == []
     assert status_of(house, run) is dg.DagsterRunStatus.FAILURE
     log = [entry.message for entry in house.instance.all_logs(run.run_id)]
-    assert any(f"its process {dead.split()[1]} is gone" in message for message in log)
+    assert any(
+        f"its process {dead.split()[1]} on {dead.split()[0]} is gone" in message for message in log
+    )
     assert storage.claim_concurrency_slot("fits", "another", "sgd_model").is_claimed
 
 
@@ -100,14 +115,18 @@ def test_a_run_of_a_dead_process_that_was_being_canceled_is_canceled(
 def test_a_run_is_in_progress_while_its_process_lives_or_nobody_can_tell(
     house: House, dead: str
 ) -> None:
-    [mine] = ownership.owner().values()
-    host, pid, started = dead.split()
-    alive = [begun(house, mine), begun(house, f"elsewhere {pid} {started}")]
-    # the number of a dead process may be another's by now
-    reused = begun(house, f"{host} {os.getpid()} 1000000000")
+    alive = [
+        begun(house, mine(house)),
+        # of another machine, whose files are not here
+        begun(house, " elsewhere 1 /nowhere/.owners/1.lock"),
+        begun(house, f" elsewhere 1 {house.folder}/.owners/1.lock"),
+        # executed again: the tags are the dead one's
+        begun(house, "and more" + dead),
+    ]
+    ended = begun(house, f" {os.uname().nodename} 1 {house.folder}/.owners/1.lock")
     found = ownership.unfinished(house.instance, [], KEYS)
     assert [run.run_id for run in found] == [run.run_id for run in alive]
-    assert status_of(house, reused) is dg.DagsterRunStatus.FAILURE
+    assert status_of(house, ended) is dg.DagsterRunStatus.FAILURE
     assert ownership.unfinished(house.instance, [], [dg.AssetKey("of_another_project")]) == []
 
 
@@ -124,19 +143,19 @@ def test_a_run_that_no_process_took_up_is_given_up_after_a_while(
 
 def test_every_run_says_which_process_owns_it_and_what_asked_for_it(furnished: House) -> None:
     [run] = furnished.instance.get_runs()
-    host, pid, started = run.tags[ownership.OWNER].split()
-    assert (host, int(pid) > 1, float(started) > 1e9) == (os.uname().nodename, True, True)
+    run_id, host, pid, lock = run.tags[ownership.OWNER].split(" ", 3)
+    assert (run_id, host, int(pid) > 1) == (run.run_id, os.uname().nodename, True)
+    assert not Path(lock).exists(), "a process that ended leaves nothing behind"
     assert run.tags["mnist_pipeline/trigger"] == "mnist-pipeline run"
     # whoever launches it, the process that works on it says so
     again = furnished.materialize("report")
     claimed = furnished.instance.get_run_by_id(again.run_id)
     assert claimed is not None
-    assert claimed.tags[ownership.OWNER].split()[1] == str(os.getpid())
+    assert claimed.tags[ownership.OWNER].split()[2] == str(os.getpid())
 
 
 def test_a_refresh_waits_for_the_run_in_progress_and_says_so(furnished: House) -> None:
-    [mine] = ownership.owner().values()
-    other = begun(furnished, mine)
+    other = begun(furnished, mine(furnished))
     said: list[str] = []
 
     def finish() -> None:
@@ -155,7 +174,8 @@ def test_a_refresh_waits_for_the_run_in_progress_and_says_so(furnished: House) -
         say=said.append,
     )
     thread.join()
-    assert said == [f"run {other.run_id} is at work on these assets: waiting for it"]
+    assert len(said) == 1
+    assert said[0].startswith(f"run {other.run_id} is at work on these assets (owner: ")
     assert (refreshed.materialized, refreshed.error) == ([], None)
 
 
@@ -168,6 +188,46 @@ def test_of_two_refreshes_at_once_the_later_one_waits_and_finds_nothing_to_do(
     assert [len(document["materialized"]) for document in documents] == [0, 8]
     assert [document["status"] for document in documents] == ["success", "success"]
     assert "another refresh is at work: waiting for it" in "".join(err for _, err in ended)
+
+
+def test_of_two_runs_of_everything_at_once_the_later_one_waits(clone: Clone) -> None:
+    first = clone.popen("run", "--json")
+    assert first.stderr is not None
+    assert "done in" in first.stderr.readline()
+    second = clone.popen("run", "--json")
+    ended = [process.communicate(timeout=240) for process in (first, second)]
+    assert [process.returncode for process in (first, second)] == [0, 0]
+    assert "another refresh is at work: waiting for it" in ended[1][1]
+    made = clone.json("history", "--limit", "16")["materializations"]
+    assert len({entry["run_id"] for entry in made[:8]}) == 1, "one after the other"
+    assert len({entry["run_id"] for entry in made[8:]}) == 1
+
+
+def test_a_refusal_that_was_overcome_is_history(
+    furnished: House, params: Callable[[str], str]
+) -> None:
+    demanding = params("[floor]\nsample = 0.99\n")
+    assert not furnished.materialize("evaluation", {"MNIST_PARAMS": demanding}).success
+    job = everything(furnished, MNIST_PARAMS=demanding)
+    assert statuses(furnished, job)["evaluation"] == "refused"
+    assert furnished.materialize("evaluation").success
+    assert statuses(furnished, everything(furnished))["evaluation"] == "fresh"
+    assert statuses(furnished, job)["evaluation"] == "stale", "it was not tried since"
+
+
+def test_nothing_is_made_under_definitions_that_changed_meanwhile(furnished: House) -> None:
+    furnished.made("report").path.unlink()
+    refreshed = waves.refresh(
+        everything(furnished),
+        furnished.instance,
+        Store(furnished.folder),
+        trigger="test",
+        changed=lambda: "the definitions of report changed",
+    )
+    assert refreshed.materialized == []
+    assert refreshed.error == (
+        "the definitions of report changed since they were loaded: start again"
+    )
 
 
 def test_a_version_that_a_check_refused_is_no_input_of_a_refresh(
@@ -221,7 +281,8 @@ class KeepFresh:
 
     def __init__(self, house: House, **variables: str) -> None:
         self.house = house
-        self.definitions = build_definitions(house.settings(**variables))
+        settings = house.settings(**variables)
+        self.definitions = build_definitions(settings, settings_now=lambda: settings)
         self.cursor: str | None = None
 
     def tick(self) -> dg.SensorResult | dg.SkipReason:
@@ -277,11 +338,45 @@ def test_pauses_grow_between_attempts_and_then_it_is_left_alone(
     assert KeepFresh(furnished).reason() == "all is fresh"
 
 
+def test_a_scheduled_retraining_that_fails_does_not_begin_the_attempts_anew(
+    furnished: House, params: Callable[[str], str], hasty: Callable[[float], None]
+) -> None:
+    sensor = KeepFresh(furnished, MNIST_PARAMS=params("[floor]\nsample = 0.99\n"))
+    for _ in range(len(PAUSES) + 1):
+        assert sensor.asked() == ["evaluation"]
+        hasty(1000)
+    assert sensor.reason() == "evaluation failed 4 times and is left alone"
+    job = sensor.definitions.resolve_job_def("retraining")
+    scheduled = job.execute_in_process(
+        instance=furnished.instance,
+        tags={"dagster/schedule_name": "retraining"},
+        raise_on_error=False,
+    )
+    assert not scheduled.success
+    assert sensor.reason() == "nothing more to ask for"
+
+
+def test_an_attempt_that_ends_well_and_changes_nothing_is_not_repeated_for_ever(
+    furnished: House, hasty: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sensor = KeepFresh(furnished)
+    monkeypatch.setattr(Store, "size", lambda self, artifact: None)
+    asked = []
+    for _ in range(10):
+        asked += sensor.asked()
+        hasty(1000)
+    assert asked == ["raw_mnist"] * 4
+    monkeypatch.undo()
+    assert sensor.reason() == "all is fresh"
+    # once it was fresh again, a new loss is a new beginning
+    furnished.made("raw_mnist").path.unlink()
+    assert sensor.asked() == ["raw_mnist"]
+
+
 def test_the_sensor_asks_for_nothing_while_somebody_is_at_work(furnished: House) -> None:
     furnished.made("report").path.unlink()
     sensor = KeepFresh(furnished)
-    [mine] = ownership.owner().values()
-    run = begun(furnished, mine)
+    run = begun(furnished, mine(furnished))
     assert sensor.reason() == f"run {run.run_id} is in progress on these assets"
     furnished.instance.report_run_failed(run)
     with ownership.alone(Store(furnished.folder), lambda text: None):

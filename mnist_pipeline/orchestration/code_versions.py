@@ -18,6 +18,8 @@ from mnist_pipeline.orchestration import provenance
 from mnist_pipeline.orchestration.provenance import Graph
 from mnist_pipeline.orchestration.sources import Sources
 
+_ABSENT = object()
+
 MADE_WITH = "made_with"
 """Metadata of an asset and of its materializations: the recipe."""
 
@@ -51,8 +53,8 @@ class Recipe:
             then = Recipe(**before)
             return [
                 *(
-                    f"code changed in {file}"
-                    for file, *_ in _differences(then.sources, self.sources)
+                    f"code {_what(old, new)} {file}"
+                    for file, old, new in _differences(then.sources, self.sources)
                 ),
                 *(
                     f"library changed: {name} {_shown(old)} -> {_shown(new)}"
@@ -85,7 +87,7 @@ def recipes(
         asset.key: Recipe(
             *source.reached(asset.op.compute_fn.decorated_fn.__module__),  # type: ignore[union-attr]
             {
-                key: value.model_dump() if isinstance(value, BaseModel) else value
+                key: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
                 for key, value in inputs.items()
                 if key in asset.required_resource_keys
             },
@@ -128,8 +130,9 @@ def _differences(
     before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any, Any]]:
     for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name):
-            yield name, before.get(name), now.get(name)
+        old, new = before.get(name, _ABSENT), now.get(name, _ABSENT)
+        if old != new:
+            yield name, old, new
 
 
 def _flat(read: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,5 +151,11 @@ def _kind(name: str) -> str:
     return "setting" if name.isupper() else "params"
 
 
+def _what(old: object, new: object) -> str:
+    if old is _ABSENT:
+        return "now used:"
+    return "no longer used:" if new is _ABSENT else "changed in"
+
+
 def _shown(value: object) -> str:
-    return "(none)" if value is None else str(value)
+    return "(absent)" if value is _ABSENT else str(value)

@@ -61,14 +61,21 @@ def history(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey], limit: 
             made.code_version,
             trigger(tags.get(made.run_id, {})),
             made.run_id,
-            float(accuracy.value) if (accuracy := made.metadata.get("accuracy")) else None,
+            _accuracy(made),
         )
         for key, made in found
     ]
 
 
+def _accuracy(made: Recorded) -> float | None:
+    found = made.metadata.get("accuracy")
+    return float(found.value) if found and isinstance(found.value, int | float) else None
+
+
 def trigger(tags: Mapping[str, str]) -> str | None:
     """Return what asked for a run, from its tags."""
+    if "dagster/parent_run_id" in tags:
+        return "re-execution"  # the other tags are copies of the first run's
     if asked := tags.get(TRIGGER):
         return asked
     return next((text.format(tags[tag]) for tag, text in _BY_DAGSTER.items() if tag in tags), None)

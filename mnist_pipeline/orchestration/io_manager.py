@@ -1,6 +1,7 @@
 """The one IO manager: publishes values to the store, reads them by recorded provenance."""
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import dagster as dg
@@ -81,15 +82,25 @@ class ArtifactIOManager(dg.IOManager):
 
 
 def artifact_io_manager(
-    store: Store, blocking: Collection[dg.AssetCheckKey]
+    store: Store, blocking: Collection[dg.AssetCheckKey], job: str, assets: Collection[dg.AssetKey]
 ) -> dg.IOManagerDefinition:
-    """Define the IO manager; whoever opens it for a run says that the run is his."""
+    """Define the IO manager; whoever opens it for a run says that the run is his.
 
-    @dg.io_manager
-    def opened(context: dg.InitResourceContext) -> ArtifactIOManager:
-        if context.run and context.instance:
-            context.instance.add_run_tags(context.run.run_id, ownership.owner())
-        return ArtifactIOManager(store, blocking)
+    A run of everything, of `job` as a whole or of all `assets`, has the store's refresh lock.
+    """
+
+    # Dagster takes a generator here too, and ends it with the run
+    @dg.io_manager(config_schema={})  # type: ignore[arg-type]
+    def opened(context: dg.InitResourceContext) -> Iterator[ArtifactIOManager]:
+        with contextlib.ExitStack() as stack:
+            if (run := context.run) and context.instance:
+                context.instance.add_run_tags(run.run_id, ownership.owner(store, run.run_id))
+                selected = run.asset_selection or (assets if run.job_name == job else ())
+                if set(selected) == set(assets) and context.log:
+                    stack.enter_context(
+                        ownership.in_turn(context.instance, run.run_id, store, context.log.info)
+                    )
+            yield ArtifactIOManager(store, blocking)
 
     return opened
 

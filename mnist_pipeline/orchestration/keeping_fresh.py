@@ -4,15 +4,16 @@ Level-triggered: each tick looks at how everything stands, so no event can be mi
 is read from the tags of the assets' last runs.
 """
 
+import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 import dagster as dg
 
-from mnist_pipeline.errors import PipelineError
 from mnist_pipeline.orchestration import failures, ownership, status
-from mnist_pipeline.orchestration.provenance import Graph
+from mnist_pipeline.orchestration.history import TRIGGER
 from mnist_pipeline.orchestration.retraining import NAME as RETRAINING
 from mnist_pipeline.store import Store
 
@@ -29,7 +30,7 @@ def keep_fresh_sensor(
     job_name: str,
     everything: Callable[[], dg.JobDefinition],
     store: Store,
-    versions_on_disk: Callable[[], Mapping[str, str]],
+    changed: Callable[[], str | None],
 ) -> dg.SensorDefinition:
     """Define the sensor.
 
@@ -38,8 +39,8 @@ def keep_fresh_sensor(
     job_name, everything
         The job of all assets: its name, and a callable that returns it as it was loaded.
     store : Store
-    versions_on_disk : callable
-        Returns the code version of each asset as source, params and settings are now.
+    changed : callable
+        Says what is no longer as it was when the definitions were loaded, or returns None.
     """
 
     @dg.sensor(
@@ -55,66 +56,67 @@ def keep_fresh_sensor(
     def keep_fresh(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         graph = everything().asset_layer.asset_graph
         keys = graph.get_all_asset_keys()
-        if reason := _not_now(context.instance, graph, job_name, store, versions_on_disk):
-            return dg.SkipReason(reason)
+        if reason := changed():
+            return dg.SkipReason(f"{reason}: reload them first")
+        if others := ownership.unfinished(context.instance, [job_name, RETRAINING], keys):
+            return dg.SkipReason(f"run {others[0].run_id} is in progress on these assets")
+        if ownership.is_refreshing(store):
+            return dg.SkipReason("a refresh is at work on these assets")
         standings = status.assess(graph, context.instance, store)
         last_runs = _last_runs(context.instance, keys)
+        seen = Seen(**json.loads(context.cursor or "{}"))
         due: list[dg.AssetKey] = []
         tags: dict[str, str] = {}
-        given_up: dict[str, str] = {}
-        paused: list[str] = []
+        notes: list[str] = []
+        for key, standing in standings.items():
+            if standing.status == "fresh" and key in last_runs:
+                asset = key.to_user_string()
+                seen.fresh_after[asset] = last_runs[key].dagster_run.run_id
+                seen.reported.pop(asset, None)
         for key in status.frontier(graph, standings):
             asset, origin = key.to_user_string(), standings[key].made_from
-            failed, since = _failed_attempts(last_runs.get(key), asset, origin)
-            if failed > len(PAUSES):
-                given_up[f"{asset} {origin}"] = last_runs[key].dagster_run.run_id
-            elif failed and (left := since + PAUSES[failed - 1] - time.time()) > 0:
-                paused.append(f"{asset} failed, attempt {failed + 1} in {left:.0f} s")
+            last = _newest_attempt(context.instance, last_runs.get(key), asset, origin)
+            failed = _failed_attempts(last, asset, seen) if last else 0
+            if last and failed > len(PAUSES):
+                run_id = last.dagster_run.run_id
+                if seen.reported.get(asset) != run_id:
+                    seen.reported[asset] = run_id
+                    why = failures.of_run(context.instance, run_id)
+                    notes.append(f"{asset} failed {failed} times and is left alone")
+                    context.log.error(
+                        f"{asset} failed {failed} times, last in run {run_id}, and is left alone "
+                        f"until versions change or somebody materializes it: {why}"
+                    )
+            elif last and failed and (left := _ended(last) + PAUSES[failed - 1] - time.time()) > 0:
+                notes.append(f"{asset} failed, attempt {failed + 1} in {left:.0f} s")
             else:
                 due.append(key)
                 tags[ATTEMPT.format(asset)] = f"{failed + 1} {origin}"
-        reported = json.loads(context.cursor or "[]")
-        for what, run_id in given_up.items():
-            if what not in reported:
-                asset = what.split()[0]
-                context.log.error(
-                    f"{asset} failed {len(PAUSES) + 1} times, last in run {run_id}, and is left "
-                    "alone until versions change or somebody materializes it: "
-                    f"{failures.of_run(context.instance, run_id)}"
-                )
-                paused.append(f"{asset} failed {len(PAUSES) + 1} times and is left alone")
         requests = [dg.RunRequest(asset_selection=due, tags=tags)] if due else []
-        quiet = "nothing more to ask for" if given_up else "all is fresh"
+        quiet = "nothing more to ask for" if seen.reported else "all is fresh"
         return dg.SensorResult(
             run_requests=requests,
-            skip_reason=None if due else "; ".join(paused) or quiet,
-            cursor=json.dumps(sorted(given_up)),
+            skip_reason=None if due else "; ".join(notes) or quiet,
+            cursor=json.dumps(dataclasses.asdict(seen)),
         )
 
     return keep_fresh
 
 
-def _not_now(
-    instance: dg.DagsterInstance,
-    graph: Graph,
-    job_name: str,
-    store: Store,
-    versions_on_disk: Callable[[], Mapping[str, str]],
-) -> str | None:
-    """Return why nothing may be asked for in this tick, or None."""
-    keys = graph.get_all_asset_keys()
-    loaded = {key.to_user_string(): graph.get(key).code_version for key in keys}
-    try:
-        on_disk = versions_on_disk()
-    except (PipelineError, SyntaxError) as error:
-        return f"the definitions changed and do not load: {error}"
-    if changed := sorted(asset for asset in loaded if loaded[asset] != on_disk.get(asset)):
-        return f"the definitions of {', '.join(changed)} changed: reload them first"
-    if others := ownership.unfinished(instance, [job_name, RETRAINING], keys):
-        return f"run {others[0].run_id} is in progress on these assets"
-    if ownership.is_refreshing(store):
-        return "a refresh is at work on these assets"
-    return None
+@dataclass(frozen=True)
+class Seen:
+    """What the sensor remembers from tick to tick, as its cursor: by asset, a run id.
+
+    Attributes
+    ----------
+    fresh_after : dict
+        The asset's last run when it was last seen fresh.
+    reported : dict
+        The run with which it was given up, and reported.
+    """
+
+    fresh_after: dict[str, str] = field(default_factory=dict)
+    reported: dict[str, str] = field(default_factory=dict)
 
 
 def _last_runs(
@@ -131,11 +133,35 @@ def _last_runs(
     return {key: runs[run_id] for key, run_id in last.items() if run_id in runs}
 
 
-def _failed_attempts(record: dg.RunRecord | None, asset: str, origin: str) -> tuple[int, float]:
-    """Return how many attempts to make the asset from this failed in a row, and the last's end."""
-    if record is None or record.dagster_run.is_success:
-        return 0, 0.0
-    number, _, was = record.dagster_run.tags.get(ATTEMPT.format(asset), "").partition(" ")
-    if was != origin:
-        return 0, 0.0  # somebody else's, or of other versions
-    return int(number), record.end_time or record.update_timestamp.timestamp()
+def _newest_attempt(
+    instance: dg.DagsterInstance, last: dg.RunRecord | None, asset: str, origin: str
+) -> dg.RunRecord | None:
+    """Return the sensor's newest attempt to make the asset from this, if nobody ran it since.
+
+    The schedule is nobody. A run that was executed again is somebody's, whatever its tags say.
+    """
+    if last is None:
+        return None
+    run, tag = last.dagster_run, ATTEMPT.format(asset)
+    values = [f"{number} {origin}" for number in range(1, len(PAUSES) + 2)]
+    if run.tags.get(tag) in values and run.parent_run_id is None:
+        return last
+    if run.tags.get(TRIGGER, "").startswith("schedule") and not run.is_success:
+        found = instance.get_run_records(dg.RunsFilter(tags={tag: values}), limit=1)
+        return found[0] if found else None
+    return None
+
+
+def _failed_attempts(last: dg.RunRecord, asset: str, seen: Seen) -> int:
+    """Return the attempt's number, which is how many failed in a row; 0 if it did not.
+
+    One that ended well but left the asset not fresh has failed too.
+    """
+    run = last.dagster_run
+    if run.is_success and seen.fresh_after.get(asset) == run.run_id:
+        return 0
+    return int(run.tags[ATTEMPT.format(asset)].split()[0])
+
+
+def _ended(record: dg.RunRecord) -> float:
+    return record.end_time or record.update_timestamp.timestamp()

@@ -3,27 +3,35 @@
 Dagster leaves a run whose process was killed as it was, for ever: here such runs are found out.
 """
 
+import atexit
 import contextlib
 import os
 import socket
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import dagster as dg
 from filelock import FileLock, Timeout
 
+from mnist_pipeline.errors import StoreError
+from mnist_pipeline.orchestration import provenance
 from mnist_pipeline.store import Store
 
 Say = Callable[[str], None]
 """Called with a sentence about the work so far."""
 
 OWNER = "mnist_pipeline/owner"
-"""Tag of a run: host, process id and when that process started (seconds since 1970)."""
+"""Tag of a run: its own id (tags are copied when a run is executed again), host and process id of
+its owner, and the file that this process holds locked while it lives."""
+
+WAITING = "mnist_pipeline/waiting"
+"""Tag of a run: its own id while it waits for a refresh to end."""
 
 START_SECONDS = 180
 """A run that no process has claimed by then, although it was started, has none."""
 
-_CLOCK_SECONDS = 5.0
 _POLL_SECONDS = 1.0
 
 _UNFINISHED = [
@@ -34,12 +42,24 @@ _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
 ]
 
+_held: dict[Path, FileLock] = {}
 
-def owner() -> dict[str, str]:
-    """Return the tag that says that a run is this process's."""
-    import psutil
 
-    return {OWNER: f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.0f}"}
+def owner(store: Store, run_id: str) -> dict[str, str]:
+    """Return the tag that says that a run is this process's.
+
+    Raises
+    ------
+    StoreError
+        The store's folder cannot be written.
+    """
+    folder = store.root / ".owners"
+    if folder not in _held:
+        lock = _lock(folder / f"{os.getpid()}-{uuid.uuid4().hex}.lock")
+        lock.acquire()
+        _held[folder] = lock
+        atexit.register(Path(lock.lock_file).unlink, missing_ok=True)
+    return {OWNER: f"{run_id} {socket.gethostname()} {os.getpid()} {_held[folder].lock_file}"}
 
 
 def unfinished(
@@ -74,20 +94,31 @@ def wait(instance: dg.DagsterInstance, job: dg.JobDefinition, say: Say) -> None:
     while others := [
         run
         for run in unfinished(instance, [job.name], assets)
-        # what only waits in the queue may wait for a daemon that nobody started
-        if run.status is not dg.DagsterRunStatus.QUEUED
+        if run.tags.get(WAITING) != run.run_id
+        # without a daemon, what waits in its queue waits for ever
+        and (run.status is not dg.DagsterRunStatus.QUEUED or provenance.daemon_lives(instance))
     ]:
         for run in others:
             if run.run_id not in said:
                 said.add(run.run_id)
-                say(f"run {run.run_id} is at work on these assets: waiting for it")
+                by = run.tags[OWNER].split()[1:3] if OWNER in run.tags else ["nobody", "so far"]
+                say(
+                    f"run {run.run_id} is at work on these assets (owner: {' '.join(by)}): waiting "
+                    "for it; if it is none of this machine's and dead, terminate it in the UI"
+                )
         time.sleep(_POLL_SECONDS)
 
 
 @contextlib.contextmanager
 def alone(store: Store, say: Say) -> Iterator[None]:
-    """Hold the lock of the store's refresh; wait for whoever holds it. It is free if he dies."""
-    lock = _lock(store)
+    """Hold the lock of the store's refresh; wait for whoever holds it. It is free if he dies.
+
+    Raises
+    ------
+    StoreError
+        The store's folder cannot be written.
+    """
+    lock = _lock(store.root / ".refresh.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -99,44 +130,54 @@ def alone(store: Store, say: Say) -> Iterator[None]:
         lock.release()
 
 
+@contextlib.contextmanager
+def in_turn(instance: dg.DagsterInstance, run_id: str, store: Store, say: Say) -> Iterator[None]:
+    """Hold that lock for a run; while it waits for it, the run does not count as at work."""
+    instance.add_run_tags(run_id, {WAITING: run_id})
+    with alone(store, say):
+        instance.add_run_tags(run_id, {WAITING: "no more"})
+        yield
+
+
 def is_refreshing(store: Store) -> bool:
     """Whether a refresh of the store is at work, be it between two of its runs."""
+    return _is_held(store.root / ".refresh.lock")
+
+
+def _lock(file: Path) -> FileLock:
     try:
-        with _lock(store).acquire(timeout=0):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # not for one thread of this process alone
+        return FileLock(file, thread_local=False)
+    except OSError as error:
+        raise StoreError(
+            f"MNIST_DATA_DIR: cannot use {file.parent}: {error.strerror} ({error.filename})"
+        ) from None
+
+
+def _is_held(file: Path) -> bool:
+    try:
+        with _lock(file).acquire(timeout=0):
             return False
-    except Timeout:
+    except (Timeout, PermissionError):
         return True
-
-
-def _lock(store: Store) -> FileLock:
-    store.root.mkdir(parents=True, exist_ok=True)
-    return FileLock(store.root / ".refresh.lock")
 
 
 def _dead(run: dg.DagsterRun, updated: float) -> str | None:
-    if run.status is dg.DagsterRunStatus.QUEUED:
-        return None  # it is the daemon's
-    if claimed := run.tags.get(OWNER):
-        host, pid, started = claimed.split()
-        if host == socket.gethostname() and not _lives(int(pid), float(started)):
-            return f"its process {pid} is gone"
-    elif time.time() - updated > START_SECONDS:
+    run_id, *claim = run.tags.get(OWNER, "").split(" ", 3)
+    if run_id == run.run_id and len(claim) == 3:
+        host, pid, lock = claim
+        file = Path(lock)
+        # the file of a process that ended is gone; that of one that was killed is free
+        gone = not file.exists() and host == socket.gethostname() and file.parent.is_dir()
+        if gone or (file.exists() and not _is_held(file)):
+            return f"its process {pid} on {host} is gone"
+    elif (
+        run.status in {dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING}
+        and time.time() - updated > START_SECONDS
+    ):
         return f"no process has taken it up within {START_SECONDS} s"
     return None
-
-
-def _lives(pid: int, started: float) -> bool:
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        # another process may have the same number by now
-        same = abs(process.create_time() - started) <= _CLOCK_SECONDS
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
 
 
 def _bury(instance: dg.DagsterInstance, run: dg.DagsterRun, why: str) -> None:

@@ -1,8 +1,9 @@
 """Adapter for what Dagster keeps private: provenance, staleness, how definitions were loaded.
 
-Everything here relies on internals of Dagster 1.13; no other module of the project may.
+Everything here relies on internals of Dagster 1.13; no other module imports any.
 """
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
-from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleCauseCategory
+from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.definitions.definitions_load_context import (
     DefinitionsLoadContext,
     DefinitionsLoadType,
@@ -25,6 +26,7 @@ Graph = BaseAssetGraph[Any]
 
 _HISTORY = 10_000
 _CARRIED = "mnist_pipeline"
+_HEARTBEAT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -114,15 +116,16 @@ def refusals(
 
 
 def failed_without_target(
-    instance: dg.DagsterInstance, check: dg.AssetCheckKey
+    instance: dg.DagsterInstance, check: dg.AssetCheckKey, since: float
 ) -> dg.AssetCheckEvaluation | None:
-    """Return the check's newest failure, if what it judged was never materialized."""
-    [*failed] = instance.event_log_storage.get_asset_check_execution_history(
+    """Return the check's newest failure, if it is newer and what it judged was not materialized."""
+    failed = instance.event_log_storage.get_asset_check_execution_history(
         check, limit=1, status={AssetCheckExecutionRecordStatus.FAILED}
     )
     for execution in failed:
         judged = execution.event.asset_check_evaluation if execution.event else None
-        if judged and judged.blocking and judged.target_materialization_data is None:
+        is_newer = execution.event is not None and execution.event.timestamp > since
+        if judged and is_newer and judged.blocking and not judged.target_materialization_data:
             return judged
     return None
 
@@ -131,7 +134,7 @@ def failed_without_target(
 class Change:
     """Why an asset is stale: its code version, an input's data version, or its list of inputs."""
 
-    kind: Literal["code", "data", "inputs"]
+    kind: Literal["CODE", "DATA", "DEPENDENCIES"]
     on: str | None
     reason: str
 
@@ -147,15 +150,10 @@ def changes(
     loading = _Loading(instance)
     AssetRecord.prepare(loading, keys)  # one query instead of one a key
     resolver = CachingStaleStatusResolver(instance, graph, loading)
-    kinds: dict[StaleCauseCategory, Literal["code", "data", "inputs"]] = {
-        StaleCauseCategory.CODE: "code",
-        StaleCauseCategory.DATA: "data",
-        StaleCauseCategory.DEPENDENCIES: "inputs",
-    }
     return {
         key: [
             Change(
-                kinds[cause.category],
+                cause.category.value,
                 cause.dependency.asset_key.to_user_string() if cause.dependency else None,
                 cause.reason,
             )
@@ -189,6 +187,12 @@ def forget_run(instance: dg.DagsterInstance, run_id: str) -> None:
     if isinstance(storage, SqliteEventLogStorage):
         # a file a run, which deleting its events only empties
         Path(storage.path_for_shard(run_id)).unlink(missing_ok=True)
+
+
+def daemon_lives(instance: dg.DagsterInstance) -> bool:
+    """Whether a Dagster daemon, which starts what waits in the queue, gave a sign lately."""
+    heartbeats = instance.get_daemon_heartbeats().values()
+    return any(time.time() - beat.timestamp < _HEARTBEAT_SECONDS for beat in heartbeats)
 
 
 class _Loading(LoadingContext):
@@ -242,7 +246,5 @@ def _version_judged(
 def _materialization(
     instance: dg.DagsterInstance, wanted: dg.AssetRecordsFilter
 ) -> Recorded | None:
-    for record in instance.fetch_materializations(wanted, limit=1).records:
-        if record.asset_materialization:
-            return Recorded.of(record)
-    return None
+    records = instance.fetch_materializations(wanted, limit=1).records
+    return Recorded.of(records[0]) if records else None

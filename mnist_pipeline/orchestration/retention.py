@@ -1,15 +1,17 @@
 """What is kept of the past, and what goes: artifacts that nothing points at, runs of long ago."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import dagster as dg
 
 from mnist_pipeline.digits.champion import Champion
-from mnist_pipeline.orchestration import provenance
+from mnist_pipeline.errors import StoreError
+from mnist_pipeline.orchestration import ownership, provenance
 from mnist_pipeline.orchestration.history import newest
 from mnist_pipeline.orchestration.io_manager import artifact_of
-from mnist_pipeline.store import Leftover, Store
+from mnist_pipeline.store import Artifact, Leftover, Store
 
 RUN_DAYS = 90
 """Days after which a finished run and its logs go, unless one of the newest materializations of an
@@ -26,12 +28,14 @@ FINISHED = [
 ]
 
 CHAMPION = dg.AssetKey("champion_model")
+MODEL = dg.AssetKey("sgd_model")
+_HISTORY = 1000
 
 
 def collect(
     instance: dg.DagsterInstance,
     store: Store,
-    assets: Iterable[dg.AssetKey],
+    assets: Sequence[dg.AssetKey],
     *,
     keep: int,
     remove: bool,
@@ -44,30 +48,63 @@ def collect(
     Raises
     ------
     StoreError, FormatError
-        The champion's file is gone or damaged, so that nobody knows which model is in service.
+        This instance knows nothing of an asset's artifacts; the champion's file is gone or damaged,
+        so that nobody knows which model is in service; a run began meanwhile.
     """
-    kept = {
-        key.to_user_string(): {made.data_version or "" for made in newest(instance, key, keep)}
-        for key in assets
-    }
-    for made in newest(instance, CHAMPION, 1):
-        if artifact := artifact_of(store, CHAMPION.to_user_string(), made):
-            champion = Champion.from_json(store.read(artifact))
-            kept["sgd_model"].add(champion.model_version)
+    for key in assets:
+        asset = key.to_user_string()
+        if store.holds(asset) and not _artifacts(instance, store, key):
+            raise StoreError(
+                f"{store.root / asset} holds artifacts, but Dagster's history in "
+                f"{instance.root_directory} knows of none: is DAGSTER_HOME the one that they were "
+                "made with? Nothing was removed."
+            )
+
+    def kept(key: dg.AssetKey) -> set[str]:
+        if remove and ownership.unfinished(instance, [], assets):
+            raise StoreError("a run began meanwhile: wait for its end, then run gc again")
+        versions = {artifact.data_version for artifact in _artifacts(instance, store, key)[:keep]}
+        if key == MODEL:
+            versions |= {
+                Champion.from_json(store.read(champion)).model_version
+                for champion in _artifacts(instance, store, CHAMPION)[:1]
+            }
+        return versions
+
+    planned = {key: kept(key) for key in assets}  # what fails, fails before anything is removed
     return [
         leftover
-        for asset, versions in kept.items()
-        for leftover in store.leftovers(asset, versions, remove=remove)
+        for key in planned
+        for leftover in store.leftovers(key.to_user_string(), partial(kept, key), remove=remove)
     ]
 
 
 def prune(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey]) -> int:
-    """Delete the runs of long ago with their logs; return how many."""
-    needed = {made.run_id for key in assets for made in newest(instance, key, RUN_MATERIALIZATIONS)}
+    """Delete this pipeline's runs of long ago with their logs; return how many.
+
+    Those that made one of the newest materializations of an asset stay, or the version that is its
+    newest: what checks found of it is found by them.
+    """
+    needed = set()
+    for key in assets:
+        found = newest(instance, key, _HISTORY)
+        needed |= {made.run_id for made in found[:RUN_MATERIALIZATIONS]}
+        needed |= {made.run_id for made in found if made.data_version == found[0].data_version}
     old = dg.RunsFilter(
         statuses=FINISHED, created_before=datetime.now(UTC) - timedelta(days=RUN_DAYS)
     )
-    gone = [run.run_id for run in instance.get_runs(old) if run.run_id not in needed]
+    gone = [
+        run.run_id
+        for run in instance.get_runs(old)
+        if run.run_id not in needed and ownership.OWNER in run.tags
+    ]
     for run_id in gone:
         provenance.forget_run(instance, run_id)
     return len(gone)
+
+
+def _artifacts(instance: dg.DagsterInstance, store: Store, key: dg.AssetKey) -> list[Artifact]:
+    """Return what an asset's materializations point at, newest first."""
+    asset = key.to_user_string()
+    found = [artifact_of(store, asset, made) for made in newest(instance, key, _HISTORY)]
+    return [artifact for artifact in found if artifact]

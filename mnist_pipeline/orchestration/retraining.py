@@ -17,8 +17,19 @@ WAVE_OF = "mnist_pipeline/wave_of"
 _SOURCE = dg.AssetKey("raw_mnist")
 
 
-def retraining_job(everything: Callable[[], dg.JobDefinition], store: Store) -> dg.JobDefinition:
-    """Define the job. `everything` returns the job of all assets."""
+def retraining_job(
+    everything: Callable[[], dg.JobDefinition], store: Store, changed: Callable[[], str | None]
+) -> dg.JobDefinition:
+    """Define the job.
+
+    Parameters
+    ----------
+    everything : callable
+        Returns the job of all assets.
+    store : Store
+    changed : callable
+        Says what is no longer as it was when the definitions were loaded, or returns None.
+    """
 
     @dg.op(description="raw_mnist first, then, in waves, what is not fresh.")
     def refresh(context: dg.OpExecutionContext) -> None:
@@ -28,6 +39,7 @@ def retraining_job(everything: Callable[[], dg.JobDefinition], store: Store) -> 
             context.instance,
             store,
             trigger=trigger(context.run.tags) or f"job {NAME}",
+            changed=changed,
             first=[_SOURCE],
             tags={WAVE_OF: context.run_id},
             say=context.log.info,
@@ -95,6 +107,6 @@ def retraining_schedule(
         )
     except dg.DagsterInvalidDefinitionError:
         raise SettingsError(
-            f"MNIST_RETRAIN_CRON = {cron!r} is not allowed: a cron expression of five fields is "
-            "needed, for example '0 3 * * 1' for Mondays at 3:00 UTC"
+            f"MNIST_RETRAIN_CRON = {cron!r} is not allowed: a cron expression of five fields "
+            "(or @daily and the like) is needed, for example '0 3 * * 1' for Mondays at 3:00 UTC"
         ) from None

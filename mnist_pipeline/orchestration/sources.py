@@ -26,6 +26,9 @@ NOT_COUNTED = {
     f"{PACKAGE}.settings",
 }
 
+DATA = {".css", ".html", ".j2", ".js", ".svg"}
+"""Suffixes of the files beside a package's `__init__.py` that are part of it."""
+
 LIBRARIES = {
     "jinja2": "jinja2",
     "matplotlib": "matplotlib",
@@ -44,6 +47,7 @@ class Sources:
 
     def __init__(self) -> None:
         self._read: dict[str, tuple[dict[str, str], set[str]]] = {}
+        self._minor = cache(_minor)
 
     def reached(self, start: str) -> tuple[dict[str, str], dict[str, str]]:
         """Digest every module that `start` reaches, and name the libraries met on the way.
@@ -71,11 +75,10 @@ class Sources:
                 if name.partition(".")[0] == PACKAGE:
                     waiting.append(name)
                 elif library := LIBRARIES.get(name.partition(".")[0]):
-                    libraries[library] = _minor(library)
+                    libraries[library] = self._minor(library)
         return sources, libraries
 
 
-@cache
 def _minor(library: str) -> str:
     return ".".join(version(library).split(".")[:2])
 
@@ -89,14 +92,14 @@ def _file(module: str) -> Path | None:
 def _read(file: Path) -> tuple[dict[str, str], set[str]]:
     """Digest a module, and for a package the files beside it too; also return what it imports."""
     tree = ast.parse(file.read_text("utf-8"), str(file))
-    imports = set(_imports(tree))  # before annotations are taken out of the tree
+    folder = file.parent.relative_to(PROJECT)
+    imports = set(_imports(tree, folder.parts))  # before annotations are taken out of the tree
     content = {file: ast.unparse(_Normalised().visit(tree)).encode()}
     if file.name == "__init__.py":
-        # templates, stylesheets
         content |= {
             beside: beside.read_bytes()
             for beside in file.parent.iterdir()
-            if beside.is_file() and beside.suffix not in {".py", ".pyc", ".typed"}
+            if beside.suffix in DATA and not beside.name.startswith(".")
         }
     digests = {
         path.relative_to(PROJECT).as_posix(): hashlib.sha256(data).hexdigest()
@@ -105,36 +108,65 @@ def _read(file: Path) -> tuple[dict[str, str], set[str]]:
     return digests, imports
 
 
-def _imports(tree: ast.AST) -> Iterator[str]:
+def _imports(tree: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
+    """Name every module that is imported, and the packages around it, which run too.
+
+    Of the names that are imported from a module some are modules; the others have no file.
+    """
     for node in ast.walk(tree):
+        names: list[str] = []
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            # of these names, some are modules and the others are skipped: they have no file
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            around = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*around, *([node.module] if node.module else [])])
+            names = [f"{module}.{alias.name}" for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
 
 
 class _Normalised(ast.NodeTransformer):
     """Without docstrings and without annotations of functions; `ast` left comments out already."""
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+    _in_function = False
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
         node.returns = None
         for argument in ast.walk(node.args):
             if isinstance(argument, ast.arg):
                 argument.annotation = None
-        return self._without_docstring(node)
+        return self._without_docstring(node, in_function=True)
+
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815 - a name that `ast` looks for
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        return self._without_docstring(node)
+        return self._without_docstring(node, in_function=False)
 
     def visit_Module(self, node: ast.Module) -> ast.AST:
-        return self._without_docstring(node)
+        return self._without_docstring(node, in_function=False)
 
-    def _without_docstring(self, node: ast.FunctionDef | ast.ClassDef | ast.Module) -> ast.AST:
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        if not self._in_function:
+            return self.generic_visit(node)  # of a class, an annotation is a field
+        if node.value is None:
+            return ast.copy_location(ast.Pass(), node)
+        plain = ast.Assign([node.target], node.value)
+        return self.generic_visit(ast.copy_location(plain, node))
+
+    def _without_docstring(
+        self,
+        node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module,
+        *,
+        in_function: bool,
+    ) -> ast.AST:
         # bare strings do nothing, as docstrings of attributes do
         node.body = [part for part in node.body if not _is_text(part)] or [ast.Pass()]
-        return self.generic_visit(node)
+        around, self._in_function = self._in_function, in_function
+        try:
+            return self.generic_visit(node)
+        finally:
+            self._in_function = around
 
 
 def _is_text(part: ast.stmt) -> bool:

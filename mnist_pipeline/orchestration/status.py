@@ -81,7 +81,7 @@ def assess(
         outdated = _in_words(changes[key], node.metadata[MADE_WITH], recorded)
         refused = _refused(instance, graph, key, recorded)
         if outdated or status != "fresh":
-            refused |= _refused_before(instance, graph, key, origin)
+            refused |= _refused_since(recorded, instance, graph, key, origin)
         behind = [name for name in sorted(inputs) if standings[AssetKey(name)].status != "fresh"]
         if status == "fresh":
             status = (
@@ -135,11 +135,11 @@ def _in_words(
 ) -> list[str]:
     words = []
     for change in changes:
-        if change.kind == "code":
+        if change.kind == "CODE":
             before = recorded.metadata.get(MADE_WITH) if recorded else None
             details = Recipe(**recipe).changes_since(before.value if before else None)
             words += details or ["its code version changed"]
-        elif change.kind == "data":
+        elif change.kind == "DATA":
             words.append(f"{change.on} is newer")
         else:
             words.append(f"it {change.reason}")
@@ -158,13 +158,21 @@ def _refused(
     return provenance.refusals(instance, recorded.data_version, _blocking(graph, key))
 
 
-def _refused_before(
-    instance: dg.DagsterInstance, graph: Graph, key: AssetKey, origin: str
+def _refused_since(
+    recorded: Recorded | None,
+    instance: dg.DagsterInstance,
+    graph: Graph,
+    key: AssetKey,
+    origin: str,
 ) -> dict[str, str]:
-    """Return the checks that refused, before publication, what would be made again now."""
+    """Return the checks that refused, before publication, what would be made again now.
+
+    What was materialized later has overcome that.
+    """
     refused = {}
     for check in _blocking(graph, key):
-        failed = provenance.failed_without_target(instance, check)
+        since = recorded.timestamp if recorded else 0.0
+        failed = provenance.failed_without_target(instance, check, since)
         what = failed.metadata.get(MADE_FROM) if failed else None
         if failed and what and what.value == origin:
             refused[check.name] = failed.description or "failed"

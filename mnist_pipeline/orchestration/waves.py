@@ -4,7 +4,7 @@ One run could not stop early: it would skip everything below an asset that came 
 """
 
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import dagster as dg
@@ -69,6 +69,7 @@ def refresh(
     store: Store,
     *,
     trigger: str,
+    changed: Callable[[], str | None] = lambda: None,
     first: Collection[dg.AssetKey] = (),
     tags: Mapping[str, str] | None = None,
     verify: bool = False,
@@ -85,6 +86,9 @@ def refresh(
         Of all assets, with the code versions of now.
     trigger : str
         What the runs say that they were asked for by.
+    changed : callable
+        Says what is no longer as it was when `job` was defined, or returns None. Nothing is made
+        under definitions of the past.
     first : collection of AssetKey
         Made before all else, fresh or not. If one fails, nothing else is done.
     tags : mapping
@@ -110,6 +114,9 @@ def refresh(
                 ]
                 if not wave:
                     break
+                if reason := changed():
+                    problems.append(f"{reason} since they were loaded: start again")
+                    break
                 attempted |= set(wave)
                 say(f"making {', '.join(key.to_user_string() for key in wave)}")
                 run_ids.append(str(uuid.uuid4()))
@@ -118,7 +125,7 @@ def refresh(
                     instance=instance,
                     asset_selection=wave,
                     run_id=run_ids[-1],
-                    tags={**(tags or {}), **ownership.owner(), TRIGGER: trigger},
+                    tags={**(tags or {}), **ownership.owner(store, run_ids[-1]), TRIGGER: trigger},
                     raise_on_error=False,
                 )
                 if failures.was_interrupted(instance, result.run_id):
@@ -128,6 +135,7 @@ def refresh(
                 wave = []
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
         problems = [failures.INTERRUPTED]
+        standings = status.assess(graph, instance, store, verify=verify)
     materialized = [key for run_id in run_ids for key in _materialized(instance, run_id)]
     not_fresh = {key: found for key, found in standings.items() if found.status != "fresh"}
     problems = problems or [
