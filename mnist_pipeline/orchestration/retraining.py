@@ -44,13 +44,13 @@ def retraining_job(
             tags={WAVE_OF: context.run_id},
             say=context.log.info,
         )
+        keys = assets.asset_layer.asset_graph.get_all_asset_keys()
+        if pruned := retention.prune(context.instance, keys):
+            context.log.info(f"{pruned} runs older than {retention.RUN_DAYS} days deleted")
         made = ", ".join(refreshed.materialized) or "nothing"
         if refreshed.error:
             raise dg.Failure(f"{refreshed.error}\n(materialized: {made})", allow_retries=False)
         context.log.info(f"all is fresh; materialized: {made}")
-        keys = assets.asset_layer.asset_graph.get_all_asset_keys()
-        if pruned := retention.prune(context.instance, keys):
-            context.log.info(f"{pruned} runs older than {retention.RUN_DAYS} days deleted")
 
     @dg.job(
         name=NAME,
