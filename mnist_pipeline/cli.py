@@ -175,9 +175,8 @@ def gc(keep: int, dry_run: bool, as_json: bool) -> int:
             stack.enter_context(ownership.alone(pipeline.store, say))
             # what a run publishes is pointed at only when the run says so
             ownership.wait(pipeline.instance, pipeline.job, say)
-        keys = pipeline.graph.toposorted_asset_keys
         found = retention.collect(
-            pipeline.instance, pipeline.store, keys, keep=keep, remove=not dry_run
+            pipeline.instance, pipeline.store, pipeline.job, keep=keep, remove=not dry_run
         )
     if as_json:
         removed = [{"path": str(item.path), "bytes": item.size} for item in found]

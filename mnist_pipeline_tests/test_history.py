@@ -166,21 +166,16 @@ def test_gc_leaves_what_was_not_made_here_and_looks_past_reported_materializatio
     notes.mkdir()
     for asset in ("sgd_model", "champion_model"):
         furnished.instance.report_runless_asset_event(dg.AssetMaterialization(asset))
-    keys = sorted(
-        build_definitions(furnished.settings()).resolve_asset_graph().get_all_asset_keys()
-    )
-    arguments = furnished.instance, Store(furnished.folder), keys
+    job = build_definitions(furnished.settings()).resolve_job_def("retrain_all")
+    arguments = furnished.instance, Store(furnished.folder), job
     assert retention.collect(*arguments, keep=1, remove=True) == []
     assert notes.exists()
 
 
 def test_gc_stops_when_a_run_began_meanwhile(furnished: House) -> None:
     job = build_definitions(furnished.settings()).resolve_job_def("retrain_all")
-    keys = sorted(job.asset_layer.asset_graph.get_all_asset_keys())
-    run = furnished.instance.create_run_for_job(
-        job, status=dg.DagsterRunStatus.STARTED, asset_selection=frozenset(keys)
-    )
-    arguments = furnished.instance, Store(furnished.folder), keys
+    run = furnished.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    arguments = furnished.instance, Store(furnished.folder), job
     with pytest.raises(StoreError, match="a run began meanwhile"):
         retention.collect(*arguments, keep=1, remove=True)
     assert retention.collect(*arguments, keep=1, remove=False) == []

@@ -33,6 +33,7 @@ START_SECONDS = 180
 """A run that no process has claimed by then, although it was started, has none."""
 
 _POLL_SECONDS = 1.0
+_LEFT_SECONDS = 86_400.0
 
 _UNFINISHED = [
     dg.DagsterRunStatus.NOT_STARTED,
@@ -55,6 +56,10 @@ def owner(store: Store, run_id: str) -> dict[str, str]:
     """
     folder = store.root / ".owners"
     if folder not in _held:
+        for left in folder.glob("*.lock"):
+            # a run worker ends without its exit handlers
+            if time.time() - left.stat().st_mtime > _LEFT_SECONDS and not _is_held(left):
+                left.unlink(missing_ok=True)
         lock = _lock(folder / f"{os.getpid()}-{uuid.uuid4().hex}.lock")
         lock.acquire()
         _held[folder] = lock

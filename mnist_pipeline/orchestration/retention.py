@@ -1,6 +1,6 @@
 """What is kept of the past, and what goes: artifacts that nothing points at, runs of long ago."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -35,12 +35,12 @@ _HISTORY = 1000
 def collect(
     instance: dg.DagsterInstance,
     store: Store,
-    assets: Sequence[dg.AssetKey],
+    job: dg.JobDefinition,
     *,
     keep: int,
     remove: bool,
 ) -> list[Leftover]:
-    """Return the artifacts that nothing points at, and remove them if asked.
+    """Return the artifacts of a job's assets that nothing points at, and remove them if asked.
 
     Pointed at are those of the newest `keep` materializations of each asset, and the model that
     the champion names.
@@ -51,6 +51,7 @@ def collect(
         This instance knows nothing of an asset's artifacts; the champion's file is gone or damaged,
         so that nobody knows which model is in service; a run began meanwhile.
     """
+    assets = job.asset_layer.asset_graph.toposorted_asset_keys
     for key in assets:
         asset = key.to_user_string()
         if store.holds(asset) and not _artifacts(instance, store, key):
@@ -61,7 +62,7 @@ def collect(
             )
 
     def kept(key: dg.AssetKey) -> set[str]:
-        if remove and ownership.unfinished(instance, [], assets):
+        if remove and ownership.unfinished(instance, [job.name], assets):
             raise StoreError("a run began meanwhile: wait for its end, then run gc again")
         versions = {artifact.data_version for artifact in _artifacts(instance, store, key)[:keep]}
         if key == MODEL:
