@@ -1,7 +1,9 @@
 """How a run shows in a terminal: on stderr, what the steps say and when each is done."""
 
 import logging
-import sys
+import os
+from functools import cache
+from typing import TextIO
 
 import dagster as dg
 
@@ -24,10 +26,20 @@ class _Lines(logging.Formatter):
         return f"  {meta['step_key'] or '':<15} {message}"
 
 
+@cache
+def _stderr() -> TextIO:
+    """Return stderr as it was before a step began.
+
+    Dagster turns it into a file while a step runs and has `tail` repeat that in the terminal, which
+    may end before the last line.
+    """
+    return os.fdopen(os.dup(2), "w", buffering=1)
+
+
 @dg.logger({}, description="Progress in a terminal: what the steps say, one line each, on stderr.")
 def terminal(context: dg.InitLoggerContext) -> logging.Logger:
     """Return the logger that command-line runs are configured with."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(_stderr())
     handler.addFilter(_is_progress)
     handler.setFormatter(_Lines())
     logger = logging.Logger("mnist_pipeline.terminal", logging.DEBUG)
