@@ -1,9 +1,7 @@
 """History, and what is kept of it: `history`, `gc`, and the runs that retraining prunes."""
 
 import json
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -181,11 +179,3 @@ def test_gc_stops_when_a_run_began_meanwhile(furnished: House) -> None:
     assert retention.collect(*arguments, keep=1, remove=False) == []
     furnished.instance.report_run_failed(run)
     assert retention.collect(*arguments, keep=1, remove=True) == []
-
-
-def test_a_store_that_is_gone_altogether_is_missing_and_comes_back(furnished_clone: Clone) -> None:
-    for asset in ASSETS:
-        shutil.rmtree(furnished_clone.data / asset)
-    assert {found["status"] for found in furnished_clone.status().values()} == {"missing"}
-    assert set(furnished_clone.json("refresh")["materialized"]) == set(ASSETS)
-    assert Path(furnished_clone.status()["report"]["path"]).exists()
