@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import dagster as dg
+from filelock import FileLock
 
 from mnist_pipeline import definitions, home
 from mnist_pipeline.errors import SettingsError
@@ -47,7 +48,10 @@ def opened() -> Iterator[Opened]:
     settings = Settings.load()
     everything = definitions.build_definitions(settings).resolve_job_def(definitions.RETRAIN_ALL)
     home.prepare(settings)
-    with dg.DagsterInstance.get() as instance:
+    with contextlib.ExitStack() as stack:
+        # two processes that make Dagster's tables at once stumble over one another
+        with FileLock(settings.dagster_home / ".opening.lock"):
+            instance = stack.enter_context(dg.DagsterInstance.get())
         graph = everything.asset_layer.asset_graph
         changed = partial(definitions.changed_since, graph, settings, Settings.load)
         yield Opened(everything, instance, Store(settings.data_dir), changed)
