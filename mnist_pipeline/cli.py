@@ -16,16 +16,12 @@ import click
 
 from mnist_pipeline import documents
 from mnist_pipeline.errors import PipelineError, SettingsError
+from mnist_pipeline.upkeep import as_json_option, champion, gc, history
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """MNIST from the OpenML download to the evaluated model, as Dagster assets."""
-
-
-as_json_option = click.option(
-    documents.OPTION, "as_json", is_flag=True, help="Print one JSON document on stdout."
-)
 
 
 @cli.command()
@@ -129,64 +125,6 @@ def refresh(verify: bool, dry_run: bool, as_json: bool) -> int:
 
 
 @cli.command()
-@click.argument("asset", required=False)
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
-@as_json_option
-def history(asset: str | None, limit: int, as_json: bool) -> int:
-    """List materializations, newest first: of everything, or of one ASSET."""
-    from mnist_pipeline import running, tables
-    from mnist_pipeline.orchestration.history import history as listed
-
-    with running.opened() as pipeline:
-        keys = pipeline.graph.toposorted_asset_keys
-        if asset is not None:
-            keys = running.resolve(pipeline.graph, f'key:"{asset}"')
-        made = listed(pipeline.instance, keys, limit)
-    if as_json:
-        documents.write(None, materializations=[dataclasses.asdict(item) for item in made])
-    else:
-        click.echo(tables.history(made))
-    return 0
-
-
-@cli.command()
-@click.option(
-    "--keep",
-    required=True,
-    metavar="N",
-    type=click.IntRange(1, 1000),
-    help="Keep what the newest N materializations of each asset point at.",
-)
-@click.option("--dry-run/--no-dry-run", default=True, show_default=True, help="Only list them.")
-@as_json_option
-def gc(keep: int, dry_run: bool, as_json: bool) -> int:
-    """Remove artifacts that nothing points at any more.
-
-    The model that the champion names stays, however old.
-    """
-    from mnist_pipeline import running, tables
-    from mnist_pipeline.orchestration import ownership, retention
-
-    def say(text: str) -> None:
-        click.echo(text, err=True)
-
-    with running.opened() as pipeline, contextlib.ExitStack() as stack:
-        if not dry_run:
-            stack.enter_context(ownership.alone(pipeline.store, say))
-            # what a run publishes is pointed at only when the run says so
-            ownership.wait(pipeline.instance, pipeline.job, say)
-        found = retention.collect(
-            pipeline.instance, pipeline.store, pipeline.job, keep=keep, remove=not dry_run
-        )
-    if as_json:
-        removed = [{"path": str(item.path), "bytes": item.size} for item in found]
-        documents.write(None, dry_run=dry_run, removed=removed)
-    else:
-        click.echo(tables.leftovers(found, dry_run=dry_run))
-    return 0
-
-
-@cli.command()
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
 def ui(port: int) -> NoReturn:
     """Start the Dagster UI and daemon on 127.0.0.1, over the tracked home."""
@@ -201,6 +139,10 @@ def ui(port: int) -> NoReturn:
     os.chdir(folder)
     command = [sys.executable, "-m", "dagster", "dev", "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, [*command, "--workspace", str(PROJECT / "workspace.yaml")])
+
+
+for command in (history, champion, gc):
+    cli.add_command(command)
 
 
 def main() -> None:

@@ -149,6 +149,9 @@ def inputs_of(settings: Settings) -> dict[str, object]:
         "source": settings.source,
         "split_params": params.split,
         "model_params": params.model,
+        "validation_params": params.validation,
+        "evaluation_params": params.evaluation,
+        "champion_params": params.champion,
         "floor_params": params.floor,
     }
 

@@ -11,6 +11,7 @@ _NOTHING: dict[str, dict[str, object]] = {
     "status": {"assets": []},
     "refresh": {"status": "failure", "materialized": [], "fresh": [], "seconds": 0.0},
     "history": {"materializations": []},
+    "champion": {"model_version": None, "barred": {}, "history": []},
     "gc": {"dry_run": True, "removed": []},
 }
 

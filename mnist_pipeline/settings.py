@@ -152,6 +152,8 @@ def describe(error: ValidationError, where: str) -> str:
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             lines.append(f"{where}: {name} is not a known key")
+        elif problem["type"] == "value_error" and isinstance(problem["input"], dict):
+            lines.append(f"{where}: the keys of {name} do not go together: {message}")
         else:
             lines.append(f"{where}: {name} = {problem['input']!r} is not allowed: {message}")
     return "\n".join(lines)

@@ -7,6 +7,7 @@ from typing import Any
 from dagster import AssetKey
 
 from mnist_pipeline.orchestration.history import Made
+from mnist_pipeline.orchestration.service import Past
 from mnist_pipeline.orchestration.status import Standing
 from mnist_pipeline.orchestration.waves import Plan
 from mnist_pipeline.store import Leftover
@@ -64,7 +65,7 @@ def history(made: Sequence[Made]) -> str:
     """One line a materialization."""
     rows = [
         [
-            datetime.fromtimestamp(item.timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S"),
+            _utc(item.timestamp),
             item.asset,
             (item.data_version or "")[:_SHOWN],
             (item.code_version or "")[:_SHOWN],
@@ -78,12 +79,32 @@ def history(made: Sequence[Made]) -> str:
     return _table(["UTC", "asset", "data version", "code version", "trigger", "accuracy"], rows)
 
 
+def rulings(past: Sequence[Past]) -> str:
+    """Which model is in service, which are barred, and one line a decision."""
+    if not past:
+        return "Nothing was decided yet: materialize champion_model."
+    champion = past[0].champion
+    rows = [[_utc(one.timestamp), one.candidate[:_SHOWN], one.outcome, one.why] for one in past]
+    barred = [f"Barred: {version} ({why})." for version, why in champion.barred.items()]
+    return "\n".join(
+        [
+            f"In service: {champion.model_version or 'no model'}.",
+            *barred,
+            _table(["UTC", "model", "outcome", "why"], rows),
+        ]
+    )
+
+
 def leftovers(found: Sequence[Leftover], *, dry_run: bool) -> str:
     """What nothing points at, and what became of it."""
     lines = [f"{item.size:>14,}  {item.path}" for item in found]
     total = sum(item.size for item in found)
     did = "would be removed: --no-dry-run does it" if dry_run else "removed"
     return "\n".join([*lines, f"{len(found)} artifacts, {total:,} bytes, {did}."])
+
+
+def _utc(timestamp: float) -> str:
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _table(headers: list[str], rows: list[list[str]]) -> str:

@@ -83,7 +83,7 @@ def test_the_schedule_retrains_and_a_tick_is_skipped_while_a_run_is_in_progress(
         assert newest[1]["trigger"] == "mnist-pipeline run"
 
         # what is edited and not reloaded is not run
-        furnished_clone.edit("params.toml", 'preset = "scaled"\n', ENDLESS)
+        furnished_clone.edit("params.toml", 'preset = "fast"\n', ENDLESS)
         stopped = webserver.launch("retrain_all", "sgd_model")
         assert over(webserver, stopped) == "FAILURE"
         assert "the definitions of sgd_model changed since they were loaded: reload them" in (
@@ -121,7 +121,7 @@ def test_keep_fresh_makes_what_was_reloaded_and_nothing_else(quick_clone: Clone)
         assert {found["status"] for found in quick_clone.status().values()} == {"fresh"}
 
         # a step that fails: four attempts in all, then silence
-        quick_clone.edit("params.toml", "sample = 0.80", "sample = 0.99")
+        quick_clone.edit("params.toml", "least_accuracy = 0.5", "least_accuracy = 0.999")
         webserver.reload()
         keep_fresh_says(webserver, "evaluation failed 4 times and is left alone")
         three_ticks(webserver)
@@ -129,20 +129,20 @@ def test_keep_fresh_makes_what_was_reloaded_and_nothing_else(quick_clone: Clone)
         assert [run["assets"] for run in failed] == [{"evaluation"}] * 4
         assert len(webserver.runs()) == before + 1 + 4
         # until versions change
-        quick_clone.edit("params.toml", "sample = 0.99", "sample = 0.79")
+        quick_clone.edit("params.toml", "least_accuracy = 0.999", "least_accuracy = 0.4")
         webserver.reload()
         keep_fresh_says(webserver, "all is fresh")
         assert webserver.runs()[0]["status"] == "SUCCESS"
         log = webserver.output()
         assert log.count("evaluation failed 4 times, last in run") == 1
-        assert "accuracy 0.8720, floor 0.9900" in log
+        assert "at least 0.9990 is plausible" in log
         until(lambda: f"run {failed[0]['runId']} (retrain_all) failed: evaluation" in (
             webserver.output()
         ))  # fmt: skip
 
 
 def test_keep_fresh_does_not_wait_for_the_dead(quick_clone: Clone) -> None:
-    quick_clone.edit("params.toml", 'preset = "scaled"\n', ENDLESS)
+    quick_clone.edit("params.toml", 'preset = "fast"\n', ENDLESS)
     with running(DEV, quick_clone) as webserver:
         webserver.start("sensor", "keep_fresh")
         run = until(at_work(webserver))
@@ -152,7 +152,7 @@ def test_keep_fresh_does_not_wait_for_the_dead(quick_clone: Clone) -> None:
         assert webserver.status(run["runId"]) == "FAILURE"
         keep_fresh_says(webserver, f"run {again['runId']} is in progress")
     # webserver, daemon, code server and worker are all killed by now
-    quick_clone.edit("params.toml", ENDLESS, 'preset = "scaled"\nalpha = 0.001\n')
+    quick_clone.edit("params.toml", ENDLESS, 'preset = "fast"\nalpha = 0.001\n')
     with running(DEV, quick_clone) as webserver:
         keep_fresh_says(webserver, "all is fresh")
         assert webserver.status(again["runId"]) == "FAILURE"

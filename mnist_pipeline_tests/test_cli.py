@@ -40,7 +40,7 @@ def test_run_makes_everything_and_its_run_shows_in_the_instance_of_the_ui(house:
 def test_run_for_people_ends_with_accuracy_report_and_what_to_do_next(house: House) -> None:
     completed = house.cli("run")
     assert completed.returncode == 0, completed.stderr
-    assert "accuracy   8" in completed.stdout
+    assert "accuracy   9" in completed.stdout
     assert str(house.made("report").path) in completed.stdout
     assert "make ui" in completed.stdout
     assert "make run SOURCE=openml" in completed.stdout

@@ -40,8 +40,11 @@ def changed(before: dict[str, str | None], after: dict[str, str | None]) -> set[
     ("text", "stale"),
     [
         ("", set()),
-        ("# a comment\n[model]\nalpha = 0.0001\n", set()),
-        ("[floor]\nsample = 0.81\n", {"evaluation"}),
+        ("# a comment\n[model]\nalpha = 1e-5\n", set()),
+        ("[floor]\nsample = 0.81\n", {"champion_model"}),
+        ("[champion]\nlevel = 0.01\n", {"champion_model"}),
+        ("[evaluation]\nleast_accuracy = 0.4\n", {"evaluation"}),
+        ("[validation]\nsize = 0.2\n", {"sgd_model"}),
         ("[model]\nalpha = 0.001\n", {"sgd_model"}),
         ("[split]\nrandom_state = 7\n", {"train_set", "test_set"}),
     ],
@@ -90,9 +93,14 @@ def versions_of_copy(folder: Path) -> dict[str, str | None]:
 @pytest.mark.parametrize(
     ("file", "old", "new", "stale"),
     [
-        ("digits/classifier.py", "from joblib", "# a comment\n    from joblib", set()),
+        ("digits/training.py", "from joblib", "# a comment\n    from joblib", set()),
         ("digits/metrics.py", "Compare predictions with the labels", "Compare them", set()),
-        ("digits/metrics.py", "floor: float) -> Verdict", "floor) -> Verdict", set()),
+        (
+            "digits/metrics.py",
+            "least_accuracy: float) -> Verdict",
+            "least_accuracy) -> Verdict",
+            set(),
+        ),
         ("orchestration/presentation.py", "confusion matrix]", "matrix]", set()),
         ("orchestration/provenance.py", "_HISTORY = 10_000", "_HISTORY = 10_001", set()),
         ("orchestration/waves.py", "wave = []", "wave = list()", set()),
@@ -102,8 +110,8 @@ def versions_of_copy(folder: Path) -> dict[str, str | None]:
         ("digits/features.py", "X = validate_data", "X: Any = validate_data", set()),
         (
             "digits/champion.py",
-            "    why: str\n",
-            "    why: str = ''\n",
+            "model_version: str | None = None\n",
+            "model_version: str | None = ''\n",
             {"champion_model", "report"},
         ),
         ("digits/report/page.css", "16px", "17px", {"report"}),
@@ -113,8 +121,8 @@ def versions_of_copy(folder: Path) -> dict[str, str | None]:
         # the guard of an asset is its step's own code
         (
             "digits/metrics.py",
-            "evaluation.accuracy >= floor",
-            "evaluation.accuracy > floor",
+            "evaluation.accuracy >= least_accuracy",
+            "evaluation.accuracy > least_accuracy",
             {"evaluation", "champion_model", "report"},
         ),
     ],

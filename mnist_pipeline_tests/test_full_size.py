@@ -52,7 +52,8 @@ def test_all_of_mnist_goes_from_download_to_report(
     )
 
     evaluation = json.loads(house.made("evaluation").path.read_bytes())
-    assert evaluation["accuracy"] > 0.90
+    assert evaluation["accuracy"] >= 0.988
+    assert evaluation["ece"] <= 0.01
     assert evaluation["n_test"] == 14_000
     assert evaluation["mnist_test"]["n"] == int((test["row_id"] >= 60_000).sum())
 

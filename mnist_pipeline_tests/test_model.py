@@ -2,9 +2,9 @@
 
 import copy
 import dataclasses
+import io
 import json
 import pickle
-import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,26 +14,27 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_limits
 
 from mnist_pipeline.digits import (
-    champion,
-    classifier,
+    calibration,
     figures,
     metrics,
     persistence,
     prediction,
     report,
     sample,
+    training,
+    validation,
 )
+from mnist_pipeline.digits.champion import Champion
 from mnist_pipeline.digits.classifier import TrainedModel
-from mnist_pipeline.digits.features import PixelScaler
 from mnist_pipeline.digits.metrics import Evaluation
 from mnist_pipeline.digits.prediction import Predictions
 from mnist_pipeline.digits.split import Split, split
 from mnist_pipeline.digits.table import decode
-from mnist_pipeline.errors import FitError, FormatError
+from mnist_pipeline.digits.validation import Parts
+from mnist_pipeline.errors import FormatError
 from mnist_pipeline.params import ModelParams
 
 
@@ -42,9 +43,13 @@ def drawn() -> Split:
     return split(decode(sample.read()), test_size=0.2, random_state=42)
 
 
+def held_out(drawn: Split) -> Parts:
+    return validation.hold_out(drawn.train, size=0.1, random_state=42)
+
+
 @pytest.fixture(scope="module")
 def model(drawn: Split) -> TrainedModel:
-    return classifier.fit(ModelParams(), drawn.train)
+    return training.fit(ModelParams(), held_out(drawn))
 
 
 @pytest.fixture(scope="module")
@@ -55,34 +60,6 @@ def predictions(model: TrainedModel, drawn: Split) -> Predictions:
 @pytest.fixture(scope="module")
 def evaluation(predictions: Predictions) -> Evaluation:
     return metrics.evaluate(predictions)
-
-
-@parametrize_with_checks([PixelScaler()])  # type: ignore[untyped-decorator]
-def test_the_scaler_is_a_scikit_learn_estimator(estimator: object, check: object) -> None:
-    check(estimator)  # type: ignore[operator]
-
-
-def test_the_scaler_divides_by_255_in_float32(drawn: Split) -> None:
-    scaled = PixelScaler().fit_transform(drawn.test.pixels)
-    assert scaled.dtype == np.float32
-    np.testing.assert_array_equal(scaled, drawn.test.pixels / np.float32(255))
-
-
-def test_a_fit_is_the_same_with_any_number_of_threads(drawn: Split) -> None:
-    import joblib
-
-    few = dataclasses.replace(
-        drawn.train, pixels=drawn.train.pixels[:500], labels=drawn.train.labels[:500]
-    )
-    models = []
-    context = joblib.parallel_config
-    for jobs in (1, 3):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                joblib, "parallel_config", lambda jobs=jobs, **_: context("threading", n_jobs=jobs)
-            )
-            models.append(classifier.fit(ModelParams(), few))
-    assert models[0].data_version == models[1].data_version
 
 
 def test_scores_are_the_same_to_the_bit_with_any_number_of_threads(
@@ -104,7 +81,17 @@ def test_the_version_of_a_model_follows_each_fitted_array_and_param(model: Train
     versions.add(dataclasses.replace(model, params=model.params | {"alpha": 1.0}).data_version)
     elsewhere = dataclasses.replace(model.origin, random_state=7)
     versions.add(dataclasses.replace(model, origin=elsewhere).data_version)
-    assert len(versions) == 6
+    assert model.validated is not None
+    for change in (
+        {"row_id": model.validated.row_id[::-1]},
+        {"prediction": model.validated.prediction[::-1]},
+        {"temperature": 1.0},
+    ):
+        validated = dataclasses.replace(model.validated, **change)
+        versions.add(dataclasses.replace(model, validated=validated).data_version)
+    versions.add(dataclasses.replace(model, validated=None).data_version)
+    versions.add(dataclasses.replace(model, rows="other").data_version)
+    assert len(versions) == 11
     renamed = model.params | {"preset": "tutorial"}
     assert dataclasses.replace(model, params=renamed).data_version == model.data_version
 
@@ -116,36 +103,8 @@ def test_the_version_of_predictions_follows_each_part(predictions: Predictions) 
         other.flat[-1] += 1
         versions.add(dataclasses.replace(predictions, **{name: other}).data_version)
     versions.add(dataclasses.replace(predictions, model_version="other").data_version)
-    assert len(versions) == 6
-
-
-def test_params_that_lead_out_of_the_numbers_are_named_as_the_cause(drawn: Split) -> None:
-    wild = ModelParams(alpha=1e300, eta0=1e300, learning_rate="constant")
-    with pytest.raises(FitError, match=r"cannot fit with these params: .*overflow"):
-        classifier.fit(wild, drawn.train)
-
-
-def test_a_fit_reports_progress_and_prints_nothing(
-    drawn: Split, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(classifier, "_REPORT_SECONDS", 0.0)
-    said: list[str] = []
-    classifier.fit(ModelParams(max_iter=5), drawn.train, said.append)
-    assert any(
-        re.fullmatch(r"\d+ of 10 classes converged, \d+ epochs so far", line) for line in said
-    )
-    assert any(line.startswith("warning: not converged after 5 epochs") for line in said)
-    captured = capsys.readouterr()
-    assert captured.out == captured.err == ""
-
-
-def test_digits_that_do_not_show_all_classes_are_refused(drawn: Split) -> None:
-    keep = drawn.train.labels != 3
-    few = dataclasses.replace(
-        drawn.train, pixels=drawn.train.pixels[keep], labels=drawn.train.labels[keep]
-    )
-    with pytest.raises(FormatError, match=r"show only \[0, 1, 2, 4"):
-        classifier.fit(ModelParams(), few)
+    versions.add(dataclasses.replace(predictions, temperature=None).data_version)
+    assert len(versions) == 7
 
 
 def test_the_file_comes_back_as_the_same_model(model: TrainedModel, drawn: Split) -> None:
@@ -159,7 +118,7 @@ def test_the_file_comes_back_as_the_same_model(model: TrainedModel, drawn: Split
 def test_a_model_that_comes_back_different_is_seen(
     model: TrainedModel, drawn: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = classifier.fit(ModelParams(alpha=0.01), drawn.train)
+    other = training.fit(ModelParams(alpha=0.01), held_out(drawn))
     data = persistence.dumps(other)
     monkeypatch.setattr(persistence, "dumps", lambda model: data)
     assert not persistence.reloads_identically(model, drawn.train).passed
@@ -177,12 +136,34 @@ def test_a_model_file_with_a_type_that_is_not_trusted_is_refused_by_name(
         persistence.loads(data)
 
 
-def test_a_skops_file_of_something_else_is_refused(model: TrainedModel) -> None:
-    import skops.io
-
-    content = {"pipeline": 1, "origin": dataclasses.asdict(model.origin), "params": {}}
+def test_a_model_file_of_something_else_is_refused(model: TrainedModel) -> None:
+    data = persistence.dumps(dataclasses.replace(model, pipeline=model.pipeline[:-1]))
     with pytest.raises(FormatError, match="no pipeline ending in SGDClassifier"):
-        persistence.loads(skops.io.dumps(content))
+        persistence.loads(data)
+
+
+def test_a_model_of_another_scikit_learn_is_not_opened_but_known(
+    model: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(persistence, "version", lambda library: "1.7.2")
+        data = persistence.dumps(model)
+        assert persistence.loads(data).data_version == model.data_version
+    opened: list[object] = []
+    monkeypatch.setattr("skops.io.loads", lambda *args, **more: opened.append(args))
+    with pytest.raises(FormatError, match=r"with scikit-learn 1\.7\.2, .* materialize sgd_model"):
+        persistence.loads(data)
+    assert not opened
+    known = persistence.loads_fitted(data)
+    assert (known.params, known.origin) == (model.params, model.origin)
+    assert known.validated is not None
+    assert model.validated is not None
+    np.testing.assert_array_equal(known.validated.row_id, model.validated.row_id)
+    np.testing.assert_array_equal(known.validated.prediction, model.validated.prediction)
+
+
+def test_a_fast_model_is_a_small_file(model: TrainedModel) -> None:
+    assert len(persistence.dumps(model)) < 200_000
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x05\x06" + bytes(18), pickle.dumps({"pipeline": 1})])
@@ -218,9 +199,22 @@ def test_the_predictions_file_has_the_promised_columns(
         "confidence": "float32",
         **scores,
     }
-    assert frame["confidence"].isna().all()
+    given = calibration.probabilities(predictions.scores, predictions.temperature or 0.0)
+    np.testing.assert_allclose(frame["confidence"], given.max(axis=1), rtol=1e-6)
+    np.testing.assert_array_equal(given.argmax(axis=1), predictions.prediction)
     again = Predictions.from_parquet(predictions.to_parquet())
     assert again.data_version == predictions.data_version
+
+
+def test_a_model_without_validation_has_no_probabilities(drawn: Split) -> None:
+    everything = Parts(drawn.train, None)
+    model = training.fit(ModelParams(preset="tutorial", max_iter=5), everything)
+    found = prediction.predict(model, drawn.test)
+    assert found.probabilities is None
+    frame = pd.read_parquet(io.BytesIO(found.to_parquet()))
+    assert frame["confidence"].isna().all()
+    numbers = metrics.evaluate(found)
+    assert numbers.log_loss is numbers.brier is numbers.ece is None
 
 
 def test_the_evaluation_holds_the_promised_numbers(
@@ -246,7 +240,13 @@ def test_the_evaluation_holds_the_promised_numbers(
             "support": sevens.sum(),
         }
     )
-    assert found["log_loss"] is found["brier"] is found["ece"] is found["mnist_test"] is None
+    given = predictions.probabilities
+    assert given is not None
+    truth = np.eye(10)[predictions.label]
+    assert found["log_loss"] == pytest.approx(-np.log(given[truth == 1]).mean())
+    assert found["brier"] == pytest.approx(((given - truth) ** 2).sum(axis=1).mean())
+    assert 0 <= found["ece"] <= 0.05
+    assert found["mnist_test"] is None
     assert Evaluation.from_json(evaluation.to_json()) == evaluation
 
 
@@ -257,7 +257,33 @@ def test_mnists_own_test_digits_are_measured_apart_where_they_are_known(
     origin = dataclasses.replace(predictions.origin, is_mnist=True)
     found = metrics.evaluate(dataclasses.replace(predictions, row_id=row_id, origin=origin))
     right = predictions.label == predictions.prediction
-    assert found.mnist_test == {"accuracy": right[500:].mean(), "n": 500}
+    assert found.mnist_test is not None
+    assert found.mnist_test["accuracy"] == right[500:].mean()
+    assert found.mnist_test["n"] == np.sum(found.mnist_test["confusion_matrix"]) == 500
+    low, high = found.mnist_test["accuracy_interval"]
+    assert low < right[500:].mean() < high
+    assert set(found.mnist_test) == {
+        "n", "accuracy", "accuracy_interval", "per_class", "confusion_matrix",
+        "log_loss", "brier", "ece",
+    }  # fmt: skip
+
+
+def test_the_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
+    confidence = np.array([0.95, 0.95, 0.95, 0.95, 0.55, 0.55])
+    right = np.array([True, True, True, False, True, False])
+    found = metrics.expected_calibration_error(confidence, right)
+    assert found == pytest.approx((4 * (0.95 - 0.75) + 2 * (0.55 - 0.5)) / 6)
+    # a bin holds its upper edge
+    assert metrics.expected_calibration_error(np.array([1.0, 0.0]), np.array([True, False])) == 0
+
+
+def test_one_temperature_makes_scores_probabilities_as_good_as_any_other() -> None:
+    rng = np.random.default_rng(0)
+    given = rng.dirichlet(np.ones(10) * 0.3, 4000)
+    labels = np.array([rng.choice(10, p=row) for row in given], np.uint8)
+    scores = 7.0 * np.log(given)
+    assert calibration.temperature(scores, labels) == pytest.approx(7.0, rel=0.1)
+    np.testing.assert_allclose(calibration.probabilities(scores, 7.0), given, atol=1e-9)
 
 
 def test_the_interval_is_wilsons() -> None:
@@ -266,15 +292,15 @@ def test_the_interval_is_wilsons() -> None:
     assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
 
 
-def test_the_floor_is_allowed_and_less_is_not(evaluation: Evaluation) -> None:
-    assert metrics.above_floor(evaluation, evaluation.accuracy).passed
-    assert not metrics.above_floor(evaluation, evaluation.accuracy + 1e-9).passed
+def test_the_least_plausible_accuracy_is_allowed_and_less_is_not(evaluation: Evaluation) -> None:
+    assert metrics.plausible(evaluation, evaluation.accuracy).passed
+    assert not metrics.plausible(evaluation, evaluation.accuracy + 1e-9).passed
 
 
 def evidence_of(
     drawn: Split, model: TrainedModel, predictions: Predictions, evaluation: Evaluation
 ) -> report.Evidence:
-    standing = champion.decide(model.data_version, evaluation)
+    standing = Champion(model.data_version)
     return report.Evidence(drawn.train, drawn.test, model, predictions, evaluation, standing)
 
 

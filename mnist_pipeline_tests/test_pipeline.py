@@ -82,7 +82,7 @@ def test_what_the_ui_plots_and_shows_is_in_the_metadata(furnished: House) -> Non
     assert [record.data["count"] for record in train.metadata["class_balance"].records] == [
         389, 395, 395, 415, 406, 402, 402, 388, 419, 389,
     ]  # fmt: skip
-    assert evaluation.metadata["accuracy"] == pytest.approx(0.872, abs=0.02)
+    assert evaluation.metadata["accuracy"] == pytest.approx(0.975, abs=0.01)
     assert evaluation.metadata["confusion_matrix"].startswith("![confusion matrix](data:image/png")
     assert len(evaluation.metadata["confusion_matrix"]) < 60_000
     graph = build_definitions(furnished.settings()).resolve_asset_graph()
@@ -142,41 +142,41 @@ def state(house: House) -> dict[str, Materialized]:
     return {asset: house.made(asset) for asset in ASSETS}
 
 
-def test_an_evaluation_below_its_floor_is_refused_and_everything_stays_as_it_was(
+def test_an_evaluation_that_is_not_plausible_is_refused_and_everything_stays_as_it_was(
     furnished: House, params: Callable[[str], str]
 ) -> None:
     before = state(furnished)
-    demanding = params("[floor]\nsample = 0.99\n[model]\nalpha = 0.001\n")
+    demanding = params("[evaluation]\nleast_accuracy = 0.999\n[model]\nalpha = 0.001\n")
     for _ in range(2):
         result = furnished.materialize("key:sgd_model+", {"MNIST_PARAMS": demanding})
         assert not result.success
         assert "evaluation is refused and not published" in error(result)
-        assert "floor 0.9900" in error(result)
+        assert "at least 0.9990 is plausible" in error(result)
     for asset in ("evaluation", "champion_model", "report"):
         assert furnished.made(asset) == before[asset]
         assert [path.name for path in (furnished.folder / asset).iterdir()] == [
             before[asset].data_version
         ]
-    check = furnished.check("evaluation", "above_floor")
+    check = furnished.check("evaluation", "plausible")
     assert not check.passed
-    assert check.metadata["floor"].value == 0.99
+    assert check.metadata["least_accuracy"].value == 0.999
     # what was judged was never materialized: the version before it is not to blame
     assert check.target_materialization_data is None
 
 
-def test_a_check_is_heard_again_with_the_floor_of_the_day(
+def test_a_check_is_heard_again_with_the_params_of_the_day(
     furnished: House, params: Callable[[str], str]
 ) -> None:
     made = furnished.made("evaluation")
-    check = furnished.check("evaluation", "above_floor")
+    check = furnished.check("evaluation", "plausible")
     assert check.passed
     assert check.target_materialization_data is not None
     assert check.target_materialization_data.storage_id == made.storage_id
     assert furnished.materialize(
-        "evaluation", {"MNIST_PARAMS": params("[floor]\nsample = 0.5\n")}
+        "evaluation", {"MNIST_PARAMS": params("[evaluation]\nleast_accuracy = 0.4\n")}
     ).success
-    again = furnished.check("evaluation", "above_floor")
-    assert again.metadata["floor"].value == 0.5
+    again = furnished.check("evaluation", "plausible")
+    assert again.metadata["least_accuracy"].value == 0.4
     assert again.target_materialization_data is not None
     assert again.target_materialization_data.storage_id == furnished.made("evaluation").storage_id
 

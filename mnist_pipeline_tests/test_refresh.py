@@ -50,11 +50,12 @@ def test_refresh_makes_everything_where_nothing_is(clone: Clone) -> None:
     ("file", "old", "new", "made", "cause"),
     [
         pytest.param(
-            f"{DIGITS}/classifier.py", "    classes = np", "    # why\n    classes = np", set(), "",
+            f"{DIGITS}/training.py", "    classes = np", "    # why\n    classes = np", set(), "",
             id="a comment in the classifier",
         ),
         pytest.param(
-            f"{DIGITS}/metrics.py", "floor: float) -> Verdict", 'floor: "float") -> "Verdict"',
+            f"{DIGITS}/metrics.py", "least_accuracy: float) -> Verdict",
+            'least_accuracy: "float") -> "Verdict"',
             set(), "", id="annotations of a function",
         ),
         pytest.param(
@@ -62,13 +63,13 @@ def test_refresh_makes_everything_where_nothing_is(clone: Clone) -> None:
             f"report: code changed in {DIGITS}/figures.py", id="a colour in the figures",
         ),
         pytest.param(
-            "mnist_pipeline/params.py", "max_iter: int = Field(1000", "max_iter: int = Field(2000",
-            FROM_MODEL, "sgd_model: params changed: model.max_iter 1000 -> 2000",
+            "mnist_pipeline/params.py", "tol: float = Field(0.001", "tol: float = Field(0.002",
+            FROM_MODEL, "sgd_model: params changed: model.tol 0.001 -> 0.002",
             id="a default in a params class",
         ),
         pytest.param(
-            "params.toml", 'preset = "scaled"\n', 'preset = "scaled"\nalpha = 1e-5\n', FROM_MODEL,
-            "sgd_model: params changed: model.alpha 0.0001 -> 1e-05", id="model.alpha",
+            "params.toml", 'preset = "fast"\n', 'preset = "fast"\nalpha = 1e-6\n', FROM_MODEL,
+            "sgd_model: params changed: model.alpha 1e-05 -> 1e-06", id="model.alpha",
         ),
         pytest.param(
             "params.toml", "0.2\nrandom_state = 42", "0.2\nrandom_state = 7",
@@ -99,8 +100,8 @@ def test_an_edit_recomputes_what_it_may_change_and_what_it_did_change(
 
 
 def test_what_waits_says_for_what(furnished_clone: Clone) -> None:
-    furnished_clone.edit("params.toml", "random_state = 42\n\n[floor]", "\n[floor]\n")
-    furnished_clone.edit("params.toml", 'preset = "scaled"', 'preset = "scaled"\nrandom_state = 1')
+    furnished_clone.edit("params.toml", "random_state = 42\n\n[validation]", "\n[validation]")
+    furnished_clone.edit("params.toml", 'preset = "fast"', 'preset = "fast"\nrandom_state = 1')
     standings = furnished_clone.status()
     assert {asset: found["status"] for asset, found in standings.items()} == (
         dict.fromkeys(ALL, "fresh")
@@ -139,7 +140,9 @@ def test_a_refusal_leaves_everything_downstream_untouched_however_often(
     furnished_clone: Clone,
 ) -> None:
     before = furnished_clone.status()
-    furnished_clone.edit("params.toml", "sample = 0.80", "sample = 0.99")
+    [made] = furnished_clone.data.glob("evaluation/*/evaluation.json")
+    accuracy = json.loads(made.read_bytes())["accuracy"]
+    furnished_clone.edit("params.toml", "least_accuracy = 0.5", "least_accuracy = 0.999")
     for _ in range(2):
         completed = furnished_clone.cli("refresh", "--json")
         assert completed.returncode == 1
@@ -151,12 +154,13 @@ def test_a_refusal_leaves_everything_downstream_untouched_however_often(
         standings = furnished_clone.status()
         assert standings["evaluation"]["status"] == "refused"
         assert standings["evaluation"]["causes"] == [
-            "refused by its check above_floor: accuracy 0.8720, floor 0.9900",
-            "params changed: floor.sample 0.8 -> 0.99",
+            "refused by its check plausible: "
+            f"accuracy {accuracy:.4f}, at least 0.9990 is plausible",
+            "params changed: evaluation.least_accuracy 0.5 -> 0.999",
         ]
         assert standings["report"]["status"] == "waiting"
         for asset in ALL:
             assert standings[asset]["data_version"] == before[asset]["data_version"]
-    furnished_clone.edit("params.toml", "sample = 0.99", "sample = 0.5")
+    furnished_clone.edit("params.toml", "least_accuracy = 0.999", "least_accuracy = 0.4")
     assert furnished_clone.status()["evaluation"]["status"] == "stale"
     assert furnished_clone.json("refresh")["materialized"] == ["evaluation"]

@@ -108,7 +108,7 @@ def test_the_projects_own_params_file_is_the_default_spelled_out() -> None:
         ("[model]\nmax_iter = 1.5", r"model.max_iter = 1.5 is not allowed: .* integer"),
         (
             "[model]\npreset = 'best'",
-            r"model.preset = 'best' is not allowed: .*'tutorial' or 'scaled'",
+            r"model.preset = 'best' is not allowed: .*'tutorial', 'scaled', 'fast' or 'accurate'",
         ),
         (
             "[split]\ntest_size = 1.0",
@@ -119,6 +119,19 @@ def test_the_projects_own_params_file_is_the_default_spelled_out() -> None:
         ("[model]\nmax_iter = 100000000000", r"model.max_iter = 100000000000 is not allowed"),
         ("[floor]\nsample = nan", r"floor.sample = nan is not allowed"),
         ("[model]\npreset = ['tutorial']", r"model.preset = \['tutorial'\] is not allowed"),
+        ("[model]\ncells = [7, 0]", r"model.cells.1 = 0 is not allowed: .* greater than or equal"),
+        ("[model]\ncells = []", r"model.cells = \[\] is not allowed: .* at least 1 item"),
+        (
+            "[model]\nhold_out = false",
+            "keys of model do not go together: early_stopping needs the validation part",
+        ),
+        (
+            "[model]\npreset = 'scaled'\nrotation = 5.0",
+            "keys of model do not go together: rotation, zoom and shift distort deskewed digits",
+        ),
+        ("[model]\nlearning_rate = 'adaptive'", "cannot be used in a fit by epoch"),
+        ("[validation]\nsize = 0.6", r"validation.size = 0.6 is not allowed"),
+        ("[champion]\nlevel = 0.0", r"champion.level = 0.0 is not allowed"),
         ("[model", "is not valid TOML"),
         ("[split]\nrandom_state = " + "1" * 5000, "is not valid TOML"),
         ("a = " + "[" * 5000, "is not valid TOML"),

@@ -52,6 +52,17 @@ class Origin:
     test_size: float
     random_state: int
 
+    def draw(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Return the row ids of the training part and of the test part, in scikit-learn's order."""
+        from sklearn.model_selection import train_test_split
+
+        train, test = train_test_split(
+            np.arange(self.rows, dtype=np.int32),
+            test_size=self.test_size,
+            random_state=self.random_state,
+        )
+        return train, test
+
 
 @dataclass(frozen=True)
 class Digits:

@@ -1,14 +1,14 @@
-"""What the classifier sees of an image: transformers from pixels to features."""
+"""Pixels as features: scaled, and nothing else."""
 
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import validate_data
 
 
-class PixelScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class PixelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Pixels from 0-255 to 0-1 in float32.
 
     `MinMaxScaler` would scale by the training set's own extremes, pixel by pixel; here 255 is 1

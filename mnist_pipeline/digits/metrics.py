@@ -1,9 +1,12 @@
-"""The numbers of an evaluation: accuracy with its interval, per class, and the confusion matrix."""
+"""The numbers of an evaluation: accuracy, per class, the confusion matrix, and of probabilities."""
 
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
 
 from mnist_pipeline.digits import mnist
 from mnist_pipeline.digits.digests import content_digest
@@ -31,10 +34,13 @@ class Evaluation:
         For each digit as text: precision, recall, f1 and support (number of digits).
     confusion_matrix : 10 x 10 counts, [true][predicted]
     log_loss, brier, ece : float or None
-        None while the model has no probabilities.
+        Of the probabilities, None where the model has none: the mean negative logarithm of that of
+        the true class; the mean squared distance from the truth, summed over the classes, 0-2
+        (G. W. Brier, Monthly Weather Review 78, 1950, p. 1); the expected calibration error in 15
+        bins (C. Guo et al., ICML 2017, eq. 3).
     mnist_test : dict or None
-        accuracy and n over those rows that are of MNIST's own 10,000 test digits; None where the
-        source is not all of MNIST.
+        The same numbers, with n for n_test, over those rows that are of MNIST's own 10,000 test
+        digits; None where the source is not all of MNIST. Training saw none of them.
     model_version : str
         Data version of the model that predicted.
     """
@@ -47,7 +53,7 @@ class Evaluation:
     log_loss: float | None
     brier: float | None
     ece: float | None
-    mnist_test: dict[str, float | int] | None
+    mnist_test: dict[str, Any] | None
     model_version: str
 
     @cached_property
@@ -76,13 +82,34 @@ class Evaluation:
 
 def evaluate(predictions: Predictions) -> Evaluation:
     """Compare predictions with the labels."""
+    numbers = _numbers(predictions, np.ones(len(predictions.label), bool))
+    mnist_test = None
+    if predictions.origin.is_mnist:
+        own = predictions.row_id >= mnist.TRAIN_ROWS
+        mnist_test = _numbers(predictions, own) if own.any() else None
+    return Evaluation(
+        n_test=numbers.pop("n"),
+        **numbers,
+        mnist_test=mnist_test,
+        model_version=predictions.model_version,
+    )
+
+
+def plausible(evaluation: Evaluation, least_accuracy: float) -> Verdict:
+    """Accuracy is far from chance: below that, digits or labels are mixed up, not just hard."""
+    saw = f"accuracy {evaluation.accuracy:.4f}, at least {least_accuracy:.4f} is plausible"
+    facts: dict[str, Any] = {"accuracy": evaluation.accuracy, "least_accuracy": least_accuracy}
+    return Verdict("plausible", evaluation.accuracy >= least_accuracy, saw, facts)
+
+
+def _numbers(predictions: Predictions, rows: npt.NDArray[np.bool_]) -> dict[str, Any]:
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     digits = list(range(CLASSES))
-    label, predicted = predictions.label, predictions.prediction
+    label, predicted = predictions.label[rows], predictions.prediction[rows]
     right = label == predicted
     scores = precision_recall_fscore_support(label, predicted, labels=digits, zero_division=0.0)
-    per_class: dict[str, dict[str, float | int]] = {
+    per_class = {
         str(digit): {
             "precision": float(precision),
             "recall": float(recall),
@@ -91,33 +118,51 @@ def evaluate(predictions: Predictions) -> Evaluation:
         }
         for digit, precision, recall, f1, support in zip(digits, *scores, strict=True)
     }
-    return Evaluation(
-        accuracy=float(right.mean()),
-        accuracy_interval=_wilson(int(right.sum()), len(right)),
-        n_test=len(right),
-        per_class=per_class,
-        confusion_matrix=confusion_matrix(label, predicted, labels=digits).tolist(),
-        log_loss=None,
-        brier=None,
-        ece=None,
-        mnist_test=_mnist_test(predictions),
-        model_version=predictions.model_version,
-    )
+    given = predictions.probabilities
+    return {
+        "n": len(right),
+        "accuracy": float(right.mean()),
+        "accuracy_interval": _wilson(int(right.sum()), len(right)),
+        "per_class": per_class,
+        "confusion_matrix": confusion_matrix(label, predicted, labels=digits).tolist(),
+        **_of_probabilities(None if given is None else given[rows], label),
+    }
 
 
-def above_floor(evaluation: Evaluation, floor: float) -> Verdict:
-    """Accuracy is at least the floor of the source: below it something is broken, not just poor."""
-    saw = f"accuracy {evaluation.accuracy:.4f}, floor {floor:.4f}"
-    facts: dict[str, Any] = {"accuracy": evaluation.accuracy, "floor": floor}
-    return Verdict("above_floor", evaluation.accuracy >= floor, saw, facts)
+def _of_probabilities(
+    given: npt.NDArray[np.float64] | None, label: npt.NDArray[np.uint8]
+) -> dict[str, float | None]:
+    from sklearn.metrics import brier_score_loss, log_loss
+
+    if given is None:
+        return {"log_loss": None, "brier": None, "ece": None}
+    digits = np.arange(CLASSES)
+    right = given.argmax(axis=1) == label
+    return {
+        "log_loss": float(log_loss(label, given, labels=digits)),
+        "brier": float(brier_score_loss(label, given, labels=digits)),
+        "ece": expected_calibration_error(given.max(axis=1), right),
+    }
 
 
-def _mnist_test(predictions: Predictions) -> dict[str, float | int] | None:
-    if not predictions.origin.is_mnist:
-        return None
-    own = predictions.row_id >= mnist.TRAIN_ROWS
-    right = predictions.label[own] == predictions.prediction[own]
-    return {"accuracy": float(right.mean()), "n": int(own.sum())} if own.any() else None
+def expected_calibration_error(
+    confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], bins: int = 15
+) -> float:
+    """How far confidence is from accuracy, averaged over bins of equal width by their digits.
+
+    Parameters
+    ----------
+    confidence : array of shape (n,), 0-1
+    right : bool array of shape (n,)
+    bins : int
+
+    Notes
+    -----
+    C. Guo et al., ICML 2017, eq. 3: a bin holds its upper edge, not its lower one.
+    """
+    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(which, confidence - right, bins)
+    return float(np.abs(gaps).sum() / len(confidence))
 
 
 def _wilson(right: int, count: int) -> list[float]:

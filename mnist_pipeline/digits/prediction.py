@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from mnist_pipeline.digits import calibration
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits, Origin, from_parquet, to_parquet, with_metadata
 from mnist_pipeline.digits.digests import content_digest
@@ -37,6 +38,8 @@ class Predictions:
         The split that was predicted.
     model_version : str
         Data version of the model.
+    temperature : float or None
+        What scores are divided by to be probabilities; None where the model has none.
     """
 
     row_id: npt.NDArray[np.int32]
@@ -45,29 +48,47 @@ class Predictions:
     scores: npt.NDArray[np.float32]
     origin: Origin
     model_version: str
+    temperature: float | None
+
+    @cached_property
+    def probabilities(self) -> npt.NDArray[np.float64] | None:
+        """Of each class, float64 of shape (n, 10); None where the model has none."""
+        if self.temperature is None:
+            return None
+        return calibration.probabilities(self.scores, self.temperature)
 
     @cached_property
     def data_version(self) -> str:
-        """Digest of all rows, the split and the model's version."""
+        """Digest of all rows, the split, the model's version and temperature."""
         return content_digest(
             self.row_id,
             self.label,
             self.prediction,
             self.scores,
-            asdict(self.origin),
+            {"origin": asdict(self.origin), "temperature": self.temperature},
             self.model_version,
         )
 
     def to_parquet(self) -> bytes:
-        """Encode as Parquet; `confidence` is null, as hinge-loss scores are no probabilities."""
+        """Encode as Parquet; `confidence` is the probability of the prediction, or null."""
         import pyarrow as pa
 
-        confidence = pa.nulls(len(self.row_id), pa.float32())
+        given = self.probabilities
+        confidence = (
+            pa.nulls(len(self.row_id), pa.float32())
+            if given is None
+            else given.max(axis=1).astype(np.float32)
+        )
         columns = [self.row_id, self.label, self.prediction, confidence]
         columns += list(np.ascontiguousarray(self.scores.T))
         table = pa.table(columns, names=list(COLUMNS))
         return to_parquet(
-            with_metadata(table, origin=asdict(self.origin), model_version=self.model_version)
+            with_metadata(
+                table,
+                origin=asdict(self.origin),
+                model_version=self.model_version,
+                temperature=self.temperature,
+            )
         )
 
     @classmethod
@@ -87,6 +108,7 @@ class Predictions:
             np.stack([table[name].to_numpy() for name in SCORES], axis=1),
             Origin(**metadata["origin"]),
             metadata["model_version"],
+            metadata.get("temperature"),
         )
 
 
@@ -101,6 +123,7 @@ def predict(model: TrainedModel, digits: Digits) -> Predictions:
         scores.astype(np.float32),
         digits.origin,
         model.data_version,
+        model.validated.temperature if model.validated else None,
     )
 
 

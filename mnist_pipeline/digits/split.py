@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-import numpy as np
-
 from mnist_pipeline.digits.dataset import Digits, Origin
 from mnist_pipeline.digits.table import DigitTable
 
@@ -29,9 +27,7 @@ def split(table: DigitTable, *, test_size: float, random_state: int) -> Split:
     random_state : int
         Seed of the shuffle.
     """
-    from sklearn.model_selection import train_test_split
-
-    rows = np.arange(len(table.labels), dtype=np.int32)
-    parts = train_test_split(rows, test_size=test_size, random_state=random_state)
-    origin = Origin(table.source, table.digest, len(rows), table.is_mnist, test_size, random_state)
-    return Split(*(Digits(row, table.pixels[row], table.labels[row], origin) for row in parts))
+    count = len(table.labels)
+    origin = Origin(table.source, table.digest, count, table.is_mnist, test_size, random_state)
+    parts = (Digits(row, table.pixels[row], table.labels[row], origin) for row in origin.draw())
+    return Split(*parts)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from mnist_pipeline.orchestration.provenance import Recorded
+from mnist_pipeline.orchestration.records import newest
 
 TRIGGER = "mnist_pipeline/trigger"
 """Tag of a run: what asked for it, where Dagster's own tags do not say."""
@@ -37,12 +38,6 @@ class Made:
     trigger: str | None
     run_id: str
     accuracy: float | None
-
-
-def newest(instance: dg.DagsterInstance, asset: dg.AssetKey, limit: int) -> list[Recorded]:
-    """Return the newest materializations of an asset, newest first."""
-    records = instance.fetch_materializations(asset, limit=limit).records
-    return [Recorded.of(record) for record in records]
 
 
 def history(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey], limit: int) -> list[Made]:

@@ -10,8 +10,8 @@ from mnist_pipeline.errors import FormatError, StoreError
 from mnist_pipeline.orchestration import ownership, provenance
 from mnist_pipeline.orchestration.code_versions import MADE_WITH
 from mnist_pipeline.orchestration.codecs import CODECS
-from mnist_pipeline.orchestration.provenance import Recorded
-from mnist_pipeline.store import Artifact, Store
+from mnist_pipeline.orchestration.records import artifact_metadata, artifact_of
+from mnist_pipeline.store import Store
 
 
 class ArtifactIOManager(dg.IOManager):
@@ -103,26 +103,6 @@ def artifact_io_manager(
             yield ArtifactIOManager(store, blocking)
 
     return opened
-
-
-def artifact_metadata(artifact: Artifact) -> dict[str, dg.MetadataValue]:
-    """Return what a materialization records of its file; `artifact_of` reads it again."""
-    return {
-        "path": dg.MetadataValue.path(str(artifact.path)),
-        "file": dg.MetadataValue.text(artifact.path.name),
-        "size_bytes": dg.MetadataValue.int(artifact.size),
-        "sha256": dg.MetadataValue.text(artifact.sha256),
-    }
-
-
-def artifact_of(store: Store, asset: str, recorded: Recorded) -> Artifact | None:
-    """Return the artifact that a materialization names, or None if it names none."""
-    facts = [recorded.metadata.get(name) for name in ("file", "size_bytes", "sha256")]
-    if recorded.data_version is None or not all(facts):
-        return None
-    filename, size, sha256 = (fact.value for fact in facts if fact)
-    path = store.root / asset / recorded.data_version / filename
-    return Artifact(asset, recorded.data_version, path, size, sha256)
 
 
 def _failure(description: str) -> dg.Failure:

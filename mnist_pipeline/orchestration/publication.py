@@ -92,6 +92,31 @@ def judged(
         A blocking guard refused the value. Its check is recorded as failed, without a
         materialization as its target: none is made, and the one before is not what was judged.
     """
+    hear(context, verdicts)
+    specs = {spec.name: spec for spec in context.assets_def.check_specs}
+    selected = {key.name for key in context.selected_asset_check_keys}
+    results = [
+        dg.AssetCheckResult(
+            passed=verdict.passed,
+            check_name=verdict.name,
+            severity=_severity(specs[verdict.name]),
+            description=verdict.saw,
+            metadata=verdict.facts,
+        )
+        for verdict in verdicts
+        if verdict.name in selected
+    ]
+    return dg.MaterializeResult(value=value, metadata=metadata, check_results=results)
+
+
+def hear(context: dg.AssetExecutionContext, verdicts: Sequence[Verdict]) -> None:
+    """Go on if no blocking guard refused; for a step that must not start its work otherwise.
+
+    Raises
+    ------
+    dagster.Failure
+        As `judged` does.
+    """
     specs = {spec.name: spec for spec in context.assets_def.check_specs}
     refused = [v for v in verdicts if specs[v.name].blocking and not v.passed]
     if refused:
@@ -115,19 +140,6 @@ def judged(
             f"{context.asset_key.to_user_string()} is refused and not published. {saw}",
             allow_retries=False,
         )
-    selected = {key.name for key in context.selected_asset_check_keys}
-    results = [
-        dg.AssetCheckResult(
-            passed=verdict.passed,
-            check_name=verdict.name,
-            severity=_severity(specs[verdict.name]),
-            description=verdict.saw,
-            metadata=verdict.facts,
-        )
-        for verdict in verdicts
-        if verdict.name in selected
-    ]
-    return dg.MaterializeResult(value=value, metadata=metadata, check_results=results)
 
 
 class Seconds:

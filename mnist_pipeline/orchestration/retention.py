@@ -8,9 +8,9 @@ import dagster as dg
 
 from mnist_pipeline.digits.champion import Champion
 from mnist_pipeline.errors import StoreError
-from mnist_pipeline.orchestration import ownership, provenance
-from mnist_pipeline.orchestration.history import newest
-from mnist_pipeline.orchestration.io_manager import artifact_of
+from mnist_pipeline.orchestration import ownership, provenance, service
+from mnist_pipeline.orchestration.records import artifact_of, newest
+from mnist_pipeline.orchestration.service import CHAMPION, MODEL
 from mnist_pipeline.store import Artifact, Leftover, Store
 
 RUN_DAYS = 90
@@ -27,8 +27,6 @@ FINISHED = [
     dg.DagsterRunStatus.CANCELED,
 ]
 
-CHAMPION = dg.AssetKey("champion_model")
-MODEL = dg.AssetKey("sgd_model")
 _HISTORY = 1000
 
 
@@ -66,10 +64,9 @@ def collect(
             raise StoreError("a run began meanwhile: wait for its end, then run gc again")
         versions = {artifact.data_version for artifact in _artifacts(instance, store, key)[:keep]}
         if key == MODEL:
-            versions |= {
-                Champion.from_json(store.read(champion)).model_version
-                for champion in _artifacts(instance, store, CHAMPION)[:1]
-            }
+            champions = _artifacts(instance, store, CHAMPION)[:1]
+            found = [Champion.from_json(store.read(champion)) for champion in champions]
+            versions |= {one.model_version for one in found if one.model_version}
         return versions
 
     planned = {key: kept(key) for key in assets}  # what fails, fails before anything is removed
@@ -84,13 +81,16 @@ def prune(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey]) -> int:
     """Delete this pipeline's runs of long ago with their logs; return how many.
 
     Those that made one of the newest materializations of an asset stay, or the version that is its
-    newest: what checks found of it is found by them.
+    newest: what checks found of it is found by them. So do those that made the champion.
     """
     needed = set()
     for key in assets:
         found = newest(instance, key, _HISTORY)
         needed |= {made.run_id for made in found[:RUN_MATERIALIZATIONS]}
-        needed |= {made.run_id for made in found if made.data_version == found[0].data_version}
+        lasting = {made.data_version for made in found[:1]}
+        if key == MODEL:
+            lasting.add(service.now(service.rulings(instance)).model_version)
+        needed |= {made.run_id for made in found if made.data_version in lasting}
     old = dg.RunsFilter(
         statuses=FINISHED, created_before=datetime.now(UTC) - timedelta(days=RUN_DAYS)
     )

@@ -10,9 +10,9 @@ from dagster import AssetKey
 from mnist_pipeline.errors import StoreError
 from mnist_pipeline.orchestration import provenance
 from mnist_pipeline.orchestration.code_versions import MADE_WITH, Recipe
-from mnist_pipeline.orchestration.io_manager import artifact_of
 from mnist_pipeline.orchestration.provenance import Change, Graph, Recorded
 from mnist_pipeline.orchestration.publication import MADE_FROM, made_from
+from mnist_pipeline.orchestration.records import artifact_of
 from mnist_pipeline.store import Artifact, Store
 
 Status = Literal["fresh", "stale", "waiting", "missing", "damaged", "refused"]

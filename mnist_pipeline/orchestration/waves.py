@@ -120,18 +120,10 @@ def refresh(
                 attempted |= set(wave)
                 say(f"making {', '.join(key.to_user_string() for key in wave)}")
                 run_ids.append(str(uuid.uuid4()))
-                result = job.execute_in_process(
-                    run_config={"loggers": {"terminal": {}}},
-                    instance=instance,
-                    asset_selection=wave,
-                    run_id=run_ids[-1],
-                    tags={**(tags or {}), **ownership.owner(store, run_ids[-1]), TRIGGER: trigger},
-                    raise_on_error=False,
+                failed = _run(
+                    job, instance, store, run_ids[-1], wave, {**(tags or {}), TRIGGER: trigger}
                 )
-                if failures.was_interrupted(instance, result.run_id):
-                    raise KeyboardInterrupt
-                if not result.success:
-                    problems.append(failures.of_run(instance, result.run_id))
+                problems += [failed] if failed else []
                 wave = []
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
         problems = [failures.INTERRUPTED]
@@ -147,6 +139,51 @@ def refresh(
         [key.to_user_string() for key in standings if key not in not_fresh],
         "\n".join(problems) or None,
     )
+
+
+def run_alone(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    store: Store,
+    asset: dg.AssetKey,
+    *,
+    trigger: str,
+    tags: Mapping[str, str],
+    say: Say = lambda text: None,
+) -> str | None:
+    """Make one asset, fresh or not, when no refresh and no run is in progress.
+
+    Returns
+    -------
+    What failed, or None.
+    """
+    with ownership.alone(store, say):
+        ownership.wait(instance, job, say)
+        return _run(job, instance, store, str(uuid.uuid4()), [asset], {**tags, TRIGGER: trigger})
+
+
+def _run(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    store: Store,
+    run_id: str,
+    assets: Collection[dg.AssetKey],
+    tags: Mapping[str, str],
+) -> str | None:
+    """Run some assets in this process; return what failed, or None."""
+    result = job.execute_in_process(
+        run_config={"loggers": {"terminal": {}}},
+        instance=instance,
+        asset_selection=list(assets),
+        run_id=run_id,
+        tags={**tags, **ownership.owner(store, run_id)},
+        raise_on_error=False,
+    )
+    if result.success:
+        return None
+    if failures.was_interrupted(instance, run_id):
+        raise KeyboardInterrupt
+    return failures.of_run(instance, run_id)
 
 
 def _materialized(instance: dg.DagsterInstance, run_id: str) -> list[str]:

@@ -71,7 +71,6 @@ def one_model(evidence: Evidence) -> Verdict:
     versions = {
         "predictions": evidence.predictions.model_version,
         "evaluation": evidence.evaluation.model_version,
-        "champion_model": evidence.champion.decisions[-1].model_version,
     }
     origins = {
         "train_set": evidence.train.origin,

@@ -1,35 +1,70 @@
 """The asset `champion_model`: which model is in service."""
 
+from functools import partial
+
 import dagster as dg
 
-from mnist_pipeline.digits import champion
+from mnist_pipeline.digits import gate, validation
 from mnist_pipeline.digits.champion import Champion
 from mnist_pipeline.digits.classifier import TrainedModel
+from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.metrics import Evaluation
-from mnist_pipeline.orchestration.publication import Seconds, judged, published_asset
+from mnist_pipeline.digits.verdict import Verdict
+from mnist_pipeline.orchestration import service
+from mnist_pipeline.orchestration.publication import Seconds, hear, judged, published_asset
+from mnist_pipeline.params import ChampionParams, FloorParams
+from mnist_pipeline.store import Store
 
 
 @published_asset(
     Champion,
     group_name="model",
     kind="json",
-    deps=["train_set"],
-    blocking=[champion.evaluation_matches],
+    blocking=[gate.evaluation_matches, validation.only_training_rows],
+    warning=[gate.in_service],
 )
 def champion_model(
-    context: dg.AssetExecutionContext, sgd_model: TrainedModel, evaluation: Evaluation
+    context: dg.AssetExecutionContext,
+    sgd_model: TrainedModel,
+    train_set: Digits,
+    evaluation: Evaluation,
+    floor_params: dg.ResourceParam[FloorParams],
+    champion_params: dg.ResourceParam[ChampionParams],
+    store: dg.ResourceParam[Store],
 ) -> dg.MaterializeResult:
-    """The data version of the model in service, and the decisions that stand."""
+    """The data version of the model in service, and of those that are barred from it.
+
+    A new model is promoted if it beats the floor and is not significantly worse than the champion
+    on the same validation rows. The tags `mnist_pipeline/roll_back` and `mnist_pipeline/allow` of a
+    run return to an earlier champion, and lift the bar on the one that was left.
+    """
     seconds = Seconds()
-    result = champion.decide(sgd_model.data_version, evaluation)
+    floor: float = getattr(floor_params, train_set.origin.source)
+    decide = partial(
+        gate.decide, sgd_model, train_set, evaluation, floor=floor, level=champion_params.level
+    )
+    version = sgd_model.data_version
+    guards = [
+        gate.evaluation_matches(version, evaluation),
+        validation.only_training_rows(sgd_model, train_set),
+    ]
+    ruling = service.rolled_back(context, store, version)
+    if ruling is None:
+        hear(context, guards)
+        ruling = service.rule(context, store, sgd_model, train_set, decide)
+    else:  # the way back is open whatever is thought of the newest model
+        guards = [Verdict(guard.name, True, "not asked of a rollback") for guard in guards]
+    context.log.info(f"{ruling.outcome}: {ruling.why}")
     return judged(
         context,
-        result,
-        [champion.evaluation_matches(sgd_model.data_version, evaluation)],
+        ruling.champion,
+        [*guards, gate.in_service(sgd_model, ruling)],
         {
-            "model_version": result.model_version,
-            "decision": result.decisions[-1].why,
-            "accuracy": evaluation.accuracy,
+            **ruling.facts,
+            "decision": f"{ruling.outcome}: {ruling.why}",
+            "candidate": version,
+            "model_version": ruling.champion.model_version or "none",
+            service.RULING: service.recorded(ruling, version),
             "seconds": seconds(),
         },
     )

@@ -7,35 +7,49 @@ from mnist_pipeline.digits.metrics import Evaluation
 from mnist_pipeline.digits.prediction import Predictions
 from mnist_pipeline.orchestration.presentation import confusion_matrix
 from mnist_pipeline.orchestration.publication import Seconds, judged, published_asset
-from mnist_pipeline.params import FloorParams
+from mnist_pipeline.params import EvaluationParams
 
 
 @published_asset(
     Evaluation,
     group_name="evaluation",
     kind="json",
-    blocking=[metrics.above_floor],
+    blocking=[metrics.plausible],
 )
 def evaluation(
     context: dg.AssetExecutionContext,
     predictions: Predictions,
-    floor_params: dg.ResourceParam[FloorParams],
+    evaluation_params: dg.ResourceParam[EvaluationParams],
 ) -> dg.MaterializeResult:
-    """Accuracy with its interval, precision, recall and F1 per class, the confusion matrix."""
+    """Accuracy with its interval, per class, the confusion matrix, calibration; on test digits."""
     seconds = Seconds()
     result = metrics.evaluate(predictions)
-    floor: float = getattr(floor_params, predictions.origin.source)
     low, high = result.accuracy_interval
+    probabilities = {
+        name: number
+        for name in ("log_loss", "brier", "ece")
+        if (number := getattr(result, name)) is not None
+    }
+    own = (
+        {
+            "mnist_test_accuracy": result.mnist_test["accuracy"],
+            "mnist_test_n": result.mnist_test["n"],
+        }
+        if result.mnist_test
+        else {}
+    )
     return judged(
         context,
         result,
-        [metrics.above_floor(result, floor)],
+        [metrics.plausible(result, evaluation_params.least_accuracy)],
         {
             "accuracy": result.accuracy,
             "accuracy_low": low,
             "accuracy_high": high,
             "errors": round((1 - result.accuracy) * result.n_test),
             "n_test": result.n_test,
+            **probabilities,
+            **own,
             "confusion_matrix": confusion_matrix(result),
             "seconds": seconds(),
         },

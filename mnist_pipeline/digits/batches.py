@@ -1,0 +1,63 @@
+"""Work on many rows in batches, over all cores: the same result for any number of threads."""
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+BATCH = 512
+"""Rows at a time: few enough for a core's cache."""
+
+T = TypeVar("T", bound=np.generic)
+
+_here = threading.local()
+
+
+def in_batches(
+    function: Callable[[npt.NDArray[Any]], npt.NDArray[T]], rows: npt.NDArray[Any]
+) -> npt.NDArray[T]:
+    """Apply a function of rows to all rows, `BATCH` at a time.
+
+    Within a batch of another call it is one batch: whole pipelines go through batch by batch. The
+    batches are the same whatever the number of threads, and BLAS works on one: what it computes
+    can depend on how many it has. joblib's settings say how many threads work at a time.
+
+    Parameters
+    ----------
+    function : callable
+        From an array of shape (m, ...) to one of shape (m, k).
+    rows : array of shape (n, ...)
+
+    Returns
+    -------
+    array of shape (n, k)
+    """
+    if getattr(_here, "in_a_batch", False):
+        return function(rows)
+
+    from joblib import Parallel, delayed
+    from threadpoolctl import threadpool_limits
+
+    def batch(start: int) -> npt.NDArray[T]:
+        _here.in_a_batch = True
+        try:
+            return function(rows[start : start + BATCH])
+        finally:
+            _here.in_a_batch = False
+
+    with threadpool_limits(limits=1):
+        first = batch(0)
+        if len(rows) <= BATCH:
+            return first
+        result = np.empty((len(rows), first.shape[1]), first.dtype)
+        result[:BATCH] = first
+
+        def fill(start: int) -> None:
+            result[start : start + BATCH] = batch(start)
+
+        Parallel(n_jobs=-1, require="sharedmem")(
+            delayed(fill)(start) for start in range(BATCH, len(rows), BATCH)
+        )
+    return result

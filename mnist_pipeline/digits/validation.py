@@ -1,0 +1,139 @@
+"""The validation part: training rows held out of the fit, and what they say of a model.
+
+Params, the end of a fit, calibration and the champion are chosen by these rows, never by test rows.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mnist_pipeline.digits.dataset import Digits, Origin
+from mnist_pipeline.digits.digests import content_digest
+from mnist_pipeline.digits.verdict import Verdict
+from mnist_pipeline.errors import FormatError
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The training rows: what is fitted, and what is held out of it (None: nothing is)."""
+
+    fitted: Digits
+    held_out: Digits | None
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What the held-out rows say of a model.
+
+    Attributes
+    ----------
+    row_id : int32 array of shape (n,)
+    prediction : uint8 array of shape (n,)
+    accuracy : float
+        Share of right predictions, 0-1.
+    accuracies : list of float
+        The same after each epoch; empty for a fit that does not look between epochs.
+    temperature : float
+        What scores are divided by to be probabilities (`calibration`).
+    """
+
+    row_id: npt.NDArray[np.int32]
+    prediction: npt.NDArray[np.uint8]
+    accuracy: float
+    accuracies: list[float]
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What is known of a fitted model: the split it was fitted on, the params, the rows.
+
+    `rows` is the digest of the row ids that were fitted. `validated` is None where nothing was held
+    out of the fit: such a model has no probabilities and cannot be compared with others.
+    """
+
+    origin: Origin
+    params: dict[str, Any]
+    rows: str
+    validated: Validated | None
+
+
+def hold_out(train: Digits, *, size: float, random_state: int) -> Parts:
+    """Hold a stratified part of the training rows out of the fit.
+
+    Parameters
+    ----------
+    train : Digits
+    size : float
+        Fraction of the rows, rounded up.
+    random_state : int
+        Seed of `train_test_split`.
+
+    Raises
+    ------
+    FormatError
+        There are too few digits of some class for a part with all of them.
+    """
+    from sklearn.model_selection import train_test_split
+
+    try:
+        fitted, held_out = train_test_split(
+            np.arange(len(train)),
+            test_size=size,
+            random_state=random_state,
+            stratify=train.labels,
+        )
+    except ValueError as error:
+        raise FormatError(f"no validation part can be held out: {error}") from None
+    return Parts(_rows(train, np.sort(fitted)), _rows(train, np.sort(held_out)))
+
+
+def hold_out_rows(train: Digits, row_id: npt.NDArray[np.int32]) -> Parts:
+    """Hold the rows with these ids out of the fit."""
+    held_out = np.isin(train.row_id, row_id)
+    return Parts(_rows(train, ~held_out), _rows(train, held_out))
+
+
+def only_training_rows(model: Fitted, train: Digits) -> Verdict:
+    """A model was fitted on training rows but those held out, and no test row was among either.
+
+    Test rows are drawn anew from the split's own arguments, and the rows that were given to the fit
+    are compared by their digest.
+    """
+    held_out = model.validated.row_id if model.validated else np.empty(0, np.int32)
+    fitted = np.setdiff1d(train.row_id, held_out)
+    _, test_rows = train.origin.draw()
+    in_test = len(np.intersect1d(np.concatenate([fitted, held_out]), test_rows))
+    foreign = len(np.setdiff1d(held_out, train.row_id))
+    same_split = model.origin == train.origin
+    as_recorded = model.rows == digest_of_rows(fitted)
+    saw = (
+        f"{len(fitted):,} rows fitted and {len(held_out):,} held out to choose by: {in_test:,} are "
+        f"test rows, {foreign:,} are not in train_set"
+    )
+    if not same_split:
+        saw = "the model is of another split than train_set: materialize sgd_model"
+    elif not as_recorded:
+        saw += "; the model was fitted on other rows than these"
+    return Verdict(
+        "only_training_rows",
+        same_split and as_recorded and in_test == foreign == 0,
+        saw,
+        {"fitted": len(fitted), "held_out": len(held_out), "test_rows": in_test},
+    )
+
+
+def digest_of_rows(row_id: npt.NDArray[np.int32]) -> str:
+    """Digest row ids, whatever their order."""
+    return content_digest(np.sort(row_id))
+
+
+def _rows(digits: Digits, which: npt.NDArray[np.generic]) -> Digits:
+    return replace(
+        digits,
+        row_id=digits.row_id[which],
+        pixels=digits.pixels[which],
+        labels=digits.labels[which],
+    )

@@ -1,0 +1,195 @@
+"""Which model is in service, was, and is asked to be: from Dagster's history and a run's tags.
+
+An asset cannot depend on itself, so the champion before is read from the newest materialization,
+whose metadata holds it whole; what is decided about models is in `digits.gate`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import dagster as dg
+
+from mnist_pipeline.digits import gate, persistence
+from mnist_pipeline.digits.champion import Champion
+from mnist_pipeline.digits.classifier import TrainedModel
+from mnist_pipeline.digits.dataset import Digits
+from mnist_pipeline.digits.gate import Rival, Ruling
+from mnist_pipeline.errors import FormatError, SettingsError, StoreError
+from mnist_pipeline.orchestration.records import artifact_of, newest
+from mnist_pipeline.store import Store
+
+CHAMPION = dg.AssetKey("champion_model")
+MODEL = dg.AssetKey("sgd_model")
+
+ROLL_BACK = "mnist_pipeline/roll_back"
+"""Tag of a run of `champion_model`: the version to return to, or `previous`."""
+
+ALLOW = "mnist_pipeline/allow"
+"""Tag of a run of `champion_model`: the barred version to let through the gate, or `latest`."""
+
+PREVIOUS = "previous"
+LATEST = "latest"
+
+RULING = "ruling"
+"""Metadata of a materialization of `champion_model`: what was decided, and the champion then."""
+
+_HISTORY = 1000
+
+
+@dataclass(frozen=True)
+class Past:
+    """A ruling of the past, with its run and when it was (seconds since 1970).
+
+    `candidate` is the data version of the model that was decided on.
+    """
+
+    timestamp: float
+    run_id: str
+    outcome: str
+    why: str
+    candidate: str
+    champion: Champion
+
+
+def rulings(instance: dg.DagsterInstance) -> list[Past]:
+    """Return the rulings that Dagster has recorded, newest first."""
+    found = []
+    for made in newest(instance, CHAMPION, _HISTORY):
+        if ruling := made.metadata.get(RULING):
+            content: dict[str, Any] = dict(ruling.value)
+            after = Champion(**content.pop("champion"))
+            found.append(Past(made.timestamp, made.run_id, champion=after, **content))
+    return found
+
+
+def now(past: Sequence[Past]) -> Champion:
+    """Return the champion after the newest of these rulings."""
+    return past[0].champion if past else Champion()
+
+
+def recorded(ruling: Ruling, candidate: str) -> dg.JsonMetadataValue:
+    """Return what a materialization records of a ruling; `rulings` reads it again."""
+    return dg.MetadataValue.json(
+        {
+            "outcome": ruling.outcome,
+            "why": ruling.why,
+            "candidate": candidate,
+            "champion": asdict(ruling.champion),
+        }
+    )
+
+
+def earlier(past: Sequence[Past], wanted: str) -> str:
+    """Return the version of an earlier champion: by its version, how that begins, or `previous`.
+
+    Raises
+    ------
+    SettingsError
+        There is none, or it is barred.
+    """
+    present = now(past)
+    were = [one.champion.model_version for one in past]
+    others = [v for v in dict.fromkeys(were) if v and v != present.model_version]
+    if wanted == PREVIOUS:
+        found = [version for version in others if version not in present.barred][:1]
+    else:
+        found = [version for version in others if version.startswith(wanted)]
+        if found and found[0] in present.barred:
+            why = present.barred[found[0]]
+            raise SettingsError(f"model {found[0]} is barred ({why}): allow it first")
+    if len(found) != 1:
+        known = ", ".join(v for v in others if v not in present.barred) or "none"
+        raise SettingsError(f"cannot roll back to {wanted!r}; the earlier champions are {known}")
+    return found[0]
+
+
+def barred(present: Champion, wanted: str) -> str:
+    """Return a barred version: by its version, how that begins, or `latest`.
+
+    Raises
+    ------
+    SettingsError
+        There is none.
+    """
+    found = [version for version in present.barred if version.startswith(wanted)]
+    if wanted == LATEST:
+        found = list(present.barred)[-1:]
+    if len(found) != 1:
+        known = ", ".join(present.barred) or "none"
+        raise SettingsError(f"cannot allow {wanted!r}; the barred models are {known}")
+    return found[0]
+
+
+def rolled_back(context: dg.AssetExecutionContext, store: Store, candidate: str) -> Ruling | None:
+    """Return to the earlier champion that the run's tags ask for, if they do.
+
+    Raises
+    ------
+    dagster.Failure
+        There is no such champion, or its file cannot be opened any more.
+    """
+    wanted = context.run.tags.get(ROLL_BACK)
+    if wanted is None:
+        return None
+    past = rulings(context.instance)
+    try:
+        to = earlier(past, wanted)
+        persistence.loads(_file(context.instance, store, to))
+    except (SettingsError, StoreError, FormatError) as error:
+        raise dg.Failure(f"{error}.", allow_retries=False) from None
+    decided_on = {one.candidate for one in past}
+    return gate.roll_back(now(past), to, None if candidate in decided_on else candidate)
+
+
+def rule(
+    context: dg.AssetExecutionContext,
+    store: Store,
+    candidate: TrainedModel,
+    train: Digits,
+    decide: Callable[[Champion, Rival | None], Ruling],
+) -> Ruling:
+    """Let `decide` judge the candidate beside the champion, with the bar lifted that the tags name.
+
+    Raises
+    ------
+    dagster.Failure
+        There is no such bar.
+    """
+    while True:
+        present = now(rulings(context.instance))
+        ruling = _rule(context, store, candidate, train, decide, present)
+        # comparing may take minutes: somebody may have rolled back meanwhile
+        if now(rulings(context.instance)) == present:
+            return ruling
+
+
+def _rule(
+    context: dg.AssetExecutionContext,
+    store: Store,
+    candidate: TrainedModel,
+    train: Digits,
+    decide: Callable[[Champion, Rival | None], Ruling],
+    before: Champion,
+) -> Ruling:
+    if wanted := context.run.tags.get(ALLOW):
+        try:
+            before = gate.allow(before, barred(before, wanted))
+        except SettingsError as error:
+            raise dg.Failure(f"{error}.", allow_retries=False) from None
+    if before.model_version in {None, candidate.data_version}:
+        return decide(before, None)
+    try:
+        fitted = persistence.loads_fitted(_file(context.instance, store, before.model_version))
+    except (StoreError, FormatError) as error:
+        return decide(before, Rival(None, f"the champion's file cannot be read: {error}"))
+    return decide(before, gate.rival_of(candidate, train, fitted, context.log.info))
+
+
+def _file(instance: dg.DagsterInstance, store: Store, version: str | None) -> bytes:
+    """Read the file of a model that some materialization of `sgd_model` recorded."""
+    asset = MODEL.to_user_string()
+    for made in newest(instance, MODEL, _HISTORY):
+        if made.data_version == version and (artifact := artifact_of(store, asset, made)):
+            return store.read(artifact)
+    raise StoreError(f"Dagster's history knows no {asset} {version}")

@@ -1,0 +1,128 @@
+"""The commands that look back, at what was made and decided, and tidy up. Thin, as `cli` is."""
+
+import contextlib
+import dataclasses
+
+import click
+
+from mnist_pipeline import documents
+
+as_json_option = click.option(
+    documents.OPTION, "as_json", is_flag=True, help="Print one JSON document on stdout."
+)
+
+
+@click.command()
+@click.argument("asset", required=False)
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
+@as_json_option
+def history(asset: str | None, limit: int, as_json: bool) -> int:
+    """List materializations, newest first: of everything, or of one ASSET."""
+    from mnist_pipeline import running, tables
+    from mnist_pipeline.orchestration.history import history as listed
+
+    with running.opened() as pipeline:
+        keys = pipeline.graph.toposorted_asset_keys
+        if asset is not None:
+            keys = running.resolve(pipeline.graph, f'key:"{asset}"')
+        made = listed(pipeline.instance, keys, limit)
+    if as_json:
+        documents.write(None, materializations=[dataclasses.asdict(item) for item in made])
+    else:
+        click.echo(tables.history(made))
+    return 0
+
+
+@click.command()
+@click.option(
+    "--rollback",
+    metavar="[MODEL]",
+    is_flag=False,
+    flag_value="previous",
+    help="Return to an earlier champion, by default the one before; bar the one it leaves.",
+)
+@click.option(
+    "--allow",
+    metavar="[MODEL]",
+    is_flag=False,
+    flag_value="latest",
+    help="Lift a bar, by default the latest, and let the newest model try the gate again.",
+)
+@as_json_option
+def champion(rollback: str | None, allow: str | None, as_json: bool) -> int:
+    """Show which model is in service and how that came; or change it.
+
+    MODEL is a data version of sgd_model, or its beginning.
+    """
+    from mnist_pipeline import running, tables
+    from mnist_pipeline.orchestration import service, waves
+
+    if rollback and allow:
+        raise click.UsageError("--rollback and --allow exclude each other")
+    error = None
+    with running.opened() as pipeline:
+        past = service.rulings(pipeline.instance)
+        tags = {}
+        if rollback:
+            tags[service.ROLL_BACK] = service.earlier(past, rollback)
+        if allow:
+            tags[service.ALLOW] = service.barred(service.now(past), allow)
+        if tags:
+            error = waves.run_alone(
+                pipeline.job,
+                pipeline.instance,
+                pipeline.store,
+                service.CHAMPION,
+                trigger="mnist-pipeline champion",
+                tags=tags,
+                say=lambda text: click.echo(text, err=True),
+            )
+            past = service.rulings(pipeline.instance)
+    if as_json:
+        documents.write(
+            error,
+            **dataclasses.asdict(service.now(past)),
+            history=[dataclasses.asdict(one) for one in past],
+        )
+    elif error:
+        click.echo(f"Failed: {error}", err=True)
+    else:
+        click.echo(tables.rulings(past))
+    return 1 if error else 0
+
+
+@click.command()
+@click.option(
+    "--keep",
+    required=True,
+    metavar="N",
+    type=click.IntRange(1, 1000),
+    help="Keep what the newest N materializations of each asset point at.",
+)
+@click.option("--dry-run/--no-dry-run", default=True, show_default=True, help="Only list them.")
+@as_json_option
+def gc(keep: int, dry_run: bool, as_json: bool) -> int:
+    """Remove artifacts that nothing points at any more.
+
+    The model that the champion names stays, however old.
+    """
+    from mnist_pipeline import running, tables
+    from mnist_pipeline.orchestration import ownership, retention
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    with running.opened() as pipeline, contextlib.ExitStack() as stack:
+        if not dry_run:
+            stack.enter_context(ownership.alone(pipeline.store, say))
+            # what a run publishes is pointed at only when the run says so
+            ownership.wait(pipeline.instance, pipeline.job, say)
+        found = retention.collect(
+            pipeline.instance, pipeline.store, pipeline.job, keep=keep, remove=not dry_run
+        )
+    if as_json:
+        removed = [{"path": str(item.path), "bytes": item.size} for item in found]
+        documents.write(None, dry_run=dry_run, removed=removed)
+    else:
+        click.echo(tables.leftovers(found, dry_run=dry_run))
+    return 0
