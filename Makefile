@@ -42,9 +42,9 @@ format: .venv/dev.stamp ## mend what ruff can
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-bench: .venv/dev.stamp ## what refresh costs when nothing changed; decode and split of all digits
+bench: .venv/dev.stamp ## what refresh costs when nothing changed; everything on all digits, into docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.nothing_changed
-	@$(BIN)/python -m benchmarks.decode
+	@$(BIN)/python -m benchmarks.full
 
 lock: .venv/dev.stamp ## lock what pyproject.toml asks for, keeping pins that still fit
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header \
