@@ -1,6 +1,7 @@
 """Copies of the project, as a clone has it after `make install`, and their command line."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -35,12 +36,17 @@ class Clone:
         return self.folder / "data"
 
     def environment(self, **variables: str) -> dict[str, str]:
-        """No settings, and no path but the interpreter's; its packages come from the clone."""
+        """No settings, and no path but the interpreter's; its packages come from the clone.
+
+        What chooses the machine's arithmetic stays: a fit repeats bit by bit only on the same.
+        """
+        arithmetic = {name: os.environ[name] for name in os.environ if name.startswith("OPENBLAS_")}
         return {
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             "HOME": str(self.folder.parent),
             "PYTHONPATH": str(self.folder),
             "PYTHONDONTWRITEBYTECODE": "1",
+            **arithmetic,
         } | variables
 
     def edit(self, file: str, old: str, new: str) -> None:
