@@ -114,14 +114,17 @@ class ModelParams(_Table):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.early_stopping and not self.hold_out:
-            raise ValueError("early_stopping needs the validation part: hold_out must be true")
+            raise ValueError(
+                "early_stopping needs the validation part: set hold_out = true, or "
+                "early_stopping = false (a preset sets either)"
+            )
         if self.features == "kernel" and self.n_components > self.n_whitening:
             raise ValueError("n_components is more than n_whitening, the digits to choose from")
         distorts = self.rotation or self.zoom or self.shift
         if distorts and self.features not in {"gradients", "kernel"}:
             raise ValueError(
                 f"rotation, zoom and shift distort deskewed digits: features = {self.features!r} "
-                "has none"
+                "has none; set those that the preset sets to 0"
             )
         if self.by_epoch and self.learning_rate == "adaptive":
             raise ValueError("learning_rate = 'adaptive' cannot be used in a fit by epoch")

@@ -84,13 +84,22 @@ def rulings(past: Sequence[Past]) -> str:
     if not past:
         return "Nothing was decided yet: materialize champion_model."
     champion = past[0].champion
-    rows = [[_utc(one.timestamp), one.candidate[:_SHOWN], one.outcome, one.why] for one in past]
+    rows = [
+        [
+            _utc(one.timestamp),
+            one.candidate[:_SHOWN],
+            one.outcome,
+            (one.champion.model_version or "none")[:_SHOWN],
+            one.why,
+        ]
+        for one in past
+    ]
     barred = [f"Barred: {version} ({why})." for version, why in champion.barred.items()]
     return "\n".join(
         [
             f"In service: {champion.model_version or 'no model'}.",
             *barred,
-            _table(["UTC", "model", "outcome", "why"], rows),
+            _table(["UTC", "newest model", "outcome", "champion then", "why"], rows),
         ]
     )
 

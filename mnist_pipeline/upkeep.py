@@ -6,6 +6,7 @@ import dataclasses
 import click
 
 from mnist_pipeline import documents
+from mnist_pipeline.errors import SettingsError
 
 as_json_option = click.option(
     documents.OPTION, "as_json", is_flag=True, help="Print one JSON document on stdout."
@@ -57,16 +58,19 @@ def champion(rollback: str | None, allow: str | None, as_json: bool) -> int:
     from mnist_pipeline import running, tables
     from mnist_pipeline.orchestration import service, waves
 
-    if rollback and allow:
+    if rollback is not None and allow is not None:
         raise click.UsageError("--rollback and --allow exclude each other")
-    error = None
+    error, status = None, 1
     with running.opened() as pipeline:
         past = service.rulings(pipeline.instance)
         tags = {}
-        if rollback:
-            tags[service.ROLL_BACK] = service.earlier(past, rollback)
-        if allow:
-            tags[service.ALLOW] = service.barred(service.now(past), allow)
+        try:
+            if rollback is not None:
+                tags[service.ROLL_BACK] = service.earlier(past, rollback)
+            if allow is not None:
+                tags[service.ALLOW] = service.barred(service.now(past), allow)
+        except SettingsError as wrong:
+            error, status = str(wrong), 2
         if tags:
             error = waves.run_alone(
                 pipeline.job,
@@ -88,7 +92,7 @@ def champion(rollback: str | None, allow: str | None, as_json: bool) -> int:
         click.echo(f"Failed: {error}", err=True)
     else:
         click.echo(tables.rulings(past))
-    return 1 if error else 0
+    return status if error else 0
 
 
 @click.command()

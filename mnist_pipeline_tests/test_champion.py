@@ -104,6 +104,8 @@ def test_a_bad_model_is_refused_a_good_one_promoted_and_a_rollback_returns(
 
     result, back = decide(furnished, roll_back="previous")
     assert result.success
+    assert back.metadata["decision"].endswith(f"rolled back from {better} to {good}")
+    assert furnished.check("champion_model", "only_training_rows").passed, "asked all the same"
     assert json.loads(back.path.read_bytes()) == {
         "model_version": good,
         "barred": {better: f"rolled back to {good}"},
@@ -128,6 +130,8 @@ def test_what_tags_ask_for_and_cannot_be_fails_with_a_reason(furnished: House) -
     for tags, reason in (
         ({"roll_back": "previous"}, "cannot roll back to 'previous'; the earlier champions are"),
         ({"roll_back": "0123"}, "cannot roll back to '0123'"),
+        ({"roll_back": ""}, "cannot roll back to ''"),
+        ({"roll_back": before.metadata["model_version"][:9]}, "is in service already"),
         ({"allow": "latest"}, "cannot allow 'latest'; the barred models are none"),
     ):
         result, after = decide(furnished, **tags)
@@ -189,7 +193,10 @@ def test_the_command_line_shows_rolls_back_and_allows(
     assert (only["outcome"], only["champion"]["model_version"]) == ("promoted", good)
     refused = furnished.cli("champion", "--rollback", "--json")
     assert refused.returncode == 2
-    assert "the earlier champions are none" in json.loads(refused.stdout)["error"]
+    refusal = json.loads(refused.stdout)
+    assert "the earlier champions are none" in refusal["error"]
+    assert refusal["model_version"] == good, "what stands is told all the same"
+    assert furnished.cli("champion", "--rollback=").returncode == 2
 
     other = {"MNIST_PARAMS": params("[model]\nrandom_state = 1\n")}
     assert furnished.materialize("key:sgd_model+", other).success
@@ -200,6 +207,10 @@ def test_the_command_line_shows_rolls_back_and_allows(
     assert f"Barred: {newer} (rolled back to {good})." in shown.stdout
     run = furnished.instance.get_runs(limit=1)[0]
     assert run.tags[service.ROLL_BACK] == good, "a real run, and what it did is in its tags"
+
+    again = furnished.cli("champion", "--rollback")
+    assert again.returncode == 2
+    assert f"{newer} (barred: allow it first)" in again.stderr
 
     document = json.loads(furnished.cli("champion", "--allow", "--json").stdout)
     assert (document["model_version"], document["barred"]) == (newer, {})
@@ -234,6 +245,22 @@ def test_a_rollback_while_a_model_is_judged_is_not_undone(
     assert champion["model_version"] == good
     assert set(champion["barred"]) == {left, candidate}
     assert "the model is barred" in after.metadata["decision"]
+
+
+def test_a_rollback_tells_what_it_thinks_of_the_newest_model_and_goes_on(
+    furnished: House, params: Callable[[str], str]
+) -> None:
+    good = furnished.made("sgd_model").data_version
+    other = {"MNIST_PARAMS": params("[model]\nrandom_state = 1\n")}
+    assert furnished.materialize(DECIDED, other).success
+    split = {"MNIST_PARAMS": params("[split]\nrandom_state = 7\n")}
+    assert furnished.materialize("key:train_set or key:sgd_model", split).success
+    result, after = decide(furnished, roll_back="previous")
+    assert result.success
+    assert after.metadata["model_version"] == good
+    check = furnished.check("champion_model", "evaluation_matches")
+    assert not check.passed
+    assert check.severity == dg.AssetCheckSeverity.WARN
 
 
 def test_a_refused_model_is_not_barred_by_a_rollback(

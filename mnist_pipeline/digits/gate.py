@@ -171,7 +171,8 @@ def roll_back(before: Champion, to: str, undecided: str | None = None) -> Ruling
         barred[before.model_version] = f"rolled back to {to}"
     if undecided:
         barred.setdefault(undecided, f"not decided on: it came while rolling back to {to}")
-    return Ruling(Champion(to, barred), "rolled back", f"rolled back from {before.model_version}")
+    why = f"rolled back from {before.model_version} to {to}"
+    return Ruling(Champion(to, barred), "rolled back", why)
 
 
 def allow(before: Champion, version: str) -> Champion:

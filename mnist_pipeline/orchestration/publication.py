@@ -83,8 +83,12 @@ def judged(
     value: T,
     verdicts: Sequence[Verdict],
     metadata: Mapping[str, Any],
+    *,
+    only_told: bool = False,
 ) -> dg.MaterializeResult[T]:
     """Publish the value if no blocking guard refused it, with every verdict as a check result.
+
+    Verdicts that are `only_told` stop nothing: they are recorded as warnings.
 
     Raises
     ------
@@ -92,14 +96,15 @@ def judged(
         A blocking guard refused the value. Its check is recorded as failed, without a
         materialization as its target: none is made, and the one before is not what was judged.
     """
-    hear(context, verdicts)
+    if not only_told:
+        hear(context, verdicts)
     specs = {spec.name: spec for spec in context.assets_def.check_specs}
     selected = {key.name for key in context.selected_asset_check_keys}
     results = [
         dg.AssetCheckResult(
             passed=verdict.passed,
             check_name=verdict.name,
-            severity=_severity(specs[verdict.name]),
+            severity=dg.AssetCheckSeverity.WARN if only_told else _severity(specs[verdict.name]),
             description=verdict.saw,
             metadata=verdict.facts,
         )

@@ -4,7 +4,7 @@ An asset cannot depend on itself, so the champion before is read from the newest
 whose metadata holds it whole; what is decided about models is in `digits.gate`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -94,13 +94,18 @@ def earlier(past: Sequence[Past], wanted: str) -> str:
     if wanted == PREVIOUS:
         found = [version for version in others if version not in present.barred][:1]
     else:
-        found = [version for version in others if version.startswith(wanted)]
+        found = _beginning_with(wanted, others)
         if found and found[0] in present.barred:
             why = present.barred[found[0]]
             raise SettingsError(f"model {found[0]} is barred ({why}): allow it first")
+        if not found and _beginning_with(wanted, [present.model_version or ""]):
+            raise SettingsError(f"model {present.model_version} is in service already")
     if len(found) != 1:
-        known = ", ".join(v for v in others if v not in present.barred) or "none"
-        raise SettingsError(f"cannot roll back to {wanted!r}; the earlier champions are {known}")
+        known = [f"{v} (barred: allow it first)" if v in present.barred else v for v in others]
+        raise SettingsError(
+            f"cannot roll back to {wanted!r}; the earlier champions are "
+            f"{', '.join(known) or 'none'}"
+        )
     return found[0]
 
 
@@ -112,13 +117,17 @@ def barred(present: Champion, wanted: str) -> str:
     SettingsError
         There is none.
     """
-    found = [version for version in present.barred if version.startswith(wanted)]
+    found = _beginning_with(wanted, present.barred)
     if wanted == LATEST:
         found = list(present.barred)[-1:]
     if len(found) != 1:
         known = ", ".join(present.barred) or "none"
         raise SettingsError(f"cannot allow {wanted!r}; the barred models are {known}")
     return found[0]
+
+
+def _beginning_with(wanted: str, versions: Iterable[str]) -> list[str]:
+    return [version for version in versions if wanted and version.startswith(wanted)]
 
 
 def rolled_back(context: dg.AssetExecutionContext, store: Store, candidate: str) -> Ruling | None:
@@ -137,7 +146,9 @@ def rolled_back(context: dg.AssetExecutionContext, store: Store, candidate: str)
         to = earlier(past, wanted)
         persistence.loads(_file(context.instance, store, to))
     except (SettingsError, StoreError, FormatError) as error:
-        raise dg.Failure(f"{error}.", allow_retries=False) from None
+        raise dg.Failure(
+            f"cannot roll back: {str(error).rstrip('.')}.", allow_retries=False
+        ) from None
     decided_on = {one.candidate for one in past}
     return gate.roll_back(now(past), to, None if candidate in decided_on else candidate)
 
