@@ -1,6 +1,6 @@
 # The doors, for people. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install run refresh status ui test slow-test lint format bench lock clean
+.PHONY: help install run refresh status ui test slow-test screenshots lint format bench lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -28,7 +28,7 @@ ui: install ## the Dagster UI on 127.0.0.1 (SOURCE=openml for all 70,000 digits)
 	@$(CHOSEN) $(BIN)/mnist-pipeline ui
 
 test: .venv/dev.stamp ## the tests
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 slow-test: .venv/dev.stamp ## the tests that take minutes: the tutorial itself on all 70,000
 	@$(BIN)/pytest -m slow
@@ -41,6 +41,9 @@ lint: .venv/dev.stamp ## ruff and mypy, as CI runs them
 format: .venv/dev.stamp ## mend what ruff can
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
+
+screenshots: .venv/dev.stamp ## pictures of the Dagster UI for the docs (needs chromium)
+	@$(BIN)/pytest mnist_pipeline_tests/test_asset_graph.py --screenshots docs/images
 
 bench: .venv/dev.stamp ## what refresh costs when nothing changed; everything on all digits, into docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.nothing_changed

@@ -16,6 +16,7 @@ import click
 
 from mnist_pipeline import documents
 from mnist_pipeline.errors import PipelineError, SettingsError
+from mnist_pipeline.trying import draw, predict
 from mnist_pipeline.upkeep import as_json_option, champion, gc, history
 
 
@@ -141,7 +142,7 @@ def ui(port: int) -> NoReturn:
     os.execv(sys.executable, [*command, "--workspace", str(PROJECT / "workspace.yaml")])
 
 
-for command in (history, champion, gc):
+for command in (history, champion, gc, predict, draw):
     cli.add_command(command)
 
 

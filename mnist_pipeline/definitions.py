@@ -1,6 +1,8 @@
 """The definitions: every door (UI, command line, schedule) goes through `build_definitions`."""
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import dagster as dg
 
@@ -76,10 +78,10 @@ def build_definitions(
     retraining = retraining_job(everything, store, changed)
     schedule = retraining_schedule(retraining, everything, settings.retrain_cron)
     definitions = dg.Definitions(
-        assets=[
+        assets=_with_source(
             with_deadline(versioned(asset, made_with[asset.key]), settings.retrain_cron)
             for asset in ASSETS
-        ],
+        ),
         asset_checks=more_checks,
         jobs=[
             dg.define_asset_job(
@@ -154,6 +156,13 @@ def inputs_of(settings: Settings) -> dict[str, object]:
         "champion_params": params.champion,
         "floor_params": params.floor,
     }
+
+
+def _with_source(assets: Iterable[dg.AssetsDefinition]) -> Sequence[Any]:
+    """Let the UI say of each asset where its code is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.with_source_code_references(list(assets))
 
 
 def _fixed(value: object) -> dg.ResourceDefinition:

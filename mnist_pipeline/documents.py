@@ -18,7 +18,11 @@ _NOTHING: dict[str, dict[str, object]] = {
 
 def write(error: str | None, **content: object) -> None:
     """Print the document, with the error where there is one."""
-    document = content | ({"error": error} if error else {})
+    write_any(content | ({"error": error} if error else {}))
+
+
+def write_any(document: object) -> None:
+    """Print a document of another shape."""
     print(json.dumps(document), file=sys.__stdout__, flush=True)
 
 

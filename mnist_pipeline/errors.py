@@ -26,3 +26,7 @@ class StoreError(PipelineError):
 
 class FitError(PipelineError):
     """A model could not be fitted with these params."""
+
+
+class PictureError(PipelineError):
+    """An image file cannot be opened, or shows no single digit."""

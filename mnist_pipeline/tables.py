@@ -4,8 +4,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from dagster import AssetKey
 
+from mnist_pipeline.digits.reading import Reading
+from mnist_pipeline.digits.shape import WIDTH
+from mnist_pipeline.errors import PictureError
 from mnist_pipeline.orchestration.history import Made
 from mnist_pipeline.orchestration.service import Past
 from mnist_pipeline.orchestration.status import Standing
@@ -13,6 +18,7 @@ from mnist_pipeline.orchestration.waves import Plan
 from mnist_pipeline.store import Leftover
 
 _DOCUMENTED = ["status", "causes", "data_version", "code_version", "path"]
+_SHADES = " .:+*#%@"
 _SHOWN = 12
 """Characters of a version: enough to tell two apart."""
 
@@ -104,6 +110,20 @@ def rulings(past: Sequence[Past]) -> str:
     )
 
 
+def readings(found: Sequence[tuple[str, Reading | PictureError]]) -> str:
+    """What was read in each picture and what the model saw of it, or why nothing was."""
+    rows = []
+    for path, reading in found:
+        name = "".join(letter if letter.isprintable() else "?" for letter in path)
+        if isinstance(reading, PictureError):
+            rows.append([name, "-", "", f"{reading}"])
+            continue
+        second = int(reading.probabilities.argsort()[-2])
+        sure = f"{reading.confidence:.1%}\n({second}: {reading.probabilities[second]:.1%})"
+        rows.append([name, str(reading.digit), sure, _picture(reading.seen)])
+    return _table(["picture", "digit", "confidence", "what the model saw"], rows)
+
+
 def leftovers(found: Sequence[Leftover], *, dry_run: bool) -> str:
     """What nothing points at, and what became of it."""
     lines = [f"{item.size:>14,}  {item.path}" for item in found]
@@ -116,7 +136,17 @@ def _utc(timestamp: float) -> str:
     return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _table(headers: list[str], rows: list[list[str]]) -> str:
-    from tabulate import tabulate
+def _picture(pixels: npt.NDArray[np.uint8]) -> str:
+    """Draw a digit, shape (784,), in letters, which are about twice as high as wide."""
+    ink = pixels.reshape(WIDTH // 2, 2, WIDTH).mean(axis=1)
+    shades = np.array(list(_SHADES))[(ink * len(_SHADES) / 256).astype(int)]
+    inked = [np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0)]
+    (top, bottom), (left, right) = ((found[0], found[-1] + 1) for found in inked)
+    return "\n".join("".join(line) for line in shades[top:bottom, left:right])
 
-    return tabulate(rows, headers, tablefmt="plain", disable_numparse=True)
+
+def _table(headers: list[str], rows: list[list[str]]) -> str:
+    import tabulate
+
+    tabulate.PRESERVE_WHITESPACE = True  # of pictures
+    return tabulate.tabulate(rows, headers, tablefmt="plain", disable_numparse=True)

@@ -13,14 +13,18 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from filelock import FileLock
 
 from mnist_pipeline import home
 from mnist_pipeline.definitions import RETRAIN_ALL, build_definitions
 from mnist_pipeline.digits import sample
 from mnist_pipeline.digits.archive import Archive
 from mnist_pipeline.settings import PROJECT, Settings
+from mnist_pipeline_tests.browser import chromium, html_errors, page_checks, violations
 from mnist_pipeline_tests.clones import Clone
-from mnist_pipeline_tests.openml_server import OpenML
+from mnist_pipeline_tests.openml_server import OpenML, serve
+
+__all__ = ["chromium", "html_errors", "page_checks", "violations"]
 
 SHARED = PROJECT.parent / "shared" / "openml"
 """The genuine mnist_784, where this machine has it."""
@@ -38,6 +42,11 @@ HEADER = (
     + PIXEL_ATTRIBUTES
     + b"@ATTRIBUTE class {0,1,2,3,4,5,6,7,8,9}\n\n@DATA\n"
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let pictures of the UI be kept."""
+    parser.addoption("--screenshots", metavar="FOLDER", help="where pictures of the UI go")
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +98,9 @@ status = subprocess.run([sys.executable, *sys.argv[1:]]).returncode
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
 sys.exit(status)
 """
+
+
+COMMAND = ["-m", "mnist_pipeline.cli"]
 
 
 @dataclass
@@ -169,7 +181,7 @@ class House:
         The last line on stderr is its peak memory in kB.
         """
         return subprocess.run(
-            [sys.executable, "-c", _MEASURED, "-m", "mnist_pipeline.cli", *arguments],
+            [sys.executable, "-c", _MEASURED, *COMMAND, *arguments],
             env=os.environ | self.environment | (variables or {}) | {"PYTHONPATH": str(PROJECT)},
             cwd=self.folder,
             capture_output=True,
@@ -199,9 +211,20 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
         yield opened
 
 
-@pytest.fixture(scope="session")
-def _furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("furnished") / "data"
+def once(
+    factory: pytest.TempPathFactory, worker: str, name: str, make: Callable[[Path], None]
+) -> Path:
+    """Let the first of the processes that run the tests make a folder; return its path."""
+    base = factory.getbasetemp()
+    folder = (base if worker == "master" else base.parent) / name
+    with FileLock(folder.with_suffix(".lock")):
+        if not (made := folder.with_suffix(".made")).exists():
+            make(folder)
+            made.touch()
+    return folder
+
+
+def _furnish(folder: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "mnist_pipeline.cli", "run", "--json"],
         env=os.environ | NEUTRAL | house_of(folder),
@@ -209,7 +232,36 @@ def _furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=True,
         timeout=240,
     )
-    return folder
+
+
+@pytest.fixture(scope="session")
+def _furnished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    return once(tmp_path_factory, worker_id, "furnished", _furnish)
+
+
+@pytest.fixture(scope="session")
+def full_size(
+    tmp_path_factory: pytest.TempPathFactory, worker_id: str, genuine_openml: OpenML
+) -> Path:
+    """The data folder of a run from a loopback OpenML's 70,000 digits; its peak in `peak_kb`."""
+
+    def make(folder: Path) -> None:
+        with serve(genuine_openml) as server:
+            completed = subprocess.run(
+                [sys.executable, "-c", _MEASURED, *COMMAND, "run", "--json"],
+                env=os.environ
+                | NEUTRAL
+                | house_of(folder)
+                | {"MNIST_SOURCE": "openml", "MNIST_OPENML_SERVER": server.url},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=600,
+            )
+        assert completed.returncode == 0, completed.stdout + completed.stderr
+        (folder / "peak_kb").write_text(completed.stderr.splitlines()[-1])
+
+    return once(tmp_path_factory, worker_id, "full_size", make)
 
 
 @pytest.fixture

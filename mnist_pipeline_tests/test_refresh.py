@@ -59,7 +59,7 @@ def test_refresh_makes_everything_where_nothing_is(clone: Clone) -> None:
             set(), "", id="annotations of a function",
         ),
         pytest.param(
-            f"{DIGITS}/figures.py", 'CMAP = "cividis"', 'CMAP = "viridis"', {"report"},
+            f"{DIGITS}/figures.py", '"PuOr"', '"RdBu"', {"report"},
             f"report: code changed in {DIGITS}/figures.py", id="a colour in the figures",
         ),
         pytest.param(

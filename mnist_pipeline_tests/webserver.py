@@ -55,7 +55,7 @@ class Webserver:
     """The GraphQL API of a running `dagster dev`."""
 
     def __init__(self, port: int, log: Path) -> None:
-        self._url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{port}"
         self._log = log
 
     def output(self) -> str:
@@ -65,7 +65,7 @@ class Webserver:
     def ask(self, query: str, **variables: object) -> Any:
         body = json.dumps({"query": query, "variables": variables}).encode()
         headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"{self._url}/graphql", body, headers)
+        request = urllib.request.Request(f"{self.url}/graphql", body, headers)
         with urllib.request.urlopen(request, timeout=60) as response:
             return json.load(response)["data"]
 

@@ -20,6 +20,9 @@ from mnist_pipeline.params import ModelParams
 
 Outcome = Literal["promoted", "stays", "refused", "rolled back"]
 
+IN_SERVICE: frozenset[str] = frozenset({"promoted", "stays"})
+"""Outcomes after which the candidate is the champion."""
+
 
 @dataclass(frozen=True)
 class Ruling:
@@ -29,6 +32,12 @@ class Ruling:
     outcome: Outcome
     why: str
     facts: dict[str, Fact] = field(default_factory=dict)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Of the candidate on its validation rows, None where they were not looked at."""
+        found = self.facts.get("validation_accuracy")
+        return None if found is None else float(found)
 
 
 @dataclass(frozen=True)

@@ -141,28 +141,51 @@ def _of_probabilities(
     return {
         "log_loss": float(log_loss(label, given, labels=digits)),
         "brier": float(brier_score_loss(label, given, labels=digits)),
-        "ece": expected_calibration_error(given.max(axis=1), right),
+        "ece": calibration_bins(given.max(axis=1), right).expected_error,
     }
 
 
-def expected_calibration_error(
+@dataclass(frozen=True)
+class CalibrationBins:
+    """Digits in bins of equal width by confidence: how many, how confident and how often right.
+
+    Attributes
+    ----------
+    count : int array of shape (bins,)
+    confidence, accuracy : float64 arrays of shape (bins,)
+        Means over the digits of the bin, 0 where there are none.
+    """
+
+    count: npt.NDArray[np.int64]
+    confidence: npt.NDArray[np.float64]
+    accuracy: npt.NDArray[np.float64]
+
+    @property
+    def expected_error(self) -> float:
+        """How far confidence is from accuracy, averaged over the digits (C. Guo et al., eq. 3)."""
+        gaps = np.abs(self.confidence - self.accuracy)
+        return float(gaps @ self.count / self.count.sum())
+
+
+def calibration_bins(
     confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], bins: int = 15
-) -> float:
-    """How far confidence is from accuracy, averaged over bins of equal width by their digits.
+) -> CalibrationBins:
+    """Sort digits into bins by confidence; a bin holds its upper edge, not its lower one.
 
     Parameters
     ----------
     confidence : array of shape (n,), 0-1
     right : bool array of shape (n,)
     bins : int
-
-    Notes
-    -----
-    C. Guo et al., ICML 2017, eq. 3: a bin holds its upper edge, not its lower one.
     """
     which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(which, confidence - right, bins)
-    return float(np.abs(gaps).sum() / len(confidence))
+    count = np.bincount(which, minlength=bins)
+    some = np.maximum(count, 1)
+    return CalibrationBins(
+        count,
+        np.bincount(which, confidence, bins) / some,
+        np.bincount(which, right, bins) / some,
+    )
 
 
 def _wilson(right: int, count: int) -> list[float]:

@@ -16,7 +16,6 @@ import dagster as dg
 from filelock import FileLock, Timeout
 
 from mnist_pipeline.errors import StoreError
-from mnist_pipeline.orchestration import provenance
 from mnist_pipeline.store import Store
 
 Say = Callable[[str], None]
@@ -32,6 +31,7 @@ WAITING = "mnist_pipeline/waiting"
 START_SECONDS = 180
 """A run that no process has claimed by then, although it was started, has none."""
 
+_HEARTBEAT_SECONDS = 60.0
 _POLL_SECONDS = 1.0
 _LEFT_SECONDS = 86_400.0
 
@@ -101,7 +101,7 @@ def wait(instance: dg.DagsterInstance, job: dg.JobDefinition, say: Say) -> None:
         for run in unfinished(instance, [job.name], assets)
         if run.tags.get(WAITING) != run.run_id
         # without a daemon, what waits in its queue waits for ever
-        and (run.status is not dg.DagsterRunStatus.QUEUED or provenance.daemon_lives(instance))
+        and (run.status is not dg.DagsterRunStatus.QUEUED or _daemon_lives(instance))
     ]:
         for run in others:
             if run.run_id not in said:
@@ -193,3 +193,9 @@ def _bury(instance: dg.DagsterInstance, run: dg.DagsterRun, why: str) -> None:
         instance.report_run_failed(run, message)
     if instance.event_log_storage.supports_global_concurrency_limits:
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def _daemon_lives(instance: dg.DagsterInstance) -> bool:
+    """Whether a Dagster daemon, which starts what waits in the queue, gave a sign lately."""
+    heartbeats = instance.get_daemon_heartbeats().values()
+    return any(time.time() - beat.timestamp < _HEARTBEAT_SECONDS for beat in heartbeats)

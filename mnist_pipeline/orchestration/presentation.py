@@ -3,16 +3,22 @@
 `code_versions` leaves this module out: editing a picture makes no asset stale that only shows it.
 """
 
-import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 import numpy as np
 
-from mnist_pipeline.digits import figures
+from mnist_pipeline.digits import figures, report
+from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
-from mnist_pipeline.digits.metrics import Evaluation
-from mnist_pipeline.digits.shape import CLASSES
+from mnist_pipeline.digits.figures import LIGHT
+from mnist_pipeline.digits.gate import IN_SERVICE
+from mnist_pipeline.digits.metrics import Evaluation, calibration_bins
+from mnist_pipeline.digits.prediction import Predictions
+from mnist_pipeline.digits.report import gallery
+from mnist_pipeline.digits.shape import CLASSES, PIXELS
+
+_SHOWN = 20
 
 
 def column_schema(columns: Mapping[str, str]) -> dict[str, dg.TableSchema]:
@@ -34,7 +40,66 @@ def class_balance(digits: Digits) -> dg.TableMetadataValue:
     )
 
 
+def first_digits(digits: Digits) -> dg.MarkdownMetadataValue:
+    """The first twenty digits, with their labels."""
+    labels = [str(label) for label in digits.labels[:_SHOWN]]
+    return _picture("the first digits", figures.digits(LIGHT, digits.pixels[:_SHOWN], labels))
+
+
+def fit(model: TrainedModel, train: Digits) -> dict[str, dg.MarkdownMetadataValue]:
+    """How the fit went from epoch to epoch, or what it made of each pixel; or neither."""
+    if model.validated and (accuracies := model.validated.accuracies):
+        return {
+            "accuracy_by_epoch": _picture("accuracy by epoch", figures.epochs(LIGHT, accuracies))
+        }
+    weights = model.pipeline[-1].coef_
+    if weights.shape[1] != PIXELS:
+        return {}
+    maps = figures.class_maps(LIGHT, weights, report.mean_images(train))
+    return {"weights": _picture("weights of each class", maps)}
+
+
+def worst_mistakes(
+    test: Digits, predictions: Predictions
+) -> dict[str, int | dg.MarkdownMetadataValue]:
+    """How many are wrong, and the twenty that the model was surest of."""
+    mistakes = int((predictions.label != predictions.prediction).sum())
+    places = gallery.mistakes(predictions)[:_SHOWN]
+    if not mistakes:
+        return {"mistakes": 0}
+    titles = [f"{predictions.label[p]} as {predictions.prediction[p]}" for p in places]
+    png = figures.digits(LIGHT, test.pixels[places], titles)
+    return {"mistakes": mistakes, "worst_mistakes": _picture("the worst mistakes", png)}
+
+
 def confusion_matrix(evaluation: Evaluation) -> dg.MarkdownMetadataValue:
+    """The confusion matrix."""
+    png = figures.confusion_matrix(LIGHT, evaluation.confusion_matrix)
+    return _picture("confusion matrix", png)
+
+
+def calibration(predictions: Predictions) -> dict[str, dg.MarkdownMetadataValue]:
+    """The reliability diagram and the confidences of right and wrong, if there are any."""
+    if (given := predictions.probabilities) is None:
+        return {}
+    confidence, right = given.max(axis=1), predictions.label == predictions.prediction
+    bins = figures.reliability(LIGHT, calibration_bins(confidence, right))
+    return {
+        "reliability": _picture("reliability diagram", bins),
+        "confidences": _picture("confidences", figures.confidences(LIGHT, confidence, right)),
+    }
+
+
+def past_models(decided: Sequence[tuple[float | None, str]]) -> dict[str, dg.MarkdownMetadataValue]:
+    """The validation accuracy of models in the order of decisions, from accuracy and outcome."""
+    known = [(accuracy, outcome) for accuracy, outcome in decided if accuracy is not None]
+    if not known:
+        return {}
+    accuracies = [accuracy for accuracy, _ in known]
+    png = figures.past_models(LIGHT, accuracies, [outcome in IN_SERVICE for _, outcome in known])
+    return {"past_models": _picture("models so far", png)}
+
+
+def _picture(name: str, png: bytes) -> dg.MarkdownMetadataValue:
     """A small picture that the UI shows in place."""
-    png = base64.b64encode(figures.confusion_matrix(evaluation.confusion_matrix)).decode()
-    return dg.MetadataValue.md(f"![confusion matrix](data:image/png;base64,{png})")
+    return dg.MetadataValue.md(f"![{name}]({gallery.data_url(png)})")

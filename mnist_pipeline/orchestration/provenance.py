@@ -3,7 +3,6 @@
 Everything here relies on internals of Dagster 1.13; no other module imports any.
 """
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from dagster._core.definitions.definitions_load_context import (
     DefinitionsLoadContext,
     DefinitionsLoadType,
 )
+from dagster._core.execution.context.system import StepExecutionContext
 from dagster._core.loader import LoadingContext
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log import SqliteEventLogStorage
@@ -26,12 +26,15 @@ Graph = BaseAssetGraph[Any]
 
 _HISTORY = 10_000
 _CARRIED = "mnist_pipeline"
-_HEARTBEAT_SECONDS = 60.0
+_INPUT = "dagster/input_data_version/"
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A materialization: its versions, its place in the event log, its metadata."""
+    """A materialization: its versions, its place in the event log, its metadata.
+
+    `inputs` are the data versions that it was made from, by asset.
+    """
 
     data_version: str | None
     code_version: str | None
@@ -39,6 +42,7 @@ class Recorded:
     run_id: str
     timestamp: float
     metadata: Mapping[str, Any]
+    inputs: Mapping[str, str]
 
     @classmethod
     def of(cls, record: dg.EventLogRecord) -> "Recorded":
@@ -54,6 +58,7 @@ class Recorded:
             record.run_id,
             record.timestamp,
             event.metadata,
+            {k.removeprefix(_INPUT): v for k, v in tags.items() if k.startswith(_INPUT)},
         )
 
 
@@ -63,14 +68,10 @@ def of_input(context: dg.InputContext) -> Recorded | None:
     It is fixed when the step starts: what is published later belongs to later steps. Outside of a
     run (`Definitions.load_asset_value`) it is the newest.
     """
-    wanted = dg.AssetRecordsFilter(context.asset_key)
     # InputContext.step_context raises where there is none
     if step := context._step_context:  # noqa: SLF001
-        info = step.maybe_fetch_and_get_input_asset_version_info(context.asset_key)
-        if info is None:
-            return None
-        wanted = dg.AssetRecordsFilter(context.asset_key, storage_ids=[info.storage_id])
-    return _materialization(instance_of(context), wanted)
+        return _read_by(step, context.asset_key)
+    return _materialization(context.instance, dg.AssetRecordsFilter(context.asset_key))
 
 
 def is_check(context: dg.InputContext) -> bool:
@@ -85,15 +86,11 @@ def instance_of(context: dg.InputContext) -> dg.DagsterInstance:
     return step.instance if step else context.instance
 
 
-def inputs_of(context: dg.AssetExecutionContext) -> dict[str, str | None]:
-    """Return the data version that is recorded for each input of the running step."""
+def inputs_of(context: dg.AssetExecutionContext) -> dict[str, Recorded | None]:
+    """Return what is recorded of each input of the running step: the materialization it reads."""
     step = context.get_step_execution_context()
-    inputs = {}
-    for key in context.assets_def.asset_deps[context.asset_key]:
-        info = step.maybe_fetch_and_get_input_asset_version_info(key)
-        version = info.data_version if info else None
-        inputs[key.to_user_string()] = version.value if version else None
-    return inputs
+    keys = sorted(context.assets_def.asset_deps[context.asset_key])
+    return {key.to_user_string(): _read_by(step, key) for key in keys}
 
 
 def declare_output(context: dg.OutputContext, data_version: str) -> None:
@@ -189,12 +186,6 @@ def forget_run(instance: dg.DagsterInstance, run_id: str) -> None:
         Path(storage.path_for_shard(run_id)).unlink(missing_ok=True)
 
 
-def daemon_lives(instance: dg.DagsterInstance) -> bool:
-    """Whether a Dagster daemon, which starts what waits in the queue, gave a sign lately."""
-    heartbeats = instance.get_daemon_heartbeats().values()
-    return any(time.time() - beat.timestamp < _HEARTBEAT_SECONDS for beat in heartbeats)
-
-
 class _Loading(LoadingContext):
     """What Dagster's loaders batch their queries in."""
 
@@ -237,10 +228,17 @@ def _version_judged(
 ) -> str | None:
     if judged is None or judged.target_materialization_data is None:
         return None
-    storage_id = judged.target_materialization_data.storage_id
-    wanted = dg.AssetRecordsFilter(judged.asset_key, storage_ids=[storage_id])
-    found = _materialization(instance, wanted)
+    found = _at(instance, judged.asset_key, judged.target_materialization_data.storage_id)
     return found.data_version if found else None
+
+
+def _read_by(step: StepExecutionContext, key: dg.AssetKey) -> Recorded | None:
+    info = step.maybe_fetch_and_get_input_asset_version_info(key)
+    return _at(step.instance, key, info.storage_id) if info else None
+
+
+def _at(instance: dg.DagsterInstance, key: dg.AssetKey, storage_id: int) -> Recorded | None:
+    return _materialization(instance, dg.AssetRecordsFilter(key, storage_ids=[storage_id]))
 
 
 def _materialization(

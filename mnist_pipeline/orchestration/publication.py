@@ -126,7 +126,9 @@ def hear(context: dg.AssetExecutionContext, verdicts: Sequence[Verdict]) -> None
     refused = [v for v in verdicts if specs[v.name].blocking and not v.passed]
     if refused:
         code_version = context.assets_def.code_versions_by_key[context.asset_key]
-        origin = made_from(code_version, provenance.inputs_of(context))
+        read = provenance.inputs_of(context)
+        versions = {key: found.data_version if found else None for key, found in read.items()}
+        origin = made_from(code_version, versions)
         for verdict in verdicts:
             spec = specs[verdict.name]
             context.log_event(

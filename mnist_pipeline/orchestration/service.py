@@ -41,7 +41,8 @@ _HISTORY = 1000
 class Past:
     """A ruling of the past, with its run and when it was (seconds since 1970).
 
-    `candidate` is the data version of the model that was decided on.
+    `candidate` is the data version of the model that was decided on, `accuracy` what it got right
+    of its validation rows (None if that was not looked at).
     """
 
     timestamp: float
@@ -50,15 +51,18 @@ class Past:
     why: str
     candidate: str
     champion: Champion
+    accuracy: float | None
 
 
-def rulings(instance: dg.DagsterInstance) -> list[Past]:
+def rulings(instance: dg.DagsterInstance, limit: int = _HISTORY) -> list[Past]:
     """Return the rulings that Dagster has recorded, newest first."""
     found = []
-    for made in newest(instance, CHAMPION, _HISTORY):
+    for made in newest(instance, CHAMPION, limit):
         if ruling := made.metadata.get(RULING):
             content: dict[str, Any] = dict(ruling.value)
             after = Champion(**content.pop("champion"))
+            accuracy = made.metadata.get("validation_accuracy")
+            content["accuracy"] = accuracy.value if accuracy else None
             found.append(Past(made.timestamp, made.run_id, champion=after, **content))
     return found
 
@@ -195,6 +199,40 @@ def _rule(
     except (StoreError, FormatError) as error:
         return decide(before, Rival(None, f"the champion's file cannot be read: {error}"))
     return decide(before, gate.rival_of(candidate, train, fitted, context.log.info))
+
+
+def load_champion(instance: dg.DagsterInstance, store: Store) -> TrainedModel:
+    """Open the model in service.
+
+    Raises
+    ------
+    StoreError
+        No model is in service, or its file is gone or damaged.
+    FormatError
+        Its file cannot be opened by the code or the libraries that are here.
+    """
+    version = now(rulings(instance, 1)).model_version
+    if version is None:
+        raise StoreError("no model is in service yet: `mnist-pipeline refresh` makes one")
+    try:
+        return persistence.loads(_file(instance, store, version))
+    except FormatError as error:
+        raise FormatError(f"the champion, sgd_model {version}, cannot be used: {error}") from None
+
+
+def training_digits(instance: dg.DagsterInstance, store: Store) -> Digits:
+    """Open the newest training digits.
+
+    Raises
+    ------
+    StoreError
+        There are none, or their file is gone or damaged.
+    """
+    asset = "train_set"
+    for made in newest(instance, dg.AssetKey(asset), 1):
+        if artifact := artifact_of(store, asset, made):
+            return Digits.from_parquet(store.read(artifact))
+    raise StoreError(f"{asset} was never materialized: `mnist-pipeline refresh` does it")
 
 
 def _file(instance: dg.DagsterInstance, store: Store, version: str | None) -> bytes:

@@ -1,19 +1,32 @@
-"""The report: one self-contained HTML file about one model, from the template beside."""
+"""The report: one self-contained HTML file about one model, from the template beside.
 
-import base64
-from dataclasses import asdict, dataclass
+The digits that it shows are chosen in `gallery`.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from mnist_pipeline.digits import figures
+from mnist_pipeline.digits import figures, occlusion
 from mnist_pipeline.digits.champion import Champion
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.digests import content_digest
-from mnist_pipeline.digits.metrics import Evaluation
+from mnist_pipeline.digits.metrics import Evaluation, calibration_bins
 from mnist_pipeline.digits.prediction import Predictions
+from mnist_pipeline.digits.report import gallery
+from mnist_pipeline.digits.shape import CLASSES, PIXELS
 from mnist_pipeline.digits.verdict import Verdict
+
+TUTORIAL_ACCURACY = 0.8844
+"""Of the tutorial's own model on its own split of all of MNIST (preset `tutorial`, seed 0)."""
+
+_AS_OF = re.compile("<!-- as of -->.*?<!-- end of as of -->", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -24,8 +37,8 @@ class Report:
 
     @cached_property
     def data_version(self) -> str:
-        """Digest of the page."""
-        return content_digest(self.html)
+        """Digest of the page but for what it says "as of" some time."""
+        return content_digest(_AS_OF.sub("", self.html))
 
 
 @dataclass(frozen=True)
@@ -40,8 +53,62 @@ class Evidence:
     champion: Champion
 
 
-def render(evidence: Evidence) -> Report:
-    """Fill the template: the numbers, the confusion matrix and the tutorial's three pictures."""
+@dataclass(frozen=True)
+class Decided:
+    """A decision of the past about a model.
+
+    `accuracy` is that on its validation rows, None where they were not looked at. `promoted` says
+    whether the model was the champion then.
+    """
+
+    when: str
+    model_version: str
+    outcome: str
+    why: str
+    accuracy: float | None
+    promoted: bool
+
+
+@dataclass(frozen=True)
+class Input:
+    """What was read, and how that came to be."""
+
+    asset: str
+    when: str
+    data_version: str
+    code_version: str
+    libraries: dict[str, str]
+
+
+@dataclass(frozen=True)
+class AsOf:
+    """What is known at the time of writing and is no part of the page's content.
+
+    Attributes
+    ----------
+    when : str
+        Date and time.
+    run_id : str
+    decisions : sequence of Decided
+        Newest first.
+    inputs : sequence of Input
+    """
+
+    when: str = "an unknown time"
+    run_id: str = ""
+    decisions: Sequence[Decided] = ()
+    inputs: Sequence[Input] = field(default=())
+
+
+def render(evidence: Evidence, as_of: AsOf | None = None) -> Report:
+    """Fill the template.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    as_of : AsOf, optional
+        What stands outside the data version.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -51,16 +118,27 @@ def render(evidence: Evidence) -> Report:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    evaluation = evidence.evaluation
+    test, predictions = evidence.test, evidence.predictions
+    cells = gallery.in_cells(test, predictions)
     html = environment.get_template("page.html.j2").render(
-        asdict(evaluation),
+        asdict(evidence.evaluation),
         champion=evidence.champion,
         model=evidence.model,
-        n_train=len(evidence.train),
-        train_version=evidence.train.data_version,
-        test_version=evidence.test.data_version,
-        pictures=_data_url(_tutorial_pictures(evidence)),
-        confusion=_data_url(figures.confusion_matrix(evaluation.confusion_matrix, inches=5.5)),
+        train=evidence.train,
+        test=test,
+        predictions=predictions,
+        params_version=content_digest(evidence.model.params),
+        tutorial=_tutorial(evidence),
+        as_of=as_of or AsOf(),
+        samples=gallery.samples(evidence.train),
+        tutorial_tests=gallery.tested(test, predictions, range(min(2, len(test)))),
+        mistakes=gallery.worst_mistakes(test, predictions),
+        cells={
+            cell: [[one.row_id, one.confidence, one.picture] for one in shown]
+            for cell, shown in cells.items()
+        },
+        in_a_cell=gallery.IN_A_CELL,
+        figures=_figures(evidence, as_of or AsOf()),
     )
     return Report(html)
 
@@ -86,17 +164,54 @@ def one_model(evidence: Evidence) -> Verdict:
     return Verdict("one_model", not other, saw)
 
 
-def _tutorial_pictures(evidence: Evidence) -> bytes:
-    train, test, predictions = evidence.train, evidence.test, evidence.predictions
-    shown = range(min(2, len(test), len(predictions.label)))
-    titles = [f"training digit\nlabel {train.labels[0]}"]
-    titles += [
-        f"test digit\nlabel {predictions.label[row]}, predicted {predictions.prediction[row]}"
-        for row in shown
-    ]
-    images = np.concatenate([train.pixels[:1], test.pixels[: len(shown)]])
-    return figures.digit_row(images, titles)
+def class_maps(model: TrainedModel, test: Digits) -> npt.NDArray[np.floating[Any]]:
+    """Return what speaks for each class, shape (10, 784).
+
+    The weights of a classifier that sees pixels; what occlusion finds of one that sees features.
+    """
+    weights: npt.NDArray[np.floating[Any]] = model.pipeline[-1].coef_
+    if weights.shape[1] == PIXELS and model.params["features"] in {"raw", "scaled"}:
+        return weights
+    return occlusion.sensitivity(model, test)
 
 
-def _data_url(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def mean_images(digits: Digits) -> npt.NDArray[np.float64]:
+    """Return the mean image of each class, shape (10, 784); 0 for a class without digits."""
+    means = np.zeros((CLASSES, PIXELS))
+    for digit in range(CLASSES):
+        if len(pixels := digits.pixels[digits.labels == digit]):
+            means[digit] = pixels.mean(axis=0)
+    return means
+
+
+def _tutorial(evidence: Evidence) -> float | None:
+    """Return the tutorial's accuracy on this very split, or None if this is another one."""
+    origin = evidence.model.origin
+    its_own = origin.is_mnist and (origin.test_size, origin.random_state) == (0.2, 42)
+    return TUTORIAL_ACCURACY if its_own else None
+
+
+def _figures(evidence: Evidence, as_of: AsOf) -> dict[str, dict[str, str]]:
+    """Draw each figure on light and on dark, as data URLs."""
+    test, predictions = evidence.test, evidence.predictions
+    maps, means = class_maps(evidence.model, test), mean_images(test)
+    draw: dict[str, Callable[[figures.Theme], bytes]] = {
+        "class_maps": lambda theme: figures.class_maps(theme, maps, means),
+    }
+    if (given := predictions.probabilities) is not None:
+        confidence = given.max(axis=1)
+        right = predictions.label == predictions.prediction
+        bins = calibration_bins(confidence, right)
+        draw["reliability"] = lambda theme: figures.reliability(theme, bins)
+        draw["confidences"] = lambda theme: figures.confidences(theme, confidence, right)
+    if past := [one for one in reversed(as_of.decisions) if one.accuracy is not None]:
+        draw["past_models"] = lambda theme: figures.past_models(
+            theme,
+            [one.accuracy or 0.0 for one in past],
+            [one.promoted for one in past],
+        )
+    themes = {"light": figures.LIGHT, "dark": figures.DARK}
+    return {
+        name: {mode: gallery.data_url(one(theme)) for mode, theme in themes.items()}
+        for name, one in draw.items()
+    }

@@ -10,6 +10,7 @@ from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.metrics import Evaluation
 from mnist_pipeline.orchestration import service
+from mnist_pipeline.orchestration.presentation import past_models
 from mnist_pipeline.orchestration.publication import Seconds, hear, judged, published_asset
 from mnist_pipeline.params import ChampionParams, FloorParams
 from mnist_pipeline.store import Store
@@ -52,12 +53,15 @@ def champion_model(
         hear(context, guards)
         ruling = service.rule(context, store, sgd_model, train_set, decide)
     context.log.info(f"{ruling.outcome}: {ruling.why}")
+    decided = [(one.accuracy, one.outcome) for one in service.rulings(context.instance)[::-1]]
+    decided.append((ruling.accuracy, ruling.outcome))
     return judged(
         context,
         ruling.champion,
         [*guards, gate.in_service(sgd_model, ruling)],
         {
             **ruling.facts,
+            **past_models(decided),
             "decision": f"{ruling.outcome}: {ruling.why}",
             "candidate": version,
             "model_version": ruling.champion.model_version or "none",

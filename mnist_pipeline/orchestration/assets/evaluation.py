@@ -5,7 +5,7 @@ import dagster as dg
 from mnist_pipeline.digits import metrics
 from mnist_pipeline.digits.metrics import Evaluation
 from mnist_pipeline.digits.prediction import Predictions
-from mnist_pipeline.orchestration.presentation import confusion_matrix
+from mnist_pipeline.orchestration import presentation
 from mnist_pipeline.orchestration.publication import Seconds, judged, published_asset
 from mnist_pipeline.params import EvaluationParams
 
@@ -50,7 +50,8 @@ def evaluation(
             "n_test": result.n_test,
             **probabilities,
             **own,
-            "confusion_matrix": confusion_matrix(result),
+            "confusion_matrix": presentation.confusion_matrix(result),
+            **presentation.calibration(predictions),
             "seconds": seconds(),
         },
     )

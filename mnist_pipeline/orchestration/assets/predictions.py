@@ -7,7 +7,7 @@ from mnist_pipeline.digits import prediction
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.prediction import COLUMNS, Predictions
-from mnist_pipeline.orchestration.presentation import column_schema
+from mnist_pipeline.orchestration.presentation import column_schema, worst_mistakes
 from mnist_pipeline.orchestration.publication import Seconds, judged, published_asset
 
 
@@ -30,6 +30,7 @@ def predictions(
         [prediction.unseen_in_training(sgd_model, test_set)],
         {
             "dagster/row_count": len(result.row_id),
+            **worst_mistakes(test_set, result),
             "printed": np.array2string(result.prediction.astype(str), threshold=6),
             "seconds": seconds(),
         },

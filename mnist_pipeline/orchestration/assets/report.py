@@ -9,6 +9,8 @@ from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.metrics import Evaluation
 from mnist_pipeline.digits.prediction import Predictions
 from mnist_pipeline.digits.report import Evidence, Report
+from mnist_pipeline.orchestration.lineage import as_of
+from mnist_pipeline.orchestration.presentation import worst_mistakes
 from mnist_pipeline.orchestration.publication import Seconds, judged, published_asset
 
 
@@ -27,12 +29,20 @@ def report(
     evaluation: Evaluation,
     champion_model: Champion,
 ) -> dg.MaterializeResult:
-    """One self-contained HTML file: the numbers, the confusion matrix, the tutorial's pictures."""
+    """One self-contained HTML file: the numbers, the mistakes, the digits, where it all comes from.
+
+    What it tells of times, runs, code and past models is as of when it was written, and no part of
+    its data version.
+    """
     seconds = Seconds()
     evidence = Evidence(train_set, test_set, sgd_model, predictions, evaluation, champion_model)
     return judged(
         context,
-        page.render(evidence),
+        page.render(evidence, as_of(context)),
         [page.one_model(evidence)],
-        {"accuracy": evaluation.accuracy, "seconds": seconds()},
+        {
+            "accuracy": evaluation.accuracy,
+            **worst_mistakes(test_set, predictions),
+            "seconds": seconds(),
+        },
     )

@@ -7,6 +7,7 @@ import dagster as dg
 from mnist_pipeline.digits import persistence, training, validation
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
+from mnist_pipeline.orchestration import presentation
 from mnist_pipeline.orchestration.publication import Seconds, judged, published_asset
 from mnist_pipeline.params import ModelParams, ValidationParams
 
@@ -57,6 +58,7 @@ def sgd_model(
             "n_train": len(parts.fitted),
             "n_validation": len(parts.held_out or ()),
             **measured,
+            **presentation.fit(model, train_set),
             "epochs": int(model.pipeline[-1].n_iter_),
             "fit_seconds": fit_seconds,
             "seconds": seconds(),

@@ -9,7 +9,7 @@ from mnist_pipeline.digits.archive import Archive
 from mnist_pipeline.digits.dataset import COLUMNS, Digits
 from mnist_pipeline.digits.split import split
 from mnist_pipeline.digits.table import decode
-from mnist_pipeline.orchestration.presentation import class_balance, column_schema
+from mnist_pipeline.orchestration.presentation import class_balance, column_schema, first_digits
 from mnist_pipeline.orchestration.publication import Seconds, judged, published_asset
 from mnist_pipeline.params import SplitParams
 
@@ -50,6 +50,7 @@ def split_asset(part: Literal["train", "test"], description: str) -> dg.AssetsDe
                 "dagster/row_count": len(digits),
                 "class_balance": class_balance(digits),
                 "first_label": int(digits.labels[0]),
+                "first_digits": first_digits(digits),
                 "seconds": seconds(),
             },
         )

@@ -1,0 +1,127 @@
+"""Pictures: image files that people have, opened with limits into grey levels.
+
+What is done to find a digit in them is in `preparation`.
+"""
+
+import io
+import stat
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mnist_pipeline.errors import PictureError
+
+_UPRIGHT = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""By EXIF orientation, how Pillow makes a picture upright."""
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+
+MOST_BYTES = 50_000_000
+MOST_PIXELS = 120_000_000
+"""More than any phone's camera makes; Pillow decodes no file before its size is known."""
+
+WORKING_SIDE = 800
+"""Larger pictures are shrunk to this many pixels a side: plenty for a digit of 20."""
+
+
+def read(path: Path) -> bytes:
+    """Read an image file that is not too large.
+
+    Raises
+    ------
+    PictureError
+        There is no such file, it cannot be read, or it is larger than `MOST_BYTES`.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise PictureError("is no file")
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise PictureError(f"cannot be read: {error.strerror}") from None
+    if len(data) > MOST_BYTES:
+        raise PictureError(f"is larger than {MOST_BYTES // 10**6} MB: give a smaller picture")
+    return data
+
+
+def suffix(data: bytes) -> str:
+    """Return what the name of such an image file ends with, as in `.png`."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        return f".{(image.format or '').lower()}"
+
+
+def grey(data: bytes) -> npt.NDArray[np.float32]:
+    """Decode an image file: its luminance, upright as its EXIF orientation says.
+
+    What is transparent becomes paper: where most is opaque, of the brightness that most of it has;
+    else white behind ink that is darker than mid-grey, and black behind lighter ink.
+
+    Parameters
+    ----------
+    data : bytes
+        PNG, JPEG, WebP or BMP.
+
+    Returns
+    -------
+    float32 array of shape (height, width), 0 (black) to 1 (white), no side above `WORKING_SIDE`
+
+    Raises
+    ------
+    PictureError
+        The bytes are no such image, are damaged, hold several pictures or too many pixels.
+    """
+    from PIL import ExifTags, Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            # of sizes, which have a limit here, and of metadata, which are not needed
+            warnings.simplefilter("ignore")
+            image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
+            width, height = image.size
+            if width * height > MOST_PIXELS:
+                raise PictureError(
+                    f"has {width:,} x {height:,} pixels: give a picture of at most "
+                    f"{MOST_PIXELS // 10**6} million"
+                )
+            # a phone's MPO has the photo first, then what the phone made of it
+            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+                raise PictureError("holds several pictures: save the one that is meant")
+            image.draft("L", (WORKING_SIDE, WORKING_SIDE))
+            image.load()
+            turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+            image = image if turn is None else image.transpose(Image.Transpose[turn])
+    except UnidentifiedImageError:
+        raise PictureError("is no PNG, JPEG, WebP or BMP picture") from None
+    except Image.DecompressionBombError:
+        raise PictureError("has far too many pixels: give a smaller picture") from None
+    # what Pillow's decoders raise of damaged files
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        raise PictureError(f"is damaged: {error}") from None
+    if image.mode.startswith("I"):  # 16 bits a pixel, of which Pillow's "L" would be the lower 8
+        image = Image.fromarray(np.asarray(image, np.float32) / np.float32(65535 / 255))
+    else:
+        image = image.convert("LA" if image.has_transparency_data else "L")
+    image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
+    levels = np.asarray(image, np.float32) / np.float32(255)
+    if levels.ndim == 2:
+        return levels
+    luminance, opacity = levels[..., 0], levels[..., 1]
+    if opacity.mean() > 0.5:
+        paper = np.median(luminance[opacity > 0.5])
+    else:
+        paper = np.float32((luminance * opacity).sum() <= 0.5 * opacity.sum())
+    seen: npt.NDArray[np.float32] = luminance * opacity + paper * (1 - opacity)
+    return seen

@@ -1,0 +1,96 @@
+"""The commands that try the champion on your own digits. Thin, as `cli` is."""
+
+import contextlib
+import socket
+from pathlib import Path
+
+import click
+
+from mnist_pipeline import documents
+from mnist_pipeline.errors import PictureError, SettingsError
+from mnist_pipeline.upkeep import as_json_option
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@as_json_option
+def predict(images: tuple[str, ...], as_json: bool) -> int:
+    """Read image files that show a handwritten digit each, with the champion.
+
+    PNG, JPEG, WebP or BMP, photo or scan, dark on light or light on dark. Exits with 1 if a file
+    could not be read; the others are answered.
+    """
+    from mnist_pipeline import running, tables
+    from mnist_pipeline.digits import pictures
+    from mnist_pipeline.digits.reading import Reading, read_digit
+    from mnist_pipeline.orchestration import service
+
+    with running.opened() as pipeline:
+        model = service.load_champion(pipeline.instance, pipeline.store)
+    found: list[tuple[str, Reading | PictureError]] = []
+    for image in images:
+        try:
+            found.append((image, read_digit(model, pictures.read(Path(image)))))
+        except PictureError as error:
+            found.append((image, error))
+    if as_json:
+        documents.write_any(
+            [
+                {"path": path, "error": f"{path} {reading}"}
+                if isinstance(reading, PictureError)
+                else {
+                    "path": path,
+                    "digit": reading.digit,
+                    "confidence": reading.confidence,
+                    "scores": {str(d): float(p) for d, p in enumerate(reading.probabilities)},
+                }
+                for path, reading in found
+            ]
+        )
+    else:
+        click.echo(tables.readings(found))
+    return int(any(isinstance(reading, PictureError) for _, reading in found))
+
+
+@click.command()
+@click.option("--port", default=3030, show_default=True, type=click.IntRange(0, 65535))
+@click.option(
+    "--keep",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path, file_okay=False, resolve_path=True),
+    help="Keep each picture that was answered there; without it none is.",
+)
+def draw(port: int, keep: Path | None) -> int:
+    """Serve a page on 127.0.0.1 to draw digits on, which the champion reads.
+
+    --port 0 takes any that is free.
+    """
+    import uvicorn
+
+    from mnist_pipeline import drawing, running
+    from mnist_pipeline.orchestration import service
+
+    try:
+        listening = socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise SettingsError(f"--port {port} cannot be used: {error.strerror}") from None
+    with listening, running.opened() as pipeline:
+        served = drawing.Served(
+            lambda: service.now(service.rulings(pipeline.instance, 1)).model_version,
+            lambda: service.load_champion(pipeline.instance, pipeline.store),
+            lambda: service.training_digits(pipeline.instance, pipeline.store),
+        )
+        port = listening.getsockname()[1]
+        app = drawing.build_app(served, port, keep)
+        click.echo(f"Draw at http://127.0.0.1:{port}/ (Ctrl+C ends it)")
+        config = uvicorn.Config(
+            app,
+            log_level="error",
+            server_header=False,
+            limit_concurrency=32,
+            timeout_graceful_shutdown=2,
+        )
+        server = uvicorn.Server(config)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listening])
+    return 0
