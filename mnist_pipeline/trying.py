@@ -76,7 +76,7 @@ def draw(port: int, keep: Path | None) -> int:
         raise SettingsError(f"--port {port} cannot be used: {error.strerror}") from None
     with listening, running.opened() as pipeline:
         served = drawing.Served(
-            lambda: service.now(service.rulings(pipeline.instance, 1)).model_version,
+            lambda: service.champion_now(pipeline.instance).model_version,
             lambda: service.load_champion(pipeline.instance, pipeline.store),
             lambda: service.training_digits(pipeline.instance, pipeline.store),
         )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -360,6 +361,15 @@ def test_the_champion_answers_not_the_newest_model(
     assert "refused" in furnished.made("champion_model").metadata["decision"]
     [after] = json.loads(furnished.cli("predict", "--json", path).stdout)
     assert after == before
+
+
+def test_what_somebody_only_reported_of_the_champion_changes_no_answer(
+    furnished: House, folder: Path
+) -> None:
+    reported = dg.AssetMaterialization("champion_model")
+    furnished.instance.report_runless_asset_event(reported)
+    [answer] = json.loads(furnished.cli("predict", "--json", str(folder / "zero.png")).stdout)
+    assert answer["digit"] == 0
 
 
 def test_a_terminal_without_unicode_gets_its_picture_too(furnished: House, folder: Path) -> None:

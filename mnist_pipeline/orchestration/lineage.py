@@ -1,5 +1,6 @@
 """Lineage: what Dagster knows of a step's inputs and of past decisions, for people to read."""
 
+import time
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -28,7 +29,7 @@ def as_of(context: dg.AssetExecutionContext) -> AsOf:
         made = newest(context.instance, dg.AssetKey(key), _HISTORY)
         read |= [(key, one) for one in made if one.data_version == version][:1]
     return AsOf(
-        when=_utc(datetime.now(UTC).timestamp()),
+        when=_utc(time.time()),
         run_id=context.run_id,
         decisions=[
             Decided(
@@ -39,7 +40,7 @@ def as_of(context: dg.AssetExecutionContext) -> AsOf:
                 one.accuracy,
                 one.outcome in IN_SERVICE,
             )
-            for one in service.rulings(context.instance)[:_HISTORY]
+            for one in service.rulings(context.instance, _HISTORY)
         ],
         inputs=[_input(key, found) for key, found in sorted(read.items(), key=_by_time)],
     )

@@ -67,6 +67,11 @@ def rulings(instance: dg.DagsterInstance, limit: int = _HISTORY) -> list[Past]:
     return found
 
 
+def champion_now(instance: dg.DagsterInstance) -> Champion:
+    """Return the champion of now, of the whole history only where the newest event tells none."""
+    return now(rulings(instance, 1) or rulings(instance))
+
+
 def now(past: Sequence[Past]) -> Champion:
     """Return the champion after the newest of these rulings."""
     return past[0].champion if past else Champion()
@@ -172,10 +177,10 @@ def rule(
         There is no such bar.
     """
     while True:
-        present = now(rulings(context.instance))
-        ruling = _rule(context, store, candidate, train, decide, present)
+        before = champion_now(context.instance)
+        ruling = _rule(context, store, candidate, train, decide, before)
         # comparing may take minutes: somebody may have rolled back meanwhile
-        if now(rulings(context.instance)) == present:
+        if champion_now(context.instance) == before:
             return ruling
 
 
@@ -211,7 +216,7 @@ def load_champion(instance: dg.DagsterInstance, store: Store) -> TrainedModel:
     FormatError
         Its file cannot be opened by the code or the libraries that are here.
     """
-    version = now(rulings(instance, 1)).model_version
+    version = champion_now(instance).model_version
     if version is None:
         raise StoreError("no model is in service yet: `mnist-pipeline refresh` makes one")
     try:
