@@ -58,6 +58,17 @@ class Predictions:
         return calibration.probabilities(self.scores, self.temperature)
 
     @cached_property
+    def confidence(self) -> npt.NDArray[np.float64] | None:
+        """Probability of each prediction, float64 of shape (n,); None where the model has none."""
+        given = self.probabilities
+        return None if given is None else given.max(axis=1)
+
+    @cached_property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """Which predictions are the label, of shape (n,)."""
+        return np.equal(self.label, self.prediction)
+
+    @cached_property
     def data_version(self) -> str:
         """Digest of all rows, the split, the model's version and temperature."""
         return content_digest(
@@ -73,11 +84,10 @@ class Predictions:
         """Encode as Parquet; `confidence` is the probability of the prediction, or null."""
         import pyarrow as pa
 
-        given = self.probabilities
         confidence = (
             pa.nulls(len(self.row_id), pa.float32())
-            if given is None
-            else given.max(axis=1).astype(np.float32)
+            if self.confidence is None
+            else self.confidence.astype(np.float32)
         )
         columns = [self.row_id, self.label, self.prediction, confidence]
         columns += list(np.ascontiguousarray(self.scores.T))

@@ -3,6 +3,7 @@
 What is refused before it comes to an answer is in `limits`; the page itself lies beside, as files.
 """
 
+import asyncio
 import base64
 import hashlib
 import os
@@ -119,7 +120,7 @@ def build_app(served: Served, port: int, keep: Path | None = None, rate: float =
         Pictures a second that are answered in the long run.
     """
     templates = Jinja2Templates(_HERE)
-    limit = Rate(rate)
+    limit, alone = Rate(rate), asyncio.Lock()
 
     def page(request: Request) -> Response:
         model = served.model()
@@ -131,7 +132,7 @@ def build_app(served: Served, port: int, keep: Path | None = None, rate: float =
 
     async def read(request: Request) -> Response:
         if wait := limit.wait():
-            headers = {"Retry-After": f"{wait:.0f}"}
+            headers = {"Retry-After": str(wait)}
             return _error("too many pictures at once: wait a second", 429, headers)
         try:
             picture = await body(request)
@@ -141,7 +142,7 @@ def build_app(served: Served, port: int, keep: Path | None = None, rate: float =
             return Response(status_code=400)  # nobody is there to read it
         try:
             # one at a time: a picture can take much memory
-            async with limit.alone:
+            async with alone:
                 reading, answer = await run_in_threadpool(served.answer, picture)
         except PictureError as error:
             return _error(f"The picture {error}.", 422)

@@ -61,13 +61,9 @@ async def body(request: Request) -> bytes:
 
 
 class Rate:
-    """A leaky bucket: so many a second in the long run, a few more at once.
-
-    `alone` is for work of which only one may be under way.
-    """
+    """A leaky bucket: so many a second in the long run, a few more at once."""
 
     def __init__(self, per_second: float) -> None:
-        self.alone = asyncio.Lock()
         self._per_second = per_second
         self._full = 0.0
 

@@ -16,7 +16,7 @@ from mnist_pipeline.digits.gate import IN_SERVICE
 from mnist_pipeline.digits.metrics import Evaluation, calibration_bins
 from mnist_pipeline.digits.prediction import Predictions
 from mnist_pipeline.digits.report import gallery
-from mnist_pipeline.digits.shape import CLASSES, PIXELS
+from mnist_pipeline.digits.shape import CLASSES
 
 _SHOWN = 20
 
@@ -52,8 +52,8 @@ def fit(model: TrainedModel, train: Digits) -> dict[str, dg.MarkdownMetadataValu
         return {
             "accuracy_by_epoch": _picture("accuracy by epoch", figures.epochs(LIGHT, accuracies))
         }
-    weights = model.pipeline[-1].coef_
-    if weights.shape[1] != PIXELS:
+    weights = report.pixel_weights(model)
+    if weights is None:
         return {}
     maps = figures.class_maps(LIGHT, weights, report.mean_images(train))
     return {"weights": _picture("weights of each class", maps)}
@@ -63,13 +63,13 @@ def worst_mistakes(
     test: Digits, predictions: Predictions
 ) -> dict[str, int | dg.MarkdownMetadataValue]:
     """How many are wrong, and the twenty that the model was surest of."""
-    mistakes = int((predictions.label != predictions.prediction).sum())
-    places = gallery.mistakes(predictions)[:_SHOWN]
-    if not mistakes:
+    mistakes = gallery.mistakes(predictions)
+    places = mistakes[:_SHOWN]
+    if not len(mistakes):
         return {"mistakes": 0}
     titles = [f"{predictions.label[p]} as {predictions.prediction[p]}" for p in places]
     png = figures.digits(LIGHT, test.pixels[places], titles)
-    return {"mistakes": mistakes, "worst_mistakes": _picture("the worst mistakes", png)}
+    return {"mistakes": len(mistakes), "worst_mistakes": _picture("the worst mistakes", png)}
 
 
 def confusion_matrix(evaluation: Evaluation) -> dg.MarkdownMetadataValue:
@@ -80,9 +80,9 @@ def confusion_matrix(evaluation: Evaluation) -> dg.MarkdownMetadataValue:
 
 def calibration(predictions: Predictions) -> dict[str, dg.MarkdownMetadataValue]:
     """The reliability diagram and the confidences of right and wrong, if there are any."""
-    if (given := predictions.probabilities) is None:
+    confidence, right = predictions.confidence, predictions.right
+    if confidence is None:
         return {}
-    confidence, right = given.max(axis=1), predictions.label == predictions.prediction
     bins = figures.reliability(LIGHT, calibration_bins(confidence, right))
     return {
         "reliability": _picture("reliability diagram", bins),

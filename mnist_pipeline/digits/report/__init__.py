@@ -5,7 +5,7 @@ The digits that it shows are chosen in `gallery`.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -97,7 +97,7 @@ class AsOf:
     when: str = "an unknown time"
     run_id: str = ""
     decisions: Sequence[Decided] = ()
-    inputs: Sequence[Input] = field(default=())
+    inputs: Sequence[Input] = ()
 
 
 def render(evidence: Evidence, as_of: AsOf | None = None) -> Report:
@@ -118,6 +118,7 @@ def render(evidence: Evidence, as_of: AsOf | None = None) -> Report:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    as_of = as_of or AsOf()
     test, predictions = evidence.test, evidence.predictions
     cells = gallery.in_cells(test, predictions)
     html = environment.get_template("page.html.j2").render(
@@ -129,7 +130,7 @@ def render(evidence: Evidence, as_of: AsOf | None = None) -> Report:
         predictions=predictions,
         params_version=content_digest(evidence.model.params),
         tutorial=_tutorial(evidence),
-        as_of=as_of or AsOf(),
+        as_of=as_of,
         samples=gallery.samples(evidence.train),
         tutorial_tests=gallery.tested(test, predictions, range(min(2, len(test)))),
         mistakes=gallery.worst_mistakes(test, predictions),
@@ -137,8 +138,7 @@ def render(evidence: Evidence, as_of: AsOf | None = None) -> Report:
             cell: [[one.row_id, one.confidence, one.picture] for one in shown]
             for cell, shown in cells.items()
         },
-        in_a_cell=gallery.IN_A_CELL,
-        figures=_figures(evidence, as_of or AsOf()),
+        figures=_figures(evidence, as_of),
     )
     return Report(html)
 
@@ -169,10 +169,16 @@ def class_maps(model: TrainedModel, test: Digits) -> npt.NDArray[np.floating[Any
 
     The weights of a classifier that sees pixels; what occlusion finds of one that sees features.
     """
+    weights = pixel_weights(model)
+    return occlusion.sensitivity(model, test) if weights is None else weights
+
+
+def pixel_weights(model: TrainedModel) -> npt.NDArray[np.floating[Any]] | None:
+    """Return the weights of each class, shape (10, 784), of a model whose features are pixels."""
+    if model.params["features"] not in {"raw", "scaled"}:
+        return None
     weights: npt.NDArray[np.floating[Any]] = model.pipeline[-1].coef_
-    if weights.shape[1] == PIXELS and model.params["features"] in {"raw", "scaled"}:
-        return weights
-    return occlusion.sensitivity(model, test)
+    return weights
 
 
 def mean_images(digits: Digits) -> npt.NDArray[np.float64]:
@@ -198,9 +204,8 @@ def _figures(evidence: Evidence, as_of: AsOf) -> dict[str, dict[str, str]]:
     draw: dict[str, Callable[[figures.Theme], bytes]] = {
         "class_maps": lambda theme: figures.class_maps(theme, maps, means),
     }
-    if (given := predictions.probabilities) is not None:
-        confidence = given.max(axis=1)
-        right = predictions.label == predictions.prediction
+    confidence, right = predictions.confidence, predictions.right
+    if confidence is not None:
         bins = calibration_bins(confidence, right)
         draw["reliability"] = lambda theme: figures.reliability(theme, bins)
         draw["confidences"] = lambda theme: figures.confidences(theme, confidence, right)

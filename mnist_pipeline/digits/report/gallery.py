@@ -62,19 +62,18 @@ def worst_mistakes(test: Digits, predictions: Predictions) -> list[Shown]:
 def mistakes(predictions: Predictions) -> npt.NDArray[np.intp]:
     """Return the places of wrong predictions, surest first."""
     order = _most_confident_first(predictions)
-    wrong = predictions.label[order] != predictions.prediction[order]
-    return np.compress(wrong, order)
+    return np.compress(~predictions.right[order], order)
 
 
 def tested(test: Digits, predictions: Predictions, places: Iterable[int]) -> list[Shown]:
     """Return the test digits at these places."""
-    given = predictions.probabilities
+    given = predictions.confidence
     return [
         Shown(
             int(predictions.row_id[place]),
             int(predictions.label[place]),
             int(predictions.prediction[place]),
-            None if given is None else float(given[place].max()),
+            None if given is None else float(given[place]),
             picture(test.pixels[place]),
         )
         for place in places
@@ -117,8 +116,7 @@ def data_url(png: bytes) -> str:
 
 def _most_confident_first(predictions: Predictions) -> npt.NDArray[np.intp]:
     """Order by probability, or, where there is none, by how far the best score leads."""
-    given = predictions.probabilities
-    if given is not None:
-        return np.argsort(-given.max(axis=1), kind="stable")
+    if predictions.confidence is not None:
+        return np.argsort(-predictions.confidence, kind="stable")
     second, first = np.sort(predictions.scores, axis=1)[:, -2:].T
     return np.argsort(second - first, kind="stable")
