@@ -1,6 +1,7 @@
 # The doors, for people. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install run refresh status ui test slow-test screenshots lint format bench lock clean
+.PHONY: help install run refresh status ui test slow-test kill-test hostile-test fuzz audit screenshots \
+	lint format bench lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -33,6 +34,23 @@ test: .venv/dev.stamp ## the tests
 slow-test: .venv/dev.stamp ## the tests that take minutes: the tutorial itself on all 70,000
 	@$(BIN)/pytest -m slow
 
+kill-test: .venv/dev.stamp ## kill a run at 60 points of its life, let eight processes crowd for 5 rounds (a quarter of an hour)
+	@$(BIN)/pytest mnist_pipeline_tests/test_killed.py mnist_pipeline_tests/test_crowd.py \
+		--kill-points 60 --crowd-rounds 5 --numprocesses 2 --durations 2
+
+hostile-test: .venv/dev.stamp ## 100,000 hostile ARFF files and 20,000 pictures (a few minutes)
+	@$(BIN)/pytest mnist_pipeline_tests/test_hostile.py --hypothesis-profile many --durations 12
+
+fuzz: .venv/dev.stamp ## fuzz the ARFF reader and pictures, guided by coverage, ten minutes each
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group fuzz
+	@mkdir -p .fuzz/arff .fuzz/picture
+	@for kind in arff picture; do $(BIN)/python -m mnist_pipeline_tests.fuzzing $$kind -max_total_time=600 \
+		-max_len=30000 -rss_limit_mb=2048 -artifact_prefix=.fuzz/found-$$kind- \
+		.fuzz/$$kind mnist_pipeline_tests/corpus/$$kind || exit 1; done
+
+audit: .venv/dev.stamp ## known vulnerabilities of the locked packages (needs the network)
+	@$(BIN)/uv tool run pip-audit --disable-pip --require-hashes --requirement requirements.lock
+
 lint: .venv/dev.stamp ## ruff and mypy, as CI runs them
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
@@ -57,7 +75,7 @@ lock: .venv/dev.stamp ## lock what pyproject.toml asks for, keeping pins that st
 		--output-file requirements-dev.lock
 
 clean: ## remove .venv and caches; data/ and .env stay
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache dist build .tmp_dagster_home_*
+	@rm -rf .venv .fuzz .hypothesis .mypy_cache .ruff_cache .pytest_cache dist build .tmp_dagster_home_*
 	@find . -name __pycache__ -not -path './data/*' -prune -exec rm -rf {} +
 
 .env:

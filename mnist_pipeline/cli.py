@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import os
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -127,18 +128,32 @@ def refresh(verify: bool, dry_run: bool, as_json: bool) -> int:
 
 @cli.command()
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
-def ui(port: int) -> NoReturn:
-    """Start the Dagster UI and daemon on 127.0.0.1, over the tracked home."""
-    from mnist_pipeline import home
-    from mnist_pipeline.definitions import build_definitions
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+def ui(port: int, host: str) -> NoReturn:
+    """Start the Dagster UI and daemon over the tracked home, on 127.0.0.1 unless told otherwise."""
+    from mnist_pipeline import running
+    from mnist_pipeline.orchestration import ownership
     from mnist_pipeline.settings import PROJECT, Settings
 
-    settings = Settings.load()
-    build_definitions(settings)  # what is wrong is better said here than in a browser
-    folder = home.prepare(settings)
+    try:
+        socket.getaddrinfo(host or "(empty)", port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise SettingsError(f"--host {host!r} is no address to listen on: {error}") from None
+    # what is wrong is better said here than in a browser, and so is what was interrupted
+    with running.opened() as pipeline:
+        folder = Settings.load().dagster_home
+        keys = pipeline.graph.get_all_asset_keys()
+        for run in ownership.unfinished(pipeline.instance, [pipeline.job.name], keys):
+            click.echo(f"run {run.run_id} is in progress and goes on", err=True)
+    if host not in {"127.0.0.1", "::1", "localhost"}:
+        click.echo(
+            f"Listening on {host}: whoever reaches port {port} there can see everything, launch "
+            "runs and delete history. SECURITY.md says how to put a proxy before it.",
+            err=True,
+        )
     # Dagster loads a .env of its working directory over the environment; the home has none
     os.chdir(folder)
-    command = [sys.executable, "-m", "dagster", "dev", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "dagster", "dev", "--host", host, "--port", str(port)]
     os.execv(sys.executable, [*command, "--workspace", str(PROJECT / "workspace.yaml")])
 
 
@@ -151,6 +166,9 @@ def main() -> None:
     as_json = documents.OPTION in sys.argv[1:]
     # until Dagster handles it, SIGTERM ends as SIGINT does
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Dagster handles SIGTERM as it finds SIGINT handled, which a script ignores for what it starts
+    # in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # whatever else a library prints goes to stderr
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         status, message = _status(as_json)

@@ -99,6 +99,7 @@ def build_definitions(
         resources={
             **{key: _fixed(value) for key, value in inputs.items()},
             "openml_server": _fixed(settings.openml_server),
+            "mirrors": _fixed(settings.mirrors),
             "store": _fixed(store),
             "io_manager": artifact_io_manager(
                 store, {spec.key for spec in specs if spec.blocking}, RETRAIN_ALL, list(made_with)

@@ -1,12 +1,14 @@
 """The tracked home: the folder in which the Dagster instance keeps its history."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mnist_pipeline.errors import SettingsError
+from mnist_pipeline import durable
+from mnist_pipeline.errors import HistoryError, SettingsError
 from mnist_pipeline.settings import PROJECT, Settings
 
 _IN_CLONE = "data/dagster_home"
@@ -22,6 +24,8 @@ def prepare(settings: Settings) -> Path:
     ------
     SettingsError
         The folder cannot be made or written.
+    HistoryError
+        The disk is full.
     """
     home = settings.dagster_home
     file = home / "dagster.yaml"
@@ -31,10 +35,12 @@ def prepare(settings: Settings) -> Path:
         text = _MADE + yaml.safe_dump(_moved(config, home), sort_keys=False)
         there = file.read_text("utf-8") if file.exists() else _MADE
         if there.startswith(_MADE) and there != text:
-            beside = file.with_suffix(f".{os.getpid()}.tmp")
-            beside.write_text(text, "utf-8")
-            beside.replace(file)
+            durable.replace(file, text.encode())
     except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise HistoryError(
+                f"no room for Dagster's history in {home}: make room there"
+            ) from None
         raise SettingsError(
             f"DAGSTER_HOME: cannot use {home}: {error.strerror} ({error.filename})"
         ) from None

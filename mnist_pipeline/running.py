@@ -3,15 +3,18 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
+import click
 import dagster as dg
+import sqlalchemy.exc
 from filelock import FileLock
 
 from mnist_pipeline import definitions, home
-from mnist_pipeline.errors import SettingsError
-from mnist_pipeline.orchestration import failures
+from mnist_pipeline.errors import HistoryError, SettingsError
+from mnist_pipeline.orchestration import failures, ownership
 from mnist_pipeline.orchestration.history import TRIGGER
 from mnist_pipeline.orchestration.provenance import Graph
 from mnist_pipeline.settings import Settings
@@ -40,21 +43,54 @@ class Opened:
 def opened() -> Iterator[Opened]:
     """Open the pipeline for the environment's settings.
 
+    Runs whose process is gone are marked failed first, which it says.
+
     Raises
     ------
     SettingsError
         A setting or the params file is not allowed.
+    HistoryError
+        The disk with Dagster's history is full, or its database is damaged.
     """
     settings = Settings.load()
-    everything = definitions.build_definitions(settings).resolve_job_def(definitions.RETRAIN_ALL)
+    everything = _job(settings)
     home.prepare(settings)
-    with contextlib.ExitStack() as stack:
-        # two processes that make Dagster's tables at once stumble over one another
-        with FileLock(settings.dagster_home / ".opening.lock"):
-            instance = stack.enter_context(dg.DagsterInstance.get())
-        graph = everything.asset_layer.asset_graph
-        changed = partial(definitions.changed_since, graph, settings, Settings.load)
-        yield Opened(everything, instance, Store(settings.data_dir), changed)
+    try:
+        with contextlib.ExitStack() as stack:
+            # two processes that make Dagster's tables at once stumble over one another
+            with _one_at_a_time(settings.dagster_home):
+                instance = stack.enter_context(dg.DagsterInstance.get())
+            graph = everything.asset_layer.asset_graph
+            # a process that was killed could not say so
+            say = partial(click.echo, err=True)
+            ownership.unfinished(instance, [everything.name], graph.get_all_asset_keys(), say)
+            changed = partial(definitions.changed_since, graph, settings, Settings.load)
+            yield Opened(everything, instance, Store(settings.data_dir), changed)
+    except sqlalchemy.exc.DBAPIError as error:
+        what = f"Dagster's history in {settings.dagster_home}"
+        if "locked" in str(error.orig):
+            said = f"{what} is busy: {error.orig}. Try again when less is at work on it."
+        else:
+            said = (
+                f"{what} cannot be used: {error.orig}. Make room there or mend it, then try "
+                "again; what was published is still there."
+            )
+        raise HistoryError(said) from error
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / ".opening.lock")
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise HistoryError(
+            f"Dagster's history in {folder} cannot be written: {error.strerror}"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True)
@@ -82,7 +118,13 @@ class Outcome:
 
 def job() -> dg.JobDefinition:
     """Return the job of all assets, for the environment's settings."""
-    return definitions.build_definitions(Settings.load()).resolve_job_def(definitions.RETRAIN_ALL)
+    return _job(Settings.load())
+
+
+@cache
+def _job(settings: Settings) -> dg.JobDefinition:
+    # Dagster asks for it several times a run, and each time every source file would be read
+    return definitions.build_definitions(settings).resolve_job_def(definitions.RETRAIN_ALL)
 
 
 def materialize(select: str | None) -> Outcome:
@@ -100,7 +142,7 @@ def materialize(select: str | None) -> Outcome:
             pipeline.instance,
             run_config={"loggers": {"terminal": {}}},
             asset_selection=None if select is None else resolve(pipeline.graph, select),
-            tags={TRIGGER: "mnist-pipeline run"},
+            tags={TRIGGER: "mnist-pipeline run", **ownership.owner(pipeline.store)},
         )
         error = None if result.success else failures.of_run(pipeline.instance, result.run_id)
     made = [

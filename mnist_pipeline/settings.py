@@ -18,9 +18,11 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mnist_pipeline.digits.archive import Source
+from mnist_pipeline.digits.mirrors import PUBLIC
+from mnist_pipeline.digits.transfer import redacted
 from mnist_pipeline.errors import SettingsError
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -57,6 +59,10 @@ def _http_url(value: str) -> str:
     return str(url).rstrip("/")
 
 
+def _urls(value: object) -> object:
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
 ProjectPath = Annotated[Path, BeforeValidator(_in_project)]
 ProjectFolder = Annotated[ProjectPath, AfterValidator(_folder)]
 
@@ -74,6 +80,9 @@ class Settings(BaseSettings):
     openml_server: Annotated[str, AfterValidator(_http_url)] = Field(
         "https://www.openml.org", alias="MNIST_OPENML_SERVER"
     )
+    mirrors: Annotated[
+        tuple[Annotated[str, AfterValidator(_http_url)], ...], NoDecode, BeforeValidator(_urls)
+    ] = Field(PUBLIC, alias="MNIST_MIRRORS")
     data_dir: ProjectFolder = Field(PROJECT / "data", alias="MNIST_DATA_DIR")
     params_file: ProjectPath = Field(PROJECT / "params.toml", alias="MNIST_PARAMS")
     retrain_cron: str = Field("0 3 * * 1", alias="MNIST_RETRAIN_CRON")
@@ -155,5 +164,8 @@ def describe(error: ValidationError, where: str) -> str:
         elif problem["type"] == "value_error" and isinstance(problem["input"], dict):
             lines.append(f"{where}: the keys of {name} do not go together: {message}")
         else:
-            lines.append(f"{where}: {name} = {problem['input']!r} is not allowed: {message}")
+            shown = repr(problem["input"])
+            if "@" in shown or re.search(r":[\\/]*[^\\/]*:(?!\d+\b)", shown):
+                shown = "(something with a password?)"
+            lines.append(f"{where}: {name} = {redacted(shown)} is not allowed: {message}")
     return "\n".join(lines)

@@ -3,20 +3,26 @@
 It knows bytes and names, neither Dagster nor what is in a file.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import os
+import re
 import shutil
+import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from mnist_pipeline import durable
 from mnist_pipeline.errors import StoreError
 
 SUMS = "SHA256SUMS"
 """Beside each file, in the format of `sha256sum -c`."""
+
+_SUMS_BYTES = 1000
+
+LEFT_SECONDS = 3600.0
+"""Age after which an unfinished folder is one that its writer left behind."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +60,26 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def publish(self, asset: str, data_version: str, filename: str, data: bytes) -> Artifact:
+    def publish(
+        self,
+        asset: str,
+        data_version: str,
+        filename: str,
+        data: bytes,
+        is_known: Callable[[str], bool] = lambda sha256: True,
+    ) -> Artifact:
         """Publish bytes as a version of an asset, and return what the store holds of it.
 
-        The same version with valid bytes stays as it is; a damaged one is set aside as
-        `<data version>.damaged-<n>`.
+        The same version with valid bytes stays as it is; a damaged one, or a foreign one, is set
+        aside as `<data version>.damaged-<n>`. What writers left behind is swept.
+
+        Parameters
+        ----------
+        asset, data_version, filename : str
+        data : bytes
+        is_known : callable
+            Says of the SHA-256 of other bytes, which lie there under that name, whether they were
+            ever published. Whoever can write to the store can put some there.
 
         Raises
         ------
@@ -68,19 +89,28 @@ class Store:
         folder = self.root / asset / data_version
         beside = self.root / asset / f".{data_version}.{uuid.uuid4().hex}.tmp"
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(self.root / f".{asset}.lock"):
-                if there := self.find(asset, data_version):
+            if not folder.parent.is_dir():
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                durable.sync(self.root)
+            with durable.locked(self.root / f".{asset}.lock"):
+                _sweep(folder.parent)
+                there = self.find(asset, data_version)
+                sha256 = hashlib.sha256(data).hexdigest()
+                if (
+                    there
+                    and there.path.name == filename
+                    and (there.sha256 == sha256 or is_known(there.sha256))
+                ):
                     return there
                 beside.mkdir()
-                _write(beside / filename, data)
-                sums = f"{hashlib.sha256(data).hexdigest()}  {filename}\n"
-                _write(beside / SUMS, sums.encode())
-                _sync(beside)
-                if folder.exists():
+                durable.write(beside / filename, data)
+                sums = f"{sha256}  {filename}\n"
+                durable.write(beside / SUMS, sums.encode())
+                durable.sync(beside)
+                if os.path.lexists(folder):
                     _set_aside(folder)
                 beside.rename(folder)
-                _sync(folder.parent)
+                durable.sync(folder.parent)
             there = self.find(asset, data_version)
         except OSError as error:
             raise StoreError(
@@ -103,20 +133,23 @@ class Store:
         """
         folder = self.root / asset / data_version
         try:
+            if (durable.size(folder / SUMS) or _SUMS_BYTES) >= _SUMS_BYTES:
+                return None
             sha256, filename = (folder / SUMS).read_text("utf-8").split()
-            data = (folder / filename).read_bytes()
+            if Path(filename).name != filename:
+                return None  # it leads elsewhere
+            path = folder / filename
+            if (size := durable.size(path)) is None:
+                return None
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
             return None
-        if hashlib.sha256(data).hexdigest() != sha256:
-            return None
-        return Artifact(asset, data_version, folder / filename, len(data), sha256)
+        return Artifact(asset, data_version, path, size, sha256) if found == sha256 else None
 
     def size(self, artifact: Artifact) -> int | None:
         """Return how many bytes an artifact has, without reading them, or None if it is gone."""
-        try:
-            return artifact.path.stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        return durable.size(artifact.path)
 
     def read(self, artifact: Artifact) -> bytes:
         """Return the bytes of an artifact, verified against the size and digest once recorded.
@@ -128,17 +161,19 @@ class Store:
         """
         asset, path = artifact.asset, artifact.path
         try:
-            data = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            raise StoreError(
-                f"{asset} is gone from the store: {path} does not exist. Materialize {asset}."
-            ) from None
+            size = durable.size(path)
+            # what has another size is not read, however large
+            data = path.read_bytes() if size == artifact.size else b""
         except OSError as error:
             raise StoreError(f"cannot read {path}: {error.strerror}. Mend that first.") from error
-        found = hashlib.sha256(data).hexdigest()
-        if (len(data), found) != (artifact.size, artifact.sha256):
+        if size is None:
             raise StoreError(
-                f"{asset} is damaged: {path} has {len(data):,} bytes with sha256 {found}, recorded "
+                f"{asset} is gone from the store: {path} does not exist. Materialize {asset}."
+            )
+        found = hashlib.sha256(data).hexdigest() if size == artifact.size else "not looked at"
+        if found != artifact.sha256:
+            raise StoreError(
+                f"{asset} is damaged: {path} has {size:,} bytes with sha256 {found}, recorded "
                 f"were {artifact.size:,} with {artifact.sha256}. Materialize {asset}; the damaged "
                 "file is set aside."
             )
@@ -169,15 +204,15 @@ class Store:
         if not folder.is_dir():
             return []
         try:
-            with _locked(self.root / f".{asset}.lock"):
+            with durable.locked(self.root / f".{asset}.lock"):
                 kept = keep()
                 found = [
-                    Leftover(path, sum(file.stat().st_size for file in path.iterdir()))
+                    Leftover(path, durable.size_inside(path))
                     for path in sorted(folder.iterdir())
                     if path.name not in kept and _is_made_here(path)
                 ]
                 for leftover in found if remove else []:
-                    shutil.rmtree(leftover.path)
+                    durable.remove(leftover.path)
         except OSError as error:
             raise StoreError(f"cannot clear {error.filename}: {error.strerror}") from error
         return found
@@ -186,34 +221,18 @@ class Store:
 def _is_made_here(folder: Path) -> bool:
     # nobody writes while the asset is locked: an unfinished folder was left there
     unfinished = folder.name.startswith(".") and folder.suffix == ".tmp" and folder.is_dir()
-    return unfinished or (folder / SUMS).exists()
+    set_aside = re.search(r"\.damaged-\d+$", folder.name) is not None
+    return unfinished or set_aside or (folder / SUMS).exists()
 
 
-def _write(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one publisher at a time go on; the lock of one that died is free again."""
-    with path.open("ab") as file:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
-        yield
+def _sweep(folder: Path) -> None:
+    for left in folder.glob(".*.tmp"):
+        if time.time() - left.stat().st_mtime > LEFT_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _set_aside(folder: Path) -> None:
     number = 1
-    while (aside := folder.with_name(f"{folder.name}.damaged-{number}")).exists():
+    while os.path.lexists(aside := folder.with_name(f"{folder.name}.damaged-{number}")):
         number += 1
     folder.rename(aside)

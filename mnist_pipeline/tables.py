@@ -32,10 +32,18 @@ def run_summary(metadata: Mapping[str, Mapping[str, Any]], seconds: float) -> st
             f"  accuracy   {found['accuracy']:.2%} of {found['n_test']:,} test digits "
             f"(95% interval {low:.2%} to {high:.2%})"
         )
+    source = metadata.get("raw_mnist", {})
+    if source.get("failed"):
+        where = (
+            "the digits are"
+            if source["downloaded"]
+            else "the archive in the store serves, which is"
+        )
+        lines.append(f"  OpenML     failed; {where} from {source['origin']}")
     if found := metadata.get("report"):
         lines.append(f"  report     {found['path']}")
     lines.append("  Dagster UI: make ui")
-    if metadata.get("raw_mnist", {}).get("source") == "sample":
+    if source.get("source") == "sample":
         lines.append("  all 70,000 digits: make run SOURCE=openml")
     return "\n".join(lines)
 

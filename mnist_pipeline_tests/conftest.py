@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from filelock import FileLock
+from hypothesis import settings as hypothesis_settings
 
 from mnist_pipeline import home
 from mnist_pipeline.definitions import RETRAIN_ALL, build_definitions
@@ -23,6 +24,7 @@ from mnist_pipeline.settings import PROJECT, Settings
 from mnist_pipeline_tests.browser import chromium, html_errors, page_checks, violations
 from mnist_pipeline_tests.clones import Clone
 from mnist_pipeline_tests.openml_server import OpenML, serve
+from mnist_pipeline_tests.processes import Forked
 
 __all__ = ["chromium", "html_errors", "page_checks", "violations"]
 
@@ -32,6 +34,7 @@ SHARED = PROJECT.parent / "shared" / "openml"
 NEUTRAL = {
     "MNIST_SOURCE": "sample",
     "MNIST_OPENML_SERVER": "http://127.0.0.1:9",
+    "MNIST_MIRRORS": "",
     "MNIST_PARAMS": str(PROJECT / "params.toml"),
 }
 """Every setting a .env of the developer's could choose for the tests, and no way to the network."""
@@ -44,9 +47,17 @@ HEADER = (
 )
 
 
+# the numbers of inputs are in `test_hostile`
+hypothesis_settings.register_profile("many")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let pictures of the UI be kept."""
+    """Let pictures of the UI be kept, and say how long to torment."""
     parser.addoption("--screenshots", metavar="FOLDER", help="where pictures of the UI go")
+    parser.addoption(
+        "--kill-points", metavar="N", type=int, default=10, help="at how many a run is killed"
+    )
+    parser.addoption("--crowd-rounds", metavar="N", type=int, default=1, help="of eight processes")
 
 
 @pytest.fixture(autouse=True)
@@ -283,6 +294,19 @@ def furnished_clone(clone: Clone, _furnished: Path) -> Clone:
     """A copy of the project in which everything was made once from the sample."""
     shutil.copytree(_furnished, clone.data, dirs_exist_ok=True)
     return clone
+
+
+@pytest.fixture
+def forked(tmp_path: Path) -> Forked:
+    """A folder in which nothing was made yet, of the project's own code."""
+    return Forked.make(tmp_path / "forked")
+
+
+@pytest.fixture
+def furnished_forked(forked: Forked, _furnished: Path) -> Forked:
+    """A folder in which everything was made once from the sample, by the project's own code."""
+    shutil.copytree(_furnished, forked.data, dirs_exist_ok=True)
+    return forked
 
 
 @pytest.fixture

@@ -1,13 +1,15 @@
-"""A loopback HTTP server that answers as OpenML does for mnist_784, from given ARFF bytes."""
+"""Loopback HTTP servers: OpenML as it is for mnist_784, or as it fails, and a folder of files."""
 
 import gzip
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 DOWNLOAD = "/data/v1/download/52667/mnist_784.arff"
 
@@ -26,6 +28,36 @@ _FEATURES = [
 """What OpenML says of the columns; only scikit-learn's client asks."""
 
 
+@dataclass(frozen=True)
+class Fault:
+    """How one answer goes wrong.
+
+    Attributes
+    ----------
+    status : int
+    headers : mapping
+        Beside, or instead of, the true ones.
+    body : bytes or None
+        Instead of the true one.
+    cut : int or None
+        Bytes of the body after which the connection is closed.
+    stall : bool
+        Say nothing more after those bytes until the server is stopped.
+    flip : bool
+        One bit of the body is another.
+    drip : float
+        Seconds between one byte of the body and the next.
+    """
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    cut: int | None = None
+    stall: bool = False
+    flip: bool = False
+    drip: float = 0.0
+
+
 @dataclass
 class OpenML:
     """What the server answers, and what it was asked.
@@ -36,27 +68,27 @@ class OpenML:
         The ARFF, gzip-compressed.
     md5 : str
         What the description promises of the decompressed ARFF.
-    failing : dict
-        Status code to answer with, by path.
+    down : bool
+        Answer 503 to everything.
     instead : dict
         Body to answer with, by path, as if it were JSON.
     compress : bool
         Whether the download comes as gzip when asked for.
     encoding : str
         What the compressed download says that it is.
-    cut : int or None
-        Bytes of the download after which the connection is closed.
+    faults : dict
+        By path, the answers that go wrong, in order; after them they are right.
     requests : list of str
         Paths asked for, in order.
     """
 
     packed: bytes
     md5: str
-    failing: dict[str, int] = field(default_factory=dict)
+    down: bool = False
     instead: dict[str, bytes] = field(default_factory=dict)
     compress: bool = True
     encoding: str = "gzip"
-    cut: int | None = None
+    faults: dict[str, list[Fault]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     url: str = ""
 
@@ -75,14 +107,15 @@ class OpenML:
 @contextmanager
 def serve(openml: OpenML) -> Iterator[OpenML]:
     """Serve on a free port of 127.0.0.1 until the block ends."""
+    over = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             openml.requests.append(self.path)
-            if status := openml.failing.get(self.path):
-                self._answer(b"{}", "application/json", status=status)
+            if openml.down:
+                self._answer(b"{}", "application/json", status=503)
             elif self.path in openml.instead:
                 self._answer(openml.instead[self.path], "application/json")
             elif self.path.startswith("/api/v1/json/data/list/data_name/mnist_784/"):
@@ -118,27 +151,69 @@ def serve(openml: OpenML) -> Iterator[OpenML]:
             self._answer(json.dumps(content).encode(), "application/json")
 
         def _answer(self, body: bytes, kind: str, *, status: int = 200, encoding: str = "") -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            if encoding:
-                self.send_header("Content-Encoding", encoding)
+            waiting = openml.faults.get(self.path, [])
+            fault = waiting.pop(0) if waiting else Fault(status)
+            body = body if fault.body is None else fault.body
+            if fault.flip:
+                middle = len(body) // 2
+                body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
+            headers = {"Content-Type": kind, "Content-Length": str(len(body))}
+            if encoding and fault.body is None:
+                headers["Content-Encoding"] = encoding
+            self.send_response(fault.status)
+            for name, value in (headers | dict(fault.headers)).items():
+                self.send_header(name, value)
             self.end_headers()
-            if self.path == DOWNLOAD and openml.cut:
-                self.wfile.write(body[: openml.cut])
-                self.close_connection = True
+            if fault.drip:
+                for byte in body:
+                    if over.wait(fault.drip):
+                        break
+                    self.wfile.write(bytes([byte]))
             else:
-                self.wfile.write(body)
+                self.wfile.write(body[: fault.cut])
+            if fault.stall:
+                over.wait()
+            self.close_connection = fault != Fault(fault.status)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         openml.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:
             yield openml
+        finally:
+            over.set()
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def serve_files(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Serve a folder on a free port of 127.0.0.1; yield its URL and the paths that were asked for.
+
+    They are added in order.
+    """
+    requests: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(folder))
+
+        def do_GET(self) -> None:
+            requests.append(self.path)
+            super().do_GET()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", requests
         finally:
             server.shutdown()
             thread.join()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from mnist_pipeline_tests.conftest import House
+from mnist_pipeline_tests.processes import Forked
 from mnist_pipeline_tests.test_pipeline import ASSETS
 
 KEYS = {"run_id", "status", "materialized", "seconds"}
@@ -73,7 +74,9 @@ def test_a_run_that_fails_exits_with_1_and_leaves_the_artifacts_that_were_there(
     found = document(completed)
     assert set(found) == KEYS | {"error"}
     assert (found["status"], found["materialized"]) == ("failure", [])
-    assert str(found["error"]).startswith(f"raw_mnist: OpenML failed at {url}")
+    assert f"- {url}/api/v1/json/data/list" in str(found["error"])
+    assert "refused (3 attempts)" in str(found["error"])
+    assert "MNIST_SOURCE=sample" in str(found["error"])
     assert "Traceback" not in completed.stderr
     assert furnished.versions() == before
 
@@ -127,9 +130,58 @@ def test_a_dagster_yaml_of_ones_own_in_the_home_is_left_alone(house: House) -> N
     assert file.read_text() == own
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("host", "warned"), [("0.0.0.0", True), ("127.0.0.1", False)])
+def test_a_ui_for_others_says_what_it_opens(host: str, warned: bool, house: House) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mnist_pipeline.cli", "ui", "--host", host, "--port", "1"],
+        env=os.environ | house.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    try:
+        # what is Dagster's comes after what is ours
+        first = process.stdout.readline()
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert (f"Listening on {host}: whoever reaches port 1 there" in first) == warned
+    assert ("SECURITY.md" in first) == warned
+
+
+def test_a_damaged_history_is_one_message_and_nothing_in_the_store_changes(
+    furnished_forked: Forked,
+) -> None:
+    [runs] = furnished_forked.data.glob("dagster_home/history/runs.db")
+    whole = runs.read_bytes()
+    runs.write_bytes(b"no database" * 1000)
+    for command in ("status", "refresh", "run"):
+        completed = furnished_forked.cli(command, "--json")
+        assert completed.returncode == 1
+        error = json.loads(completed.stdout)["error"]
+        assert f"history in {runs.parents[1]} cannot be used: file is not a database" in error
+        assert "Traceback" not in completed.stderr
+    runs.write_bytes(whole)
+    assert furnished_forked.json("refresh", "--verify")["materialized"] == []
+
+
+@pytest.mark.parametrize("host", ["", "not.a.host.invalid"])
+def test_a_ui_for_nowhere_is_wrong_usage(host: str, house: House) -> None:
+    completed = house.cli("ui", "--host", host)
+    assert completed.returncode == 2
+    assert f"--host {host!r} is no address" in completed.stderr
+
+
+@pytest.mark.parametrize(
+    ("signal_number", "in_background"), [(signal.SIGINT, False), (signal.SIGTERM, True)]
+)
 def test_an_interrupted_run_is_still_one_document(
-    signal_number: signal.Signals, furnished: House, params: Callable[[str], str]
+    signal_number: signal.Signals,
+    in_background: bool,
+    furnished: House,
+    params: Callable[[str], str],
 ) -> None:
     # raw pixels and no tolerance: many epochs of fitting are left when the signal comes
     endless = params('[model]\npreset = "tutorial"\ntol = 0.0\nalpha = 1e-9\nmax_iter = 1000000\n')
@@ -139,6 +191,10 @@ def test_an_interrupted_run_is_still_one_document(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # as a script does for what it starts in the background
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_IGN if in_background else signal.SIG_DFL
+        ),
     )
     assert process.stderr is not None
     assert any("fitting preset" in line for line in process.stderr)

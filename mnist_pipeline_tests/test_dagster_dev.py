@@ -1,13 +1,19 @@
 """A real `dagster dev` in a copy of the clone, driven through its GraphQL API."""
 
+import contextlib
+import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from mnist_pipeline.settings import PROJECT
 from mnist_pipeline_tests.clones import Clone
 from mnist_pipeline_tests.openml_server import OpenML, serve
+from mnist_pipeline_tests.test_automation import ENDLESS, OWNER
 from mnist_pipeline_tests.test_pipeline import ASSETS
 from mnist_pipeline_tests.webserver import Webserver, running, until
 
@@ -67,6 +73,86 @@ def test_the_environment_beats_dotenv_in_the_ui(
         assert openml.downloads == 1
     files = [path.name for path in clone.data.glob("raw_mnist/*/*.gz")]
     assert files == ["mnist_784.arff.gz"]
+
+
+def processes() -> dict[int, str]:
+    """The command lines of all processes, by process id."""
+    found = {}
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found[int(file.parent.name)] = file.read_bytes().replace(b"\0", b" ").decode()
+    return found
+
+
+def ancestors(pid: int) -> list[int]:
+    """The processes of Dagster above one, the nearest last."""
+    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    its_own = "dagster" in processes().get(parent, "")
+    return [*ancestors(parent), parent] if its_own else []
+
+
+def listening(port: int) -> set[str]:
+    """The addresses on which something listens to a port, as Linux has them: hexadecimal."""
+    lines = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+    ]
+    addresses = [line[1].split(":") for line in lines if line[3] == "0A"]
+    return {address for address, its in addresses if int(its, 16) == port}
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux's /proc")
+def test_a_run_outlives_a_killed_webserver_and_daemon_and_the_next_start_says_what_happened(
+    clone: Clone,
+) -> None:
+    clone.edit("params.toml", 'preset = "fast"\n', ENDLESS)
+
+    def kill(webserver: Webserver, part: str) -> None:
+        port = f"--port {webserver.port}"
+        [dev] = [pid for pid, line in processes().items() if "dagster dev" in line and port in line]
+        children = Path(f"/proc/{dev}/task/{dev}/children").read_text().split()
+        lines = processes()
+        [victim] = [int(pid) for pid in children if part in lines[int(pid)]]
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: "Dagster services shut down" in webserver.output())
+
+    ui = ["mnist_pipeline.cli", "ui"]
+    with running(ui, clone) as webserver:
+        assert listening(webserver.port) == {"0100007F"}, "127.0.0.1 and nothing else"
+        run_id = webserver.launch()
+        until(lambda: "fitting preset" in webserver.log(run_id))
+        worker = int(webserver.runs()[0]["tags"][OWNER].split()[2])
+        kill(webserver, "dagster_webserver")
+        with running(ui, clone) as webserver:
+            assert f"run {run_id} is in progress and goes on" in webserver.output()
+            assert webserver.status(run_id) == "STARTED"
+            kill(webserver, "dagster._daemon")
+            assert worker in processes()
+            # code servers outlive the others, and would note that their worker died
+            for pid in [*ancestors(worker), worker]:
+                os.kill(pid, signal.SIGKILL)
+            with running(ui, clone) as webserver:
+                said = f"run {run_id} was interrupted: its process {worker} on "
+                assert said in webserver.output()
+                assert webserver.status(run_id) == "FAILURE"
+                assert f"its process {worker} on " in webserver.log(run_id)
+
+
+def test_a_read_only_webserver_shows_everything_and_launches_nothing(
+    furnished_clone: Clone,
+) -> None:
+    readme = (PROJECT / "SECURITY.md").read_text()
+    [line] = re.findall(r"^\$ DAGSTER_HOME=\S+ \.venv/bin/(dagster-webserver .*)$", readme, re.M)
+    command = line.replace("dagster-webserver", "dagster_webserver").split()
+    del command[(at := command.index("--port")) : at + 2]
+    home = {"DAGSTER_HOME": str(furnished_clone.data / "dagster_home")}
+    with running(command, furnished_clone, **home) as webserver:
+        [run] = webserver.runs()
+        assert run["status"] == "SUCCESS"
+        with pytest.raises(KeyError, match="run"):
+            webserver.launch()
+        assert len(webserver.runs()) == 1
 
 
 def test_dagster_definitions_validate_passes_in_the_clone(clone: Clone) -> None:

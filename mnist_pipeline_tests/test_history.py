@@ -10,19 +10,19 @@ from mnist_pipeline.definitions import build_definitions
 from mnist_pipeline.errors import StoreError
 from mnist_pipeline.orchestration import ownership, retention
 from mnist_pipeline.store import Store
-from mnist_pipeline_tests.clones import Clone
 from mnist_pipeline_tests.conftest import House
+from mnist_pipeline_tests.processes import Forked
 from mnist_pipeline_tests.test_pipeline import ASSETS
 
 
-def versions(clone: Clone, asset: str) -> set[str]:
-    return {path.name for path in (clone.data / asset).iterdir()}
+def versions(forked: Forked, asset: str) -> set[str]:
+    return {path.name for path in (forked.data / asset).iterdir()}
 
 
-def test_history_lists_versions_trigger_and_accuracy_newest_first(furnished_clone: Clone) -> None:
-    furnished_clone.edit("params.toml", 'preset = "fast"', 'preset = "fast"\nalpha = 0.001')
-    furnished_clone.json("refresh")
-    found = furnished_clone.json("history", "evaluation")["materializations"]
+def test_history_lists_versions_trigger_and_accuracy_newest_first(furnished_forked: Forked) -> None:
+    furnished_forked.edit("params.toml", 'preset = "fast"', 'preset = "fast"\nalpha = 0.001')
+    furnished_forked.json("refresh")
+    found = furnished_forked.json("history", "evaluation")["materializations"]
     assert [entry["trigger"] for entry in found] == [
         "mnist-pipeline refresh",
         "mnist-pipeline run",
@@ -30,64 +30,64 @@ def test_history_lists_versions_trigger_and_accuracy_newest_first(furnished_clon
     assert all(entry["asset"] == "evaluation" for entry in found)
     assert found[0]["accuracy"] != found[1]["accuracy"]
     assert found[1]["accuracy"] == pytest.approx(0.975, abs=0.01)
-    standing = furnished_clone.status()["evaluation"]
+    standing = furnished_forked.status()["evaluation"]
     assert found[0]["data_version"] == standing["data_version"] != found[1]["data_version"]
     assert found[0]["code_version"] == standing["code_version"]
-    everything = furnished_clone.json("history", "--limit", "1000")["materializations"]
+    everything = furnished_forked.json("history", "--limit", "1000")["materializations"]
     assert len(everything) == len(ASSETS) + 5
     times = [entry["timestamp"] for entry in everything]
     assert times == sorted(times, reverse=True)
-    table = furnished_clone.cli("history", "evaluation").stdout
+    table = furnished_forked.cli("history", "evaluation").stdout
     assert "mnist-pipeline refresh" in table
     assert f"{found[0]['accuracy']:.2%}" in table
 
 
-def test_history_of_what_is_no_asset_is_wrong_usage(clone: Clone) -> None:
-    completed = clone.cli("history", "model", "--json")
+def test_history_of_what_is_no_asset_is_wrong_usage(forked: Forked) -> None:
+    completed = forked.cli("history", "model", "--json")
     assert completed.returncode == 2
     assert "the assets are champion_model" in json.loads(completed.stdout)["error"]
 
 
 def test_gc_keeps_the_newest_and_the_champions_model_and_lists_before_it_removes(
-    furnished_clone: Clone,
+    furnished_forked: Forked,
 ) -> None:
-    first = furnished_clone.status()
-    furnished_clone.edit("params.toml", 'preset = "fast"', 'preset = "fast"\nalpha = 0.001')
+    first = furnished_forked.status()
+    furnished_forked.edit("params.toml", 'preset = "fast"', 'preset = "fast"\nalpha = 0.001')
     # a model that did not become the champion: nothing below it was made
-    assert furnished_clone.cli("run", "--select", "sgd_model").returncode == 0
-    furnished_clone.edit("params.toml", "alpha = 0.001", "alpha = 0.01")
-    assert furnished_clone.cli("run", "--select", "sgd_model").returncode == 0
-    newest = furnished_clone.status()["sgd_model"]["data_version"]
+    assert furnished_forked.cli("run", "--select", "sgd_model").returncode == 0
+    furnished_forked.edit("params.toml", "alpha = 0.001", "alpha = 0.01")
+    assert furnished_forked.cli("run", "--select", "sgd_model").returncode == 0
+    newest = furnished_forked.status()["sgd_model"]["data_version"]
     champion = first["sgd_model"]["data_version"]
-    [between] = versions(furnished_clone, "sgd_model") - {newest, champion}
-    unfinished = furnished_clone.data / "report" / ".v.tmp"
+    [between] = versions(furnished_forked, "sgd_model") - {newest, champion}
+    unfinished = furnished_forked.data / "report" / ".v.tmp"
     unfinished.mkdir()
 
-    plan = furnished_clone.json("gc", "--keep", "1")
-    paths = [furnished_clone.data / "sgd_model" / between, unfinished]
+    plan = furnished_forked.json("gc", "--keep", "1")
+    paths = [furnished_forked.data / "sgd_model" / between, unfinished]
     assert plan["dry_run"]
     assert [item["path"] for item in plan["removed"]] == [str(path) for path in paths]
     assert plan["removed"][0]["bytes"] > 10_000
     assert all(path.exists() for path in paths)
 
-    assert furnished_clone.json("gc", "--keep", "3")["removed"] == plan["removed"][1:]
-    assert furnished_clone.json("gc", "--keep", "1", "--no-dry-run")["removed"] == plan["removed"]
-    assert versions(furnished_clone, "sgd_model") == {newest, champion}
+    assert furnished_forked.json("gc", "--keep", "3")["removed"] == plan["removed"][1:]
+    assert furnished_forked.json("gc", "--keep", "1", "--no-dry-run")["removed"] == plan["removed"]
+    assert versions(furnished_forked, "sgd_model") == {newest, champion}
     assert not unfinished.exists()
     for asset in set(ASSETS) - {"sgd_model"}:
-        assert versions(furnished_clone, asset) == {first[asset]["data_version"]}
-    assert furnished_clone.json("gc", "--keep", "1")["removed"] == []
+        assert versions(furnished_forked, asset) == {first[asset]["data_version"]}
+    assert furnished_forked.json("gc", "--keep", "1")["removed"] == []
 
 
 def test_gc_removes_nothing_while_nobody_knows_which_model_is_in_service(
-    furnished_clone: Clone,
+    furnished_forked: Forked,
 ) -> None:
-    [champion] = furnished_clone.data.glob("champion_model/*/champion_model.json")
+    [champion] = furnished_forked.data.glob("champion_model/*/champion_model.json")
     champion.write_text("{}")
-    completed = furnished_clone.cli("gc", "--keep", "1", "--no-dry-run", "--json")
+    completed = furnished_forked.cli("gc", "--keep", "1", "--no-dry-run", "--json")
     assert completed.returncode == 1
     assert "champion_model is damaged" in json.loads(completed.stdout)["error"]
-    assert {asset: len(versions(furnished_clone, asset)) for asset in ASSETS} == dict.fromkeys(
+    assert {asset: len(versions(furnished_forked, asset)) for asset in ASSETS} == dict.fromkeys(
         ASSETS, 1
     )
 
@@ -144,15 +144,15 @@ def test_pruning_leaves_an_unfinished_run_alone(
     assert [left.run_id for left in furnished.instance.get_runs()] == [run.run_id]
 
 
-def test_gc_removes_nothing_that_another_instance_knows_of(furnished_clone: Clone) -> None:
-    elsewhere = str(furnished_clone.folder / "elsewhere")
-    completed = furnished_clone.cli(
+def test_gc_removes_nothing_that_another_instance_knows_of(furnished_forked: Forked) -> None:
+    elsewhere = str(furnished_forked.folder / "elsewhere")
+    completed = furnished_forked.cli(
         "gc", "--keep", "1", "--no-dry-run", "--json", DAGSTER_HOME=elsewhere
     )
     assert completed.returncode == 1
     error = json.loads(completed.stdout)["error"]
     assert f"Dagster's history in {elsewhere} knows of none" in error
-    assert {asset: len(versions(furnished_clone, asset)) for asset in ASSETS} == dict.fromkeys(
+    assert {asset: len(versions(furnished_forked, asset)) for asset in ASSETS} == dict.fromkeys(
         ASSETS, 1
     )
 

@@ -1,5 +1,6 @@
 """The assets on a real instance: what is made, what is read, and what is refused."""
 
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -288,3 +289,24 @@ def test_old_materializations_keep_pointing_at_what_they_made(
     assert furnished.materialize("sgd_model", {"MNIST_PARAMS": other}).success
     assert furnished.made("sgd_model").path != old.path
     assert old.path.read_bytes() == bytes_then
+
+
+@pytest.mark.parametrize("asset", ["train_set", "sgd_model", "evaluation", "report"])
+def test_a_planted_artifact_is_not_taken_for_what_a_step_makes(
+    asset: str, furnished: House
+) -> None:
+    before = furnished.made(asset)
+    whole = before.path.read_bytes()
+    planted = b"\xff planted"
+    before.path.write_bytes(planted)
+    sums = f"{hashlib.sha256(planted).hexdigest()}  {before.path.name}\n"
+    (before.path.parent / SUMS).write_text(sums)
+    assert furnished.materialize(f"key:{asset}").success
+    made = furnished.made(asset)
+    assert made.data_version == before.data_version
+    assert made.metadata["sha256"] == hashlib.sha256(made.path.read_bytes()).hexdigest()
+    assert furnished.value(asset).data_version == made.data_version
+    aside = made.path.parent.with_name(f"{made.data_version}.damaged-1")
+    assert (aside / made.path.name).read_bytes() == planted
+    # models are encoded anew; the others come out byte for byte
+    assert asset in {"sgd_model", "report"} or made.path.read_bytes() == whole

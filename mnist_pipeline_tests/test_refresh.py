@@ -11,6 +11,7 @@ import pytest
 
 from mnist_pipeline_tests.clones import Clone
 from mnist_pipeline_tests.openml_server import OpenML, serve
+from mnist_pipeline_tests.processes import Forked
 from mnist_pipeline_tests.test_pipeline import ASSETS
 
 ALL = set(ASSETS)
@@ -25,25 +26,25 @@ def artifact(clone: Clone, asset: str) -> Path:
     return path
 
 
-def test_after_a_full_run_everything_is_fresh_and_nothing_is_made(furnished_clone: Clone) -> None:
-    found = furnished_clone.json("refresh")
+def test_after_a_full_run_everything_is_fresh_and_nothing_is_made(furnished_forked: Forked) -> None:
+    found = furnished_forked.json("refresh")
     assert (found["status"], found["materialized"]) == ("success", [])
     assert set(found["fresh"]) == ALL
-    for asset, standing in furnished_clone.status("--verify").items():
+    for asset, standing in furnished_forked.status("--verify").items():
         assert (standing["status"], standing["causes"]) == ("fresh", [])
-        assert standing["path"] == str(artifact(furnished_clone, asset))
-        assert standing["data_version"] == artifact(furnished_clone, asset).parent.name
+        assert standing["path"] == str(artifact(furnished_forked, asset))
+        assert standing["data_version"] == artifact(furnished_forked, asset).parent.name
 
 
-def test_refresh_makes_everything_where_nothing_is(clone: Clone) -> None:
-    assert {found["status"] for found in clone.status().values()} == {"missing"}
-    plan = clone.json("refresh", "--dry-run")
+def test_refresh_makes_everything_where_nothing_is(forked: Forked) -> None:
+    assert {found["status"] for found in forked.status().values()} == {"missing"}
+    plan = forked.json("refresh", "--dry-run")
     assert plan["first_wave"] == ["raw_mnist"]
     assert set(plan["may_follow"]) == ALL - {"raw_mnist"}
-    assert not list(clone.data.glob("raw_mnist/*"))
-    found = clone.json("refresh")
+    assert not list(forked.data.glob("raw_mnist/*"))
+    found = forked.json("refresh")
     assert set(found["materialized"]) == set(found["fresh"]) == ALL
-    assert clone.json("refresh")["materialized"] == []
+    assert forked.json("refresh")["materialized"] == []
 
 
 @pytest.mark.parametrize(
@@ -99,59 +100,59 @@ def test_an_edit_recomputes_what_it_may_change_and_what_it_did_change(
     assert set(found["fresh"]) == ALL
 
 
-def test_what_waits_says_for_what(furnished_clone: Clone) -> None:
-    furnished_clone.edit("params.toml", "random_state = 42\n\n[validation]", "\n[validation]")
-    furnished_clone.edit("params.toml", 'preset = "fast"', 'preset = "fast"\nrandom_state = 1')
-    standings = furnished_clone.status()
+def test_what_waits_says_for_what(furnished_forked: Forked) -> None:
+    furnished_forked.edit("params.toml", "random_state = 42\n\n[validation]", "\n[validation]")
+    furnished_forked.edit("params.toml", 'preset = "fast"', 'preset = "fast"\nrandom_state = 1')
+    standings = furnished_forked.status()
     assert {asset: found["status"] for asset, found in standings.items()} == (
         dict.fromkeys(ALL, "fresh")
         | {"sgd_model": "stale"}
         | dict.fromkeys(FROM_MODEL - {"sgd_model"}, "waiting")
     )
     assert standings["evaluation"]["causes"] == ["predictions first: not fresh"]
-    plan = furnished_clone.json("refresh", "--dry-run")
+    plan = furnished_forked.json("refresh", "--dry-run")
     assert plan["first_wave"] == ["sgd_model"]
     assert set(plan["may_follow"]) == FROM_MODEL - {"sgd_model"}
     assert plan["materialized"] == []
 
 
 def test_the_same_digits_under_another_gzip_framing_make_nothing_else(
-    clone: Clone, small_arff: bytes
+    forked: Forked, small_arff: bytes
 ) -> None:
-    clone.edit("params.toml", "openml = 0.85", "openml = 0.5")
+    forked.edit("params.toml", "openml = 0.85", "openml = 0.5")
     openml = OpenML.of(small_arff)
     with serve(openml):
         variables = {"MNIST_SOURCE": "openml", "MNIST_OPENML_SERVER": openml.url}
-        assert set(clone.json("refresh", **variables)["materialized"]) == ALL
-        [archive] = clone.data.glob("raw_mnist/*/mnist_784.arff.gz")
+        assert set(forked.json("refresh", **variables)["materialized"]) == ALL
+        [archive] = forked.data.glob("raw_mnist/*/mnist_784.arff.gz")
         first = archive.read_bytes()
         archive.unlink()
         openml.packed = gzip.compress(small_arff, 9, mtime=1)
-        found = clone.json("refresh", **variables)
+        found = forked.json("refresh", **variables)
         assert found["materialized"] == ["raw_mnist"]
         assert openml.downloads == 2
         assert archive.read_bytes() == openml.packed != first
         asked = len(openml.requests)
-        assert clone.json("refresh", **variables)["materialized"] == []
+        assert forked.json("refresh", **variables)["materialized"] == []
         assert len(openml.requests) == asked, "a fresh archive is nothing to ask the network for"
 
 
 def test_a_refusal_leaves_everything_downstream_untouched_however_often(
-    furnished_clone: Clone,
+    furnished_forked: Forked,
 ) -> None:
-    before = furnished_clone.status()
-    [made] = furnished_clone.data.glob("evaluation/*/evaluation.json")
+    before = furnished_forked.status()
+    [made] = furnished_forked.data.glob("evaluation/*/evaluation.json")
     accuracy = json.loads(made.read_bytes())["accuracy"]
-    furnished_clone.edit("params.toml", "least_accuracy = 0.5", "least_accuracy = 0.999")
+    furnished_forked.edit("params.toml", "least_accuracy = 0.5", "least_accuracy = 0.999")
     for _ in range(2):
-        completed = furnished_clone.cli("refresh", "--json")
+        completed = furnished_forked.cli("refresh", "--json")
         assert completed.returncode == 1
         found = json.loads(completed.stdout)
         assert found["status"] == "failure"
         assert found["materialized"] == []
         assert "evaluation is refused and not published" in found["error"]
         assert set(found["fresh"]) == ALL - {"evaluation", "champion_model", "report"}
-        standings = furnished_clone.status()
+        standings = furnished_forked.status()
         assert standings["evaluation"]["status"] == "refused"
         assert standings["evaluation"]["causes"] == [
             "refused by its check plausible: "
@@ -161,6 +162,6 @@ def test_a_refusal_leaves_everything_downstream_untouched_however_often(
         assert standings["report"]["status"] == "waiting"
         for asset in ALL:
             assert standings[asset]["data_version"] == before[asset]["data_version"]
-    furnished_clone.edit("params.toml", "least_accuracy = 0.999", "least_accuracy = 0.4")
-    assert furnished_clone.status()["evaluation"]["status"] == "stale"
-    assert furnished_clone.json("refresh")["materialized"] == ["evaluation"]
+    furnished_forked.edit("params.toml", "least_accuracy = 0.999", "least_accuracy = 0.4")
+    assert furnished_forked.status()["evaluation"]["status"] == "stale"
+    assert furnished_forked.json("refresh")["materialized"] == ["evaluation"]

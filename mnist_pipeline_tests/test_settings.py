@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mnist_pipeline import settings as page
+from mnist_pipeline.digits.mirrors import PUBLIC
 from mnist_pipeline.errors import SettingsError
 from mnist_pipeline.params import ModelParams, Params
 from mnist_pipeline.settings import PROJECT, Settings
@@ -60,7 +61,6 @@ def test_relative_paths_are_relative_to_the_project_wherever_one_stands(
         ("MNIST_SOURCE", "kaggle", "'openml' or 'sample'"),
         ("MNIST_OPENML_SERVER", "ftp://openml.org", "URL scheme should be 'http' or 'https'"),
         ("MNIST_OPENML_SERVER", "openml", "valid URL"),
-        ("MNIST_OPENML_SERVER", "http://127.0.0.1/?key=1", "a base URL has no ?"),
         ("MNIST_DATA_DIR", "s3://bucket/prefix", "only local folders"),
         ("MNIST_DATA_DIR", "file:/tmp", "only local folders"),
         ("MNIST_DATA_DIR", "file://localhost/tmp", "only local folders"),
@@ -80,6 +80,49 @@ def test_a_wrong_value_is_refused_with_its_name_its_value_and_what_is_allowed(
     [line] = str(caught.value).splitlines()
     assert f"{name} = {value!r} is not allowed" in line
     assert allowed in line
+
+
+def test_mirrors_are_urls_with_blanks_or_commas_between_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for text in (
+        "http://a/b.pq http://c/d/",
+        "http://a/b.pq,http://c/d",
+        "http://a/b.pq,\n http://c/d",
+    ):
+        monkeypatch.setenv("MNIST_MIRRORS", text)
+        assert Settings.load().mirrors == ("http://a/b.pq", "http://c/d")
+    monkeypatch.setenv("MNIST_MIRRORS", "http://a/b.pq ftp://c/d")
+    with pytest.raises(
+        SettingsError, match=r"MNIST_MIRRORS.1 = 'ftp://c/d' is not allowed: .*http"
+    ):
+        Settings.load()
+    monkeypatch.setenv("MNIST_MIRRORS", "")
+    assert Settings.load().mirrors == ()
+    monkeypatch.delenv("MNIST_MIRRORS")
+    assert Settings.load().mirrors == PUBLIC
+
+
+@pytest.mark.parametrize("name", ["MNIST_OPENML_SERVER", "MNIST_MIRRORS"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://somebody:hunter2@127.0.0.1/?key=s3cret",
+        "http://127.0.0.1/?key=s3cret",
+        "somebody:hunter2@127.0.0.1/mnist",
+        "http://somebody:hunter2/x@127.0.0.1:bad",
+        "http://somebody:hunter2,x@127.0.0.1:bad",
+        "http://somebody:hunter2 x@127.0.0.1:bad",
+        "http:\\\\somebody:hunter2@127.0.0.1:bad",
+    ],
+)
+def test_a_secret_in_a_url_is_not_said_when_the_url_is_refused(
+    name: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, url)
+    with pytest.raises(SettingsError, match=name) as caught:
+        Settings.load()
+    assert not any(secret in str(caught.value) for secret in ("somebody", "hunter2", "s3cret"))
 
 
 def test_variables_without_our_prefix_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """Who is at work, what was refused, and what the sensor and the schedule make of it, in process."""
 
-import json
 import os
 import signal
 import subprocess
@@ -25,6 +24,8 @@ from mnist_pipeline.orchestration.status import assess
 from mnist_pipeline.store import Store
 from mnist_pipeline_tests.clones import Clone
 from mnist_pipeline_tests.conftest import House
+from mnist_pipeline_tests.processes import Forked
+from mnist_pipeline_tests.webserver import until
 
 KEYS = [dg.AssetKey("sgd_model")]
 STARTED = dg.DagsterRunStatus.STARTED
@@ -180,25 +181,22 @@ def test_a_refresh_waits_for_the_run_in_progress_and_says_so(furnished: House) -
 
 
 def test_of_two_refreshes_at_once_the_later_one_waits_and_finds_nothing_to_do(
-    clone: Clone,
+    forked: Forked,
 ) -> None:
-    processes = [clone.popen("refresh", "--json") for _ in range(2)]
-    ended = [process.communicate(timeout=240) for process in processes]
-    documents = sorted((json.loads(out) for out, _ in ended), key=lambda one: one["materialized"])
+    both = [forked.start("refresh", "--json") for _ in range(2)]
+    documents = sorted((one.document() for one in both), key=lambda one: one["materialized"])
     assert [len(document["materialized"]) for document in documents] == [0, 8]
     assert [document["status"] for document in documents] == ["success", "success"]
-    assert "another refresh is at work: waiting for it" in "".join(err for _, err in ended)
+    assert "another refresh is at work: waiting for it" in both[0].err + both[1].err
 
 
-def test_of_two_runs_of_everything_at_once_the_later_one_waits(clone: Clone) -> None:
-    first = clone.popen("run", "--json")
-    assert first.stderr is not None
-    assert "done in" in first.stderr.readline()
-    second = clone.popen("run", "--json")
-    ended = [process.communicate(timeout=240) for process in (first, second)]
-    assert [process.returncode for process in (first, second)] == [0, 0]
-    assert "another refresh is at work: waiting for it" in ended[1][1]
-    made = clone.json("history", "--limit", "16")["materializations"]
+def test_of_two_runs_of_everything_at_once_the_later_one_waits(forked: Forked) -> None:
+    first = forked.start("run", "--json")
+    until(lambda: "done in" in first.err, pause=0.01)
+    second = forked.start("run", "--json")
+    assert [one.status() for one in (first, second)] == [0, 0]
+    assert "another refresh is at work: waiting for it" in second.err
+    made = forked.json("history", "--limit", "16")["materializations"]
     assert len({entry["run_id"] for entry in made[:8]}) == 1, "one after the other"
     assert len({entry["run_id"] for entry in made[8:]}) == 1
 

@@ -1,5 +1,6 @@
 """The store: a version is published whole, kept as it is, and never read when it is not."""
 
+import hashlib
 import os
 import subprocess
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mnist_pipeline.errors import StoreError
-from mnist_pipeline.store import SUMS, Artifact, Store
+from mnist_pipeline.store import LEFT_SECONDS, SUMS, Artifact, Store
 
 
 @pytest.fixture
@@ -117,9 +118,16 @@ def test_bytes_and_folders_are_flushed_to_disk_in_order(
     monkeypatch.setattr(os, "fsync", watched_fsync)
     monkeypatch.setattr(os, "rename", watched_rename)
     publish(store)
-    beside = steps[2]
+    beside = steps[3]
     assert beside.startswith(".v1.")
-    assert steps == ["train_set.parquet", SUMS, beside, f"{beside} becomes v1", "train_set"]
+    assert steps == [
+        "store",
+        "train_set.parquet",
+        SUMS,
+        beside,
+        f"{beside} becomes v1",
+        "train_set",
+    ]
 
 
 def test_what_another_publishes_in_between_is_never_set_aside(
@@ -154,3 +162,95 @@ def test_many_writers_of_one_version_end_with_one_whole_artifact(store: Store) -
     assert len(set(artifacts)) == 1
     assert read(store, artifacts[0]) in contents
     assert entries(store) == ["v1"]
+
+
+def test_what_a_killed_writer_left_is_never_read_and_swept_by_age(store: Store) -> None:
+    left = store.root / "train_set" / ".v1.abc.tmp"
+    young = store.root / "train_set" / ".v1.def.tmp"
+    for folder in (left, young):
+        folder.mkdir(parents=True)
+        (folder / "train_set.parquet").write_bytes(b"half")
+    an_hour_ago = time.time() - LEFT_SECONDS - 1
+    os.utime(left, (an_hour_ago, an_hour_ago))
+    assert store.find("train_set", "v1") is None
+    publish(store)
+    left.mkdir(exist_ok=True)
+    os.utime(left, (an_hour_ago, an_hour_ago))
+    publish(store)  # the same again
+    assert not left.exists()
+    assert young.exists(), "somebody without locks, on another machine, may be at work in it"
+
+
+def test_a_foreign_file_with_a_digest_of_its_own_is_set_aside(store: Store) -> None:
+    planted = store.publish("train_set", "v1", "train_set.parquet", b"planted")
+    ours = store.publish("train_set", "v1", "train_set.parquet", b"ours", lambda sha256: False)
+    assert read(store, ours) == b"ours"
+    assert entries(store) == ["v1", "v1.damaged-1"]
+    assert (
+        store.root / "train_set" / "v1.damaged-1" / planted.path.name
+    ).read_bytes() == b"planted"
+    # other bytes of the same version, once published, stay
+    known = {ours.sha256}.__contains__
+    assert store.publish("train_set", "v1", "train_set.parquet", b"o", known) == ours
+    # under another name they are not what the version is kept as
+    other = store.publish("train_set", "v1", "other.parquet", b"ours")
+    assert other.path.name == "other.parquet"
+
+
+def test_a_digest_that_leads_elsewhere_leads_nowhere(store: Store, tmp_path: Path) -> None:
+    publish(store)
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"bytes")
+    for name in ("../../../secret", str(secret)):
+        sums = f"{hashlib.sha256(b'bytes').hexdigest()}  {name}\n"
+        (store.root / "train_set" / "v1" / SUMS).write_text(sums)
+        assert store.find("train_set", "v1") is None
+
+
+def test_a_file_of_another_size_is_not_read_however_large(store: Store) -> None:
+    artifact = publish(store)
+    with artifact.path.open("wb") as file:
+        file.truncate(1 << 43)  # more than any memory, and no room on the disk
+    with pytest.raises(StoreError, match=r"train_set is damaged: .* has 8,796,093,022,208 bytes"):
+        store.read(artifact)
+
+
+def test_what_is_no_file_is_none(store: Store) -> None:
+    artifact = publish(store)
+    artifact.path.unlink()
+    os.mkfifo(artifact.path)
+    assert store.find("train_set", "v1") is None
+    with pytest.raises(StoreError, match="train_set is gone"):
+        store.read(artifact)
+    assert publish(store).path.read_bytes() == b"bytes"
+
+
+@pytest.mark.parametrize("kind", ["dangling", "loop", "elsewhere", "file", "fifo for sums"])
+def test_whatever_lies_in_the_place_of_a_version_is_set_aside_and_can_be_cleared(
+    kind: str, store: Store, tmp_path: Path
+) -> None:
+    (store.root / "train_set").mkdir(parents=True)
+    place = store.root / "train_set" / "v1"
+    (outside := tmp_path / "outside").mkdir()
+    match kind:
+        case "dangling":
+            place.symlink_to("nowhere")
+        case "loop":
+            place.symlink_to("v1")
+        case "elsewhere":
+            place.symlink_to(outside)
+        case "file":
+            place.write_bytes(b"no folder")
+        case _:
+            place.mkdir()
+            os.mkfifo(place / SUMS)
+    gone = Artifact("train_set", "v1", place / "train_set.parquet", 5, "0" * 64)
+    assert store.size(gone) is None
+    with pytest.raises(StoreError, match="train_set is gone"):
+        store.read(gone)
+    ours = publish(store)
+    assert read(store, ours) == b"bytes"
+    [cleared] = store.leftovers("train_set", lambda: ["v1"], remove=True)
+    assert cleared.path.name == "v1.damaged-1"
+    assert entries(store) == ["v1"]
+    assert outside.is_dir()

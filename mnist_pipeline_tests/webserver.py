@@ -55,6 +55,7 @@ class Webserver:
     """The GraphQL API of a running `dagster dev`."""
 
     def __init__(self, port: int, log: Path) -> None:
+        self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self._log = log
 
@@ -132,7 +133,7 @@ class Webserver:
         }
 
 
-def until(found: Callable[[], Any], seconds: float = 150) -> Any:
+def until(found: Callable[[], Any], seconds: float = 150, pause: float = 0.5) -> Any:
     """Ask again until the answer is true."""
     end = time.monotonic() + seconds
     while True:
@@ -142,7 +143,7 @@ def until(found: Callable[[], Any], seconds: float = 150) -> Any:
         except OSError:
             pass
         assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.5)
+        time.sleep(pause)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The download as it is kept: gzip bytes under the source's file name. Not where they come from."""
+"""The download as it is kept: bytes under the source's file name. Not where they come from."""
 
 import gzip
 import hashlib
@@ -19,20 +19,21 @@ Source = Literal["openml", "sample"]
 CHUNK = 1 << 20
 """Bytes read at a time, 1 MiB."""
 
-MAX_BYTES = 1 << 30
-"""Refuse what unpacks to more than this, 1 GiB: mnist_784 has 0.13 GB."""
+MAX_BYTES = 1 << 28
+"""Refuse what has, or unpacks to, more than this, 256 MiB: mnist_784 has 0.13 GB."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A gzip-compressed table of digits, byte for byte as its source served it.
+    """A file of digits, byte for byte as its source served it.
 
     Attributes
     ----------
     data : bytes
-        The gzip stream.
     filename : str
-        Names the format: `*.arff.gz` (OpenML) or `*.csv.gz` (the sample).
+        Names the format: `*.arff.gz` (OpenML), `*.parquet` (OpenML's copy), `*.idx.gz` (MNIST's
+        four files, one after another: together they are a gzip file again) or `*.csv.gz` (the
+        sample).
     """
 
     data: bytes
@@ -55,11 +56,14 @@ class Archive:
         Raises
         ------
         FormatError
-            The bytes are not gzip, or the stream is cut or damaged.
+            The bytes are not gzip, the stream is cut or damaged, or has more than `MAX_BYTES`.
         """
+        stream: io.BufferedIOBase = io.BytesIO(self.data)
+        if self.filename.endswith(".gz"):
+            stream = gzip.GzipFile(fileobj=stream)
         try:
-            with gzip.GzipFile(fileobj=io.BytesIO(self.data)) as stream:
-                yield stream
+            with io.BufferedReader(_Bounded(stream, self.filename), CHUNK) as bounded:
+                yield bounded
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise FormatError(f"{self.filename} is not a whole gzip file: {error}") from None
 
@@ -70,18 +74,32 @@ class Archive:
         Raises
         ------
         FormatError
-            The archive is damaged, or unpacks to more than `MAX_BYTES`.
+            As `open`.
         """
-        digest, size = hashlib.md5(usedforsecurity=False), 0
+        digest = hashlib.md5(usedforsecurity=False)
         with self.open() as stream:
             while chunk := stream.read(CHUNK):
                 digest.update(chunk)
-                size += len(chunk)
-                if size > MAX_BYTES:
-                    raise FormatError(
-                        f"{self.filename} unpacks to more than {MAX_BYTES:,} bytes: not mnist_784"
-                    )
         return digest.hexdigest()
+
+
+class _Bounded(io.RawIOBase):
+    """A stream that fails where it goes on beyond `MAX_BYTES`."""
+
+    def __init__(self, stream: io.BufferedIOBase, name: str) -> None:
+        self._stream = stream
+        self._name = name
+        self._left = MAX_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
+        count = self._stream.readinto(buffer)
+        self._left -= count
+        if self._left < 0:
+            raise FormatError(f"{self._name} has more than {MAX_BYTES:,} bytes: not mnist_784")
+        return count
 
 
 def checksum(archive: Archive, promised: str) -> Verdict:

@@ -11,13 +11,12 @@ import numpy.typing as npt
 
 from mnist_pipeline.digits.archive import Source
 from mnist_pipeline.digits.digests import content_digest
-from mnist_pipeline.digits.shape import PIXELS
+from mnist_pipeline.digits.shape import PIXEL_NAMES, PIXELS
 from mnist_pipeline.errors import FormatError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PIXEL_NAMES = [f"pixel{number}" for number in range(1, PIXELS + 1)]
 COLUMNS = {"row_id": "int32"} | dict.fromkeys(PIXEL_NAMES, "uint8") | {"class": "uint8"}
 """Column names and Arrow types of the file, in order."""
 
@@ -111,6 +110,8 @@ class Digits:
             The file is not Parquet, or has other columns.
         """
         table, metadata = from_parquet(data, COLUMNS)
+        if any(column.null_count for column in table.columns):
+            raise FormatError("there are missing values among the digits")
         pixels = np.empty((table.num_rows, PIXELS), np.uint8)
         for column, name in enumerate(PIXEL_NAMES):
             pixels[:, column] = table[name].to_numpy()
@@ -149,7 +150,7 @@ def from_parquet(data: bytes, columns: dict[str, str]) -> tuple["pa.Table", dict
 
     try:
         table = pyarrow.parquet.read_table(pa.BufferReader(data))
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise FormatError(f"not a Parquet file: {error}") from None
     found = {field.name: str(field.type) for field in table.schema}
     if list(found.items()) != list(columns.items()):

@@ -32,6 +32,8 @@ TRUSTED = (
 
 _FACTS = "mnist_pipeline.json"
 _LIBRARIES = ("numpy", "scikit-learn", "skops")
+_MOST_BYTES = 1 << 30
+_MOST_JSON = 1 << 24
 _PROBE = 1000
 _SAME = 1e-3
 
@@ -72,24 +74,32 @@ def loads(data: bytes) -> TrainedModel:
         model of this pipeline, were made with another minor version of scikit-learn, or with
         features that the code here computes otherwise.
     """
+    try:
+        return _open(data)
+    except FormatError:
+        raise
+    # what somebody made of a file can fail in as many ways as its parsers have lines
+    except Exception as error:
+        raise FormatError(f"not a model file of this pipeline: {error!r}") from error
+
+
+def _open(data: bytes) -> TrainedModel:
     import skops.io
     from sklearn.linear_model import SGDClassifier
     from sklearn.pipeline import Pipeline
 
     known, facts = _facts(data)
+    data = _unpacked(data)
     made, here = str(facts["libraries"]["scikit-learn"]), version("scikit-learn")
     if _minor(made) != _minor(here):
         raise FormatError(
             f"the model was fitted with scikit-learn {made}, here is {here}, which may read it "
             "otherwise: materialize sgd_model again, or install what requirements.lock named then"
         )
-    try:
-        foreign = set(skops.io.get_untrusted_types(data=data)) - set(TRUSTED)
-        if foreign:
-            raise FormatError(f"the model file holds types that are not trusted: {sorted(foreign)}")
-        pipeline = skops.io.loads(data, trusted=list(TRUSTED))
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"not a model file of this pipeline: {error!r}") from None
+    foreign = set(skops.io.get_untrusted_types(data=data)) - set(TRUSTED)
+    if foreign:
+        raise FormatError(f"the model file holds types that are not trusted: {sorted(foreign)}")
+    pipeline = skops.io.loads(data, trusted=list(TRUSTED))
     if not isinstance(pipeline, Pipeline) or not isinstance(pipeline[-1], SGDClassifier):
         raise FormatError("not a model file of this pipeline: no pipeline ending in SGDClassifier")
     model = TrainedModel(known.origin, known.params, known.rows, known.validated, pipeline)
@@ -141,7 +151,7 @@ def _self_test() -> npt.NDArray[np.uint8]:
 def _facts(data: bytes) -> tuple[Fitted, dict[str, Any]]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as file:
-            facts: dict[str, Any] = json.loads(file.read(_FACTS))
+            facts: dict[str, Any] = json.loads(_member(file, file.getinfo(_FACTS), _MOST_JSON))
         validated = None
         if by := facts["validated"]:
             arrays = {
@@ -151,8 +161,41 @@ def _facts(data: bytes) -> tuple[Fitted, dict[str, Any]]:
             validated = Validated(**(by | arrays))
         known = Fitted(Origin(**facts["origin"]), facts["params"], facts["rows"], validated)
         return known, facts
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise FormatError(f"not a model file of this pipeline: {error!r}") from None
+    except FormatError:
+        raise
+    except Exception as error:
+        raise FormatError(f"not a model file of this pipeline: {error!r}") from error
+
+
+def _unpacked(data: bytes) -> bytes:
+    """Return a model file again with its members as they are, not compressed.
+
+    What a zip file says of the sizes of its members need not be so, and whoever reads one whole
+    unpacks it whole.
+    """
+    buffer, left = io.BytesIO(), _MOST_BYTES
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for info in old.infolist():
+            most = min(left, _MOST_JSON) if info.filename.endswith(".json") else left
+            content = _member(old, info, most)
+            left -= len(content)
+            new.writestr(zipfile.ZipInfo(info.filename), content)
+    return buffer.getvalue()
+
+
+def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
+    if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise FormatError(f"{info.filename[:40]} in the model file is packed as none of ours is")
+    content = bytearray()
+    with file.open(info) as member:
+        # a read without a size would unpack all of it first
+        while chunk := member.read(1 << 20):
+            content += chunk
+            if len(content) > most:
+                raise FormatError(
+                    f"{info.filename[:40]} in the model file unpacks to more than {most:,} bytes"
+                )
+    return bytes(content)
 
 
 def _minor(version: str) -> list[str]:

@@ -5,7 +5,6 @@ What is done to find a digit in them is in `preparation`.
 
 import io
 import stat
-import struct
 import warnings
 from pathlib import Path
 
@@ -30,6 +29,10 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 MOST_BYTES = 50_000_000
 MOST_PIXELS = 120_000_000
 """More than any phone's camera makes; Pillow decodes no file before its size is known."""
+
+_SCAN = b"\xff\xda"
+_MOST_SCANS = 200
+"""A progressive JPEG has ten or so, each of which is decoded over the whole picture."""
 
 WORKING_SIDE = 800
 """Larger pictures are shrunk to this many pixels a side: plenty for a digit of 20."""
@@ -99,21 +102,25 @@ def grey(data: bytes) -> npt.NDArray[np.float32]:
             # a phone's MPO has the photo first, then what the phone made of it
             if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
                 raise PictureError("holds several pictures: save the one that is meant")
+            if data.count(_SCAN) > _MOST_SCANS:
+                raise PictureError("is a JPEG picture of far too many scans: save it anew")
             image.draft("L", (WORKING_SIDE, WORKING_SIDE))
             image.load()
             turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
             image = image if turn is None else image.transpose(Image.Transpose[turn])
+            if image.mode.startswith("I"):  # 16 bits a pixel, of which "L" would be the lower 8
+                image = Image.fromarray(np.asarray(image, np.float32) / np.float32(65535 / 255))
+            else:
+                image = image.convert("LA" if image.has_transparency_data else "L")
+    except PictureError:
+        raise
     except UnidentifiedImageError:
         raise PictureError("is no PNG, JPEG, WebP or BMP picture") from None
     except Image.DecompressionBombError:
         raise PictureError("has far too many pixels: give a smaller picture") from None
-    # what Pillow's decoders raise of damaged files
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+    # damaged files can fail in as many ways as Pillow's decoders have lines
+    except Exception as error:  # noqa: BLE001
         raise PictureError(f"is damaged: {error}") from None
-    if image.mode.startswith("I"):  # 16 bits a pixel, of which Pillow's "L" would be the lower 8
-        image = Image.fromarray(np.asarray(image, np.float32) / np.float32(65535 / 255))
-    else:
-        image = image.convert("LA" if image.has_transparency_data else "L")
     image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
     levels = np.asarray(image, np.float32) / np.float32(255)
     if levels.ndim == 2:

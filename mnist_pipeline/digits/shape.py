@@ -6,5 +6,8 @@ WIDTH = 28
 PIXELS = WIDTH * WIDTH
 """Of an image, row by row from the top left."""
 
+PIXEL_NAMES = [f"pixel{number}" for number in range(1, PIXELS + 1)]
+"""What OpenML's table calls them."""
+
 CLASSES = 10
 """The digits 0 to 9."""

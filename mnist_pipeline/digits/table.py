@@ -9,7 +9,7 @@ from io import BufferedIOBase
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits import arff, mnist, rows
+from mnist_pipeline.digits import arff, columns, idx, mnist, rows
 from mnist_pipeline.digits.archive import Archive, Source
 from mnist_pipeline.digits.digests import content_digest
 from mnist_pipeline.errors import FormatError
@@ -46,12 +46,13 @@ class DigitTable:
 
 
 def decode(archive: Archive) -> DigitTable:
-    """Decode an archive of either format.
+    """Decode an archive of any format.
 
     Raises
     ------
     FormatError
-        The file is damaged or breaks its format; the message names the file, line and expectation.
+        The file is damaged or breaks its format; the message names the file, where in it, and what
+        was expected there.
     """
 
     @contextmanager
@@ -60,6 +61,13 @@ def decode(archive: Archive) -> DigitTable:
             yield stream, arff.skip_header(stream) if archive.source == "openml" else 1
 
     try:
-        return DigitTable(*rows.decode(body), archive.source)
+        if archive.filename.endswith(".parquet"):
+            digits = columns.decode(archive.data)
+        elif archive.filename.endswith(".idx.gz"):
+            with archive.open() as stream:
+                digits = idx.decode(stream)
+        else:
+            digits = rows.decode(body)
     except FormatError as error:
         raise FormatError(f"{archive.filename}, {error}") from None
+    return DigitTable(*digits, archive.source)

@@ -11,6 +11,7 @@ from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.metrics import Evaluation
 from mnist_pipeline.digits.prediction import Predictions
 from mnist_pipeline.digits.report import Report
+from mnist_pipeline.errors import FormatError
 
 
 @dataclass(frozen=True)
@@ -46,3 +47,19 @@ CODECS = {
         "report.html", lambda report: report.html.encode(), lambda data: Report(data.decode())
     ),
 }
+
+
+def decoded(asset: str, data: bytes, filename: str) -> Any:
+    """Decode an asset's file.
+
+    Raises
+    ------
+    FormatError
+        It is not what its name says, in whatever way its parser came to that.
+    """
+    try:
+        return CODECS[asset].loads(data, filename)
+    except FormatError:
+        raise
+    except Exception as error:
+        raise FormatError(f"{filename} cannot be decoded: {error!r}") from error

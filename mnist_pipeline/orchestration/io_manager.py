@@ -9,9 +9,11 @@ import dagster as dg
 from mnist_pipeline.errors import FormatError, StoreError
 from mnist_pipeline.orchestration import ownership, provenance
 from mnist_pipeline.orchestration.code_versions import MADE_WITH
-from mnist_pipeline.orchestration.codecs import CODECS
-from mnist_pipeline.orchestration.records import artifact_metadata, artifact_of
+from mnist_pipeline.orchestration.codecs import CODECS, decoded
+from mnist_pipeline.orchestration.records import artifact_metadata, artifact_of, newest
 from mnist_pipeline.store import Store
+
+_HISTORY = 1000
 
 
 class ArtifactIOManager(dg.IOManager):
@@ -35,9 +37,21 @@ class ArtifactIOManager(dg.IOManager):
         """Publish the value and set the asset's data version to the digest of its content."""
         asset = context.asset_key.to_user_string()
         codec = CODECS[asset]
-        artifact = self._store.publish(
-            asset, obj.data_version, codec.filename(obj), codec.dumps(obj)
-        )
+        version = obj.data_version
+
+        def is_known(sha256: str) -> bool:
+            made = newest(context.step_context.instance, context.asset_key, _HISTORY)
+            artifacts = [artifact_of(self._store, asset, one) for one in made]
+            return any(
+                one and one.data_version == version and one.sha256 == sha256 for one in artifacts
+            )
+
+        try:
+            artifact = self._store.publish(
+                asset, version, codec.filename(obj), codec.dumps(obj), is_known
+            )
+        except StoreError as error:
+            raise _failure(str(error)) from error
         provenance.declare_output(context, artifact.data_version)
         recipe = context.asset_spec.metadata[MADE_WITH]
         context.add_output_metadata(artifact_metadata(artifact) | {MADE_WITH: recipe})
@@ -76,7 +90,7 @@ class ArtifactIOManager(dg.IOManager):
                 f"artifact: materialize {asset}."
             )
         try:
-            return CODECS[asset].loads(self._store.read(artifact), artifact.path.name)
+            return decoded(asset, self._store.read(artifact), artifact.path.name)
         except (StoreError, FormatError) as error:
             raise _failure(str(error)) from error
 

@@ -22,8 +22,11 @@ Say = Callable[[str], None]
 """Called with a sentence about the work so far."""
 
 OWNER = "mnist_pipeline/owner"
-"""Tag of a run: its own id (tags are copied when a run is executed again), host and process id of
-its owner, and the file that this process holds locked while it lives."""
+"""Tag of a run: its own id, host and process id of its owner, and the file that this process holds
+locked while it lives. Tags are copied when a run is executed again: those are not its own then."""
+
+_NEW = "new"
+"""Instead of its own id, where that is not known yet: a run that is executed again is not new."""
 
 WAITING = "mnist_pipeline/waiting"
 """Tag of a run: its own id while it waits for a refresh to end."""
@@ -43,11 +46,18 @@ _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
 ]
 
+_UNCLAIMED = {
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    # whoever starts one claims it before its first step
+    dg.DagsterRunStatus.STARTED,
+}
+
 _held: dict[Path, FileLock] = {}
 
 
-def owner(store: Store, run_id: str) -> dict[str, str]:
-    """Return the tag that says that a run is this process's.
+def owner(store: Store, run_id: str = _NEW) -> dict[str, str]:
+    """Return the tag that says that a run, by default a new one, is this process's.
 
     Raises
     ------
@@ -61,18 +71,22 @@ def owner(store: Store, run_id: str) -> dict[str, str]:
             if time.time() - left.stat().st_mtime > _LEFT_SECONDS and not _is_held(left):
                 left.unlink(missing_ok=True)
         lock = _lock(folder / f"{os.getpid()}-{uuid.uuid4().hex}.lock")
-        lock.acquire()
+        _acquire(lock)
         _held[folder] = lock
         atexit.register(Path(lock.lock_file).unlink, missing_ok=True)
     return {OWNER: f"{run_id} {socket.gethostname()} {os.getpid()} {_held[folder].lock_file}"}
 
 
 def unfinished(
-    instance: dg.DagsterInstance, jobs: Iterable[str], assets: Iterable[dg.AssetKey]
+    instance: dg.DagsterInstance,
+    jobs: Iterable[str],
+    assets: Iterable[dg.AssetKey],
+    say: Say = lambda text: None,
 ) -> list[dg.DagsterRun]:
     """Return the runs of these jobs or on these assets that are not over, oldest first.
 
-    Those of dead owners are marked failed before, and the pool slots that they held are free.
+    Those of dead owners are marked failed before, and the pool slots that they held are free; `say`
+    is told of each.
     """
     jobs, assets = set(jobs), set(assets)
     records = instance.get_run_records(
@@ -89,6 +103,7 @@ def unfinished(
         # it may have ended well since the list was made
         elif (again := instance.get_run_by_id(run.run_id)) and not again.is_finished:
             _bury(instance, again, why)
+            say(f"run {run.run_id} was interrupted: {why}; what it finished stays")
     return found
 
 
@@ -98,7 +113,7 @@ def wait(instance: dg.DagsterInstance, job: dg.JobDefinition, say: Say) -> None:
     assets = job.asset_layer.asset_graph.get_all_asset_keys()
     while others := [
         run
-        for run in unfinished(instance, [job.name], assets)
+        for run in unfinished(instance, [job.name], assets, say)
         if run.tags.get(WAITING) != run.run_id
         # without a daemon, what waits in its queue waits for ever
         and (run.status is not dg.DagsterRunStatus.QUEUED or _daemon_lives(instance))
@@ -125,10 +140,10 @@ def alone(store: Store, say: Say) -> Iterator[None]:
     """
     lock = _lock(store.root / ".refresh.lock")
     try:
-        lock.acquire(timeout=0)
+        _acquire(lock, timeout=0)
     except Timeout:
         say("another refresh is at work: waiting for it")
-        lock.acquire()
+        _acquire(lock)
     try:
         yield
     finally:
@@ -160,27 +175,37 @@ def _lock(file: Path) -> FileLock:
         ) from None
 
 
+def _acquire(lock: FileLock, timeout: float = -1) -> None:
+    try:
+        lock.acquire(timeout=timeout)
+    except Timeout:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"MNIST_DATA_DIR: cannot write {lock.lock_file}: {error.strerror}"
+        ) from None
+
+
 def _is_held(file: Path) -> bool:
     try:
         with _lock(file).acquire(timeout=0):
             return False
-    except (Timeout, PermissionError):
+    # where nobody can write, nobody can tell
+    except OSError:
         return True
 
 
 def _dead(run: dg.DagsterRun, updated: float) -> str | None:
     run_id, *claim = run.tags.get(OWNER, "").split(" ", 3)
-    if run_id == run.run_id and len(claim) == 3:
+    its_own = run_id == run.run_id or (run_id == _NEW and run.parent_run_id is None)
+    if its_own and len(claim) == 3:
         host, pid, lock = claim
         file = Path(lock)
         # the file of a process that ended is gone; that of one that was killed is free
         gone = not file.exists() and host == socket.gethostname() and file.parent.is_dir()
         if gone or (file.exists() and not _is_held(file)):
             return f"its process {pid} on {host} is gone"
-    elif (
-        run.status in {dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING}
-        and time.time() - updated > START_SECONDS
-    ):
+    elif run.status in _UNCLAIMED and time.time() - updated > START_SECONDS:
         return f"no process has taken it up within {START_SECONDS} s"
     return None
 

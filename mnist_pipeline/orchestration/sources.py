@@ -21,6 +21,7 @@ NOT_COUNTED = {
     f"{PACKAGE}.orchestration.provenance",
     f"{PACKAGE}.orchestration.lineage",
     # where it is kept
+    f"{PACKAGE}.durable",
     f"{PACKAGE}.store",
     # their values count, for the steps that read them
     f"{PACKAGE}.params",

@@ -1,0 +1,30 @@
+"""Imports what a full run imports sooner or later: `processes` forks from whoever did."""
+
+import alembic.command
+import dagster._core.storage.sqlite_storage
+import matplotlib.pyplot as plt
+import pyarrow.csv
+import pyarrow.parquet
+import scipy.ndimage
+import sklearn.linear_model
+import sklearn.model_selection
+import sklearn.pipeline
+import skops.io
+
+from mnist_pipeline import running, tables
+from mnist_pipeline.digits import report
+from mnist_pipeline.orchestration import waves
+
+__all__ = [
+    "alembic",
+    "dagster",
+    "plt",
+    "pyarrow",
+    "report",
+    "running",
+    "scipy",
+    "sklearn",
+    "skops",
+    "tables",
+    "waves",
+]
