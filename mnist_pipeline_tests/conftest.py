@@ -98,6 +98,12 @@ def genuine_openml(genuine: Archive) -> OpenML:
     return OpenML(genuine.data, genuine.md5)
 
 
+@pytest.fixture
+def small_openml(small_arff: bytes) -> OpenML:
+    """What OpenML would answer if those digits were all it had."""
+    return OpenML.of(small_arff)
+
+
 def archive(arff: bytes) -> Archive:
     return Archive(gzip.compress(arff, 1), "mnist_784.arff.gz")
 

@@ -15,11 +15,6 @@ LIST = "/api/v1/json/data/list/data_name/mnist_784/limit/2/data_version/1"
 DESCRIPTION = "/api/v1/json/data/554"
 
 
-@pytest.fixture
-def small_openml(small_arff: bytes) -> OpenML:
-    return OpenML.of(small_arff)
-
-
 def test_the_archive_is_kept_byte_for_byte_as_it_was_served(small_openml: OpenML) -> None:
     with serve(small_openml) as server:
         found = openml.download(openml.describe(server.url))

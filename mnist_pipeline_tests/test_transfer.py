@@ -15,11 +15,6 @@ from mnist_pipeline_tests.openml_server import DOWNLOAD, Fault, OpenML, serve
 from mnist_pipeline_tests.test_openml import DESCRIPTION, LIST
 
 
-@pytest.fixture
-def small_openml(small_arff: bytes) -> OpenML:
-    return OpenML.of(small_arff)
-
-
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "FIRST_PAUSE", 0.02)

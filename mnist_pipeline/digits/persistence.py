@@ -4,11 +4,13 @@ No pickle: opening a file that somebody tampered with can fail, but runs nothing
 read first, and a pipeline of another scikit-learn is not opened at all.
 """
 
+import contextlib
 import hashlib
 import io
 import json
 import platform
 import zipfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -74,13 +76,8 @@ def loads(data: bytes) -> TrainedModel:
         model of this pipeline, were made with another minor version of scikit-learn, or with
         features that the code here computes otherwise.
     """
-    try:
+    with _as_format_error():
         return _open(data)
-    except FormatError:
-        raise
-    # what somebody made of a file can fail in as many ways as its parsers have lines
-    except Exception as error:
-        raise FormatError(f"not a model file of this pipeline: {error!r}") from error
 
 
 def _open(data: bytes) -> TrainedModel:
@@ -124,7 +121,19 @@ def loads_fitted(data: bytes) -> Fitted:
     FormatError
         The bytes are no model file.
     """
-    return _facts(data)[0]
+    with _as_format_error():
+        return _facts(data)[0]
+
+
+@contextlib.contextmanager
+def _as_format_error() -> Iterator[None]:
+    try:
+        yield
+    except FormatError:
+        raise
+    # what somebody made of a file can fail in as many ways as its parsers have lines
+    except Exception as error:
+        raise FormatError(f"not a model file of this pipeline: {error!r}") from error
 
 
 def reloads_identically(model: TrainedModel, train: Digits) -> Verdict:
@@ -149,22 +158,17 @@ def _self_test() -> npt.NDArray[np.uint8]:
 
 
 def _facts(data: bytes) -> tuple[Fitted, dict[str, Any]]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as file:
-            facts: dict[str, Any] = json.loads(_member(file, file.getinfo(_FACTS), _MOST_JSON))
-        validated = None
-        if by := facts["validated"]:
-            arrays = {
-                "row_id": np.array(by["row_id"], np.int32),
-                "prediction": np.array(by["prediction"], np.uint8),
-            }
-            validated = Validated(**(by | arrays))
-        known = Fitted(Origin(**facts["origin"]), facts["params"], facts["rows"], validated)
-        return known, facts
-    except FormatError:
-        raise
-    except Exception as error:
-        raise FormatError(f"not a model file of this pipeline: {error!r}") from error
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        facts: dict[str, Any] = json.loads(_member(file, file.getinfo(_FACTS), _MOST_JSON))
+    validated = None
+    if by := facts["validated"]:
+        arrays = {
+            "row_id": np.array(by["row_id"], np.int32),
+            "prediction": np.array(by["prediction"], np.uint8),
+        }
+        validated = Validated(**(by | arrays))
+    known = Fitted(Origin(**facts["origin"]), facts["params"], facts["rows"], validated)
+    return known, facts
 
 
 def _unpacked(data: bytes) -> bytes:
