@@ -29,7 +29,7 @@ ui: install ## the Dagster UI on 127.0.0.1 (SOURCE=openml for all 70,000 digits)
 	@$(CHOSEN) $(BIN)/mnist-pipeline ui
 
 test: .venv/dev.stamp ## the tests
-	@$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 slow-test: .venv/dev.stamp ## the tests that take minutes: the tutorial itself on all 70,000
 	@$(BIN)/pytest -m slow
@@ -71,8 +71,11 @@ lock: .venv/dev.stamp ## lock what pyproject.toml asks for, keeping pins that st
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header \
 		--group build pyproject.toml --output-file requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header \
-		--group build --group dev --constraint requirements.lock pyproject.toml \
-		--output-file requirements-dev.lock
+		--group build --extra s3 --extra workers --constraint requirements.lock pyproject.toml \
+		--output-file requirements-workers.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header \
+		--group build --group dev --extra s3 --extra workers --constraint requirements-workers.lock \
+		pyproject.toml --output-file requirements-dev.lock
 
 clean: ## remove .venv and caches; data/ and .env stay
 	@rm -rf .venv .fuzz .hypothesis .mypy_cache .ruff_cache .pytest_cache dist build .tmp_dagster_home_*

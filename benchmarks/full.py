@@ -58,7 +58,7 @@ def archive() -> Path:
     """Return the newest OpenML archive in the store, or the one that MNIST_ARCHIVE names."""
     if named := os.environ.get("MNIST_ARCHIVE"):
         return Path(named)
-    kept = sorted(Settings.load().data_dir.glob("raw_mnist/*/mnist_784.arff.gz"))
+    kept = sorted(Path(str(Settings.load().data_dir)).glob("raw_mnist/*/mnist_784.arff.gz"))
     if not kept:
         sys.exit("No mnist_784 in the store: `make run SOURCE=openml` first, or set MNIST_ARCHIVE.")
     return max(kept, key=lambda path: path.stat().st_mtime)

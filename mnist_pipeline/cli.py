@@ -17,6 +17,7 @@ import click
 
 from mnist_pipeline import documents
 from mnist_pipeline.errors import PipelineError, SettingsError
+from mnist_pipeline.experimenting import compare, promote
 from mnist_pipeline.trying import draw, predict
 from mnist_pipeline.upkeep import as_json_option, champion, gc, history
 
@@ -157,7 +158,7 @@ def ui(port: int, host: str) -> NoReturn:
     os.execv(sys.executable, [*command, "--workspace", str(PROJECT / "workspace.yaml")])
 
 
-for command in (history, champion, gc, predict, draw):
+for command in (history, champion, gc, compare, promote, predict, draw):
     cli.add_command(command)
 
 

@@ -1,20 +1,23 @@
 """The definitions: every door (UI, command line, schedule) goes through `build_definitions`."""
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import dagster as dg
 
 from mnist_pipeline.errors import PipelineError
+from mnist_pipeline.orchestration.assets.candidate import candidate
 from mnist_pipeline.orchestration.assets.champion_model import champion_model
 from mnist_pipeline.orchestration.assets.evaluation import evaluation
+from mnist_pipeline.orchestration.assets.leaderboard import leaderboard
 from mnist_pipeline.orchestration.assets.predictions import predictions
 from mnist_pipeline.orchestration.assets.raw_mnist import raw_mnist
 from mnist_pipeline.orchestration.assets.report import report
 from mnist_pipeline.orchestration.assets.sgd_model import sgd_model
 from mnist_pipeline.orchestration.assets.splits import test_set, train_set
 from mnist_pipeline.orchestration.code_versions import recipes, stop_if_changed, versioned
+from mnist_pipeline.orchestration.experiments import Experiments, variants_sensor
 from mnist_pipeline.orchestration.failures import report_failure
 from mnist_pipeline.orchestration.io_manager import artifact_io_manager
 from mnist_pipeline.orchestration.keeping_fresh import keep_fresh_sensor
@@ -27,7 +30,7 @@ from mnist_pipeline.orchestration.retraining import (
 from mnist_pipeline.orchestration.terminal import terminal
 from mnist_pipeline.params import Params
 from mnist_pipeline.settings import Settings
-from mnist_pipeline.store import Store
+from mnist_pipeline.store import open_store
 
 ASSETS = [
     raw_mnist,
@@ -39,6 +42,9 @@ ASSETS = [
     champion_model,
     report,
 ]
+
+EXPERIMENTS = [candidate, leaderboard]
+"""Only there where the params file has variants; made when they are asked for."""
 
 RETRAIN_ALL = "retrain_all"
 
@@ -65,9 +71,13 @@ def build_definitions(
         The params file is missing or holds what is not allowed, or the cron expression is none.
     """
     inputs = inputs_of(settings)
-    made_with = recipes(ASSETS, inputs)
-    store = Store(settings.data_dir)
-    specs = [spec for definition in [*ASSETS, *more_checks] for spec in definition.check_specs]
+    variants = Params.load(settings.params_file).variants
+    assets = [*ASSETS, *EXPERIMENTS] if variants else ASSETS
+    made_with = recipes(assets, inputs)
+    store = open_store(settings.data_dir, locks=settings.dagster_home)
+    specs = [spec for definition in [*assets, *more_checks] for spec in definition.check_specs]
+    blocking = {spec.key for spec in specs if spec.blocking}
+    every_day = [asset.key for asset in ASSETS]
 
     def everything() -> dg.JobDefinition:
         return definitions.resolve_job_def(RETRAIN_ALL)
@@ -75,18 +85,21 @@ def build_definitions(
     def changed() -> str | None:
         return changed_since(everything().asset_layer.asset_graph, settings, settings_now)
 
+    def names_now() -> Collection[str]:
+        return Params.load(settings_now().params_file).variants
+
     retraining = retraining_job(everything, store, changed)
     schedule = retraining_schedule(retraining, everything, settings.retrain_cron)
     definitions = dg.Definitions(
         assets=_with_source(
             with_deadline(versioned(asset, made_with[asset.key]), settings.retrain_cron)
-            for asset in ASSETS
+            for asset in assets
         ),
         asset_checks=more_checks,
         jobs=[
             dg.define_asset_job(
                 RETRAIN_ALL,
-                dg.AssetSelection.all(),
+                dg.AssetSelection.assets(*every_day),
                 description="Everything, from the source on, fresh or not.",
             ),
             retraining,
@@ -95,15 +108,21 @@ def build_definitions(
         sensors=[
             keep_fresh_sensor(RETRAIN_ALL, everything, store, changed),
             report_failure,
+            *([variants_sensor(names_now)] if variants else []),
         ],
         resources={
             **{key: _fixed(value) for key, value in inputs.items()},
             "openml_server": _fixed(settings.openml_server),
             "mirrors": _fixed(settings.mirrors),
             "store": _fixed(store),
-            "io_manager": artifact_io_manager(
-                store, {spec.key for spec in specs if spec.blocking}, RETRAIN_ALL, list(made_with)
+            "experiments": _fixed(
+                Experiments(
+                    variants,
+                    made_with[candidate.key].code_version if variants else "",
+                    {check for check in blocking if check.asset_key == candidate.key},
+                )
             ),
+            "io_manager": artifact_io_manager(store, blocking, RETRAIN_ALL, every_day),
         },
         loggers={"terminal": terminal},
         # steps take seconds: a process each would cost more than they do
@@ -180,6 +199,7 @@ def defs() -> dg.Definitions:
     SettingsError
         In a run worker: the definitions changed since the run was asked for.
     """
-    definitions = build_definitions(Settings.load())
-    stop_if_changed(definitions.resolve_asset_graph())
+    settings = Settings.load()
+    definitions = build_definitions(settings)
+    stop_if_changed(definitions.resolve_asset_graph(), str(settings.data_dir))
     return definitions

@@ -12,6 +12,8 @@ _NOTHING: dict[str, dict[str, object]] = {
     "refresh": {"status": "failure", "materialized": [], "fresh": [], "seconds": 0.0},
     "history": {"materializations": []},
     "champion": {"model_version": None, "barred": {}, "history": []},
+    "compare": {"fitted": [], "entries": [], "left_out": {}, "seconds": 0.0},
+    "promote": {"status": "failure", "variant": None, "materialized": [], "seconds": 0.0},
     "gc": {"dry_run": True, "removed": []},
 }
 

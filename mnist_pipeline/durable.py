@@ -6,9 +6,11 @@ Written beside, flushed, renamed, by one at a time. It knows nothing of what is 
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +23,23 @@ def write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def sync(folder: Path) -> None:
-    """Flush the names in a folder to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def move(file: Path, path: Path) -> None:
+    """Move a finished file, from whatever disk, to where there must be none yet, and flush it."""
+    shutil.move(file, path)
+    sync(path)
+
+
+def sha256(data: bytes | Path) -> str:
+    """Return the SHA-256, in hexadecimal digits, of bytes or of a file, which may be large."""
+    if not isinstance(data, Path):
+        return hashlib.sha256(data).hexdigest()
+    with data.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Flush the names in a folder, or the bytes in a file, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -72,3 +88,18 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
+
+
+def sweep(folder: Path, seconds: float) -> None:
+    """Remove the unfinished folders in a folder that are older than that, as far as possible."""
+    for left in folder.glob(".*.tmp"):
+        if time.time() - left.stat().st_mtime > seconds:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def set_aside(path: Path) -> None:
+    """Rename what is there to the first free `<name>.damaged-<n>`."""
+    number = 1
+    while os.path.lexists(aside := path.with_name(f"{path.name}.damaged-{number}")):
+        number += 1
+    path.rename(aside)

@@ -4,11 +4,13 @@ Everything here is part of what a result *is*. Where things are found and kept i
 """
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from mnist_pipeline import variants
 from mnist_pipeline.errors import SettingsError
 from mnist_pipeline.settings import describe
 
@@ -158,10 +160,15 @@ class FloorParams(_Table):
 
     sample: float = Field(0.80, ge=0.0, le=1.0)
     openml: float = Field(0.85, ge=0.0, le=1.0)
+    infinite: float = Field(0.80, ge=0.0, le=1.0)
 
 
 class Params(_Table):
-    """All of `params.toml`."""
+    """All of `params.toml`.
+
+    `variants` are those of `[variants]` and `[sweep]`, by name; `model` is the one that
+    `model.variant` names, or else `[model]` as it stands.
+    """
 
     split: SplitParams = SplitParams()
     validation: ValidationParams = ValidationParams()
@@ -169,6 +176,7 @@ class Params(_Table):
     evaluation: EvaluationParams = EvaluationParams()
     champion: ChampionParams = ChampionParams()
     floor: FloorParams = FloorParams()
+    variants: Mapping[str, ModelParams] = {}
 
     @classmethod
     def load(cls, file: Path) -> Self:
@@ -177,7 +185,8 @@ class Params(_Table):
         Raises
         ------
         SettingsError
-            The file is missing, is not TOML, or holds an unknown key or a value out of range.
+            The file is missing, is not TOML, or holds an unknown key or a value out of range; a
+            variant is not allowed, or the one that `[model]` names does not exist.
         """
         try:
             content = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -188,7 +197,20 @@ class Params(_Table):
             ) from None
         except (ValueError, RecursionError) as error:
             raise SettingsError(f"{file} is not valid TOML: {error}") from None
+        where = str(file)
         try:
-            return cls.model_validate(content)
+            tables = variants.expanded(content, ModelParams.model_fields)
+            chosen = variants.chosen(content, tables)
+            model = {k: v for k, v in content.pop("model", {}).items() if k != variants.CHOSEN}
+            content = {k: v for k, v in content.items() if k not in {"variants", "sweep"}}
+            params = cls.model_validate(content | {"model": model})
+            made = {}
+            for name, table in tables.items():
+                where = f"{file}: variant {name}"
+                made[name] = cls.model_validate({"model": table}).model
         except ValidationError as error:
-            raise SettingsError(describe(error, str(file))) from None
+            raise SettingsError(describe(error, where)) from None
+        except ValueError as error:
+            raise SettingsError(f"{file}: {error}") from None
+        its_own = made[chosen] if chosen else params.model
+        return params.model_copy(update={"variants": made, "model": its_own})

@@ -14,20 +14,22 @@ from filelock import FileLock
 
 from mnist_pipeline import definitions, home
 from mnist_pipeline.errors import HistoryError, SettingsError
-from mnist_pipeline.orchestration import failures, ownership
+from mnist_pipeline.orchestration import experiments, failures, ownership
 from mnist_pipeline.orchestration.history import TRIGGER
 from mnist_pipeline.orchestration.provenance import Graph
 from mnist_pipeline.settings import Settings
-from mnist_pipeline.store import Store
+from mnist_pipeline.store import Store, open_store
 
 
 @dataclass(frozen=True)
 class Opened:
-    """The job of all assets, where its runs are tracked, and where its artifacts are.
+    """The definitions, the job of all assets but the experiments', where its runs are tracked, and
+    where its artifacts are.
 
     `changed` says what is no longer as it was when it was opened, or returns None.
     """
 
+    definitions: dg.Definitions
     job: dg.JobDefinition
     instance: dg.DagsterInstance
     store: Store
@@ -50,9 +52,10 @@ def opened() -> Iterator[Opened]:
     SettingsError
         A setting or the params file is not allowed.
     HistoryError
-        The disk with Dagster's history is full, or its database is damaged.
+        The disk with Dagster's history is full, its database damaged, or its server gone.
     """
     settings = Settings.load()
+    built = _built(settings)
     everything = _job(settings)
     home.prepare(settings)
     try:
@@ -63,19 +66,42 @@ def opened() -> Iterator[Opened]:
             graph = everything.asset_layer.asset_graph
             # a process that was killed could not say so
             say = partial(click.echo, err=True)
-            ownership.unfinished(instance, [everything.name], graph.get_all_asset_keys(), say)
+            keys = [*graph.get_all_asset_keys(), *experiments.KEYS]
+            ownership.unfinished(instance, [everything.name], keys, say)
             changed = partial(definitions.changed_since, graph, settings, Settings.load)
-            yield Opened(everything, instance, Store(settings.data_dir), changed)
-    except sqlalchemy.exc.DBAPIError as error:
-        what = f"Dagster's history in {settings.dagster_home}"
-        if "locked" in str(error.orig):
-            said = f"{what} is busy: {error.orig}. Try again when less is at work on it."
-        else:
-            said = (
-                f"{what} cannot be used: {error.orig}. Make room there or mend it, then try "
-                "again; what was published is still there."
+            yield Opened(
+                built,
+                everything,
+                instance,
+                open_store(settings.data_dir, locks=settings.dagster_home),
+                changed,
             )
-        raise HistoryError(said) from error
+    except Exception as error:
+        if said := _of_history(error, settings.dagster_home):
+            raise HistoryError(said) from error
+        raise
+
+
+def _of_history(error: BaseException, home: Path) -> str | None:
+    """Return what a person needs to know of an error of a database, or None if it is none."""
+    while type(error).__name__ == "DagsterPostgresException" and error.__cause__:
+        error = error.__cause__  # it tried several times
+    if not isinstance(error, sqlalchemy.exc.DBAPIError):
+        return None
+    why = " ".join(str(error.orig).split())
+    if type(error.orig).__module__.startswith("psycopg2"):
+        # names host and port, never the password
+        return (
+            f"Dagster's history in PostgreSQL cannot be used: {why}. Start the server or mend "
+            f"{home / 'dagster.yaml'}, then try again; what was published is still there."
+        )
+    what = f"Dagster's history in {home}"
+    if "locked" in why:
+        return f"{what} is busy: {why}. Try again when less is at work on it."
+    return (
+        f"{what} cannot be used: {why}. Make room there or mend it, then try again; what was "
+        "published is still there."
+    )
 
 
 @contextlib.contextmanager
@@ -124,7 +150,18 @@ def job() -> dg.JobDefinition:
 @cache
 def _job(settings: Settings) -> dg.JobDefinition:
     # Dagster asks for it several times a run, and each time every source file would be read
-    return definitions.build_definitions(settings).resolve_job_def(definitions.RETRAIN_ALL)
+    return _built(settings).resolve_job_def(definitions.RETRAIN_ALL)
+
+
+@cache
+def _built(settings: Settings) -> dg.Definitions:
+    return definitions.build_definitions(settings)
+
+
+def forget() -> None:
+    """Let what is opened from now on see the params file as it is now."""
+    _job.cache_clear()
+    _built.cache_clear()
 
 
 def materialize(select: str | None) -> Outcome:
@@ -142,7 +179,10 @@ def materialize(select: str | None) -> Outcome:
             pipeline.instance,
             run_config={"loggers": {"terminal": {}}},
             asset_selection=None if select is None else resolve(pipeline.graph, select),
-            tags={TRIGGER: "mnist-pipeline run", **ownership.owner(pipeline.store)},
+            tags={
+                TRIGGER: "mnist-pipeline run",
+                **ownership.owner(pipeline.instance, pipeline.store),
+            },
         )
         error = None if result.success else failures.of_run(pipeline.instance, result.run_id)
     made = [

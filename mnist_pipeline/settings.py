@@ -3,10 +3,11 @@
 What is *learned* (hyperparameters, floors, the split) is not here but in `params`.
 """
 
+import importlib.util
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -20,10 +21,16 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from mnist_pipeline.digits.archive import Source
 from mnist_pipeline.digits.mirrors import PUBLIC
 from mnist_pipeline.digits.transfer import redacted
 from mnist_pipeline.errors import SettingsError
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+    Place = Path | UPath
+else:
+    Place = Any  # upath is a tenth of a second to import
 
 PROJECT = Path(__file__).resolve().parents[1]
 """The folder that relative paths are relative to: the clone's root."""
@@ -34,7 +41,7 @@ def _in_project(value: object) -> Path:
     if not text:
         raise ValueError("a path is needed, this is empty")
     if re.match(r"[A-Za-z][\w+.-]*:", text):
-        raise ValueError("only local folders are supported so far: give a path, no URL")
+        raise ValueError("only a local path is allowed here, no URL")
     if set("%?") & set(text):
         raise ValueError("a path with % or ? is more than Dagster's SQLite storage can take")
     try:
@@ -52,6 +59,44 @@ def _folder(path: Path) -> Path:
     return path
 
 
+def _place(value: object) -> "Path | UPath":
+    text = str(value)
+    scheme = re.match(r"([A-Za-z][\w+.-]*):", text)
+    if scheme is None or re.match("file:///", text):
+        return _folder(_in_project(value))
+    if scheme[1].lower() != "s3":
+        raise ValueError("a local folder or s3://bucket/prefix is allowed, no other URL")
+    if set("@?#") & set(text):
+        raise ValueError(
+            "s3://bucket/prefix has no credentials, no ? and no #: credentials and the server's "
+            "address are in the AWS_ variables (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL ...)"
+        )
+    found = re.fullmatch(r"s3://([A-Za-z0-9][\w.-]{1,61}[A-Za-z0-9])((?:/[^/\s]+)*)/?", text, re.I)
+    if found is None or {".", ".."} & set(found[2].split("/")):
+        raise ValueError(
+            "s3://bucket/prefix is needed: the name of a bucket, then a plain path; the server's "
+            "address goes to AWS_ENDPOINT_URL"
+        )
+    if importlib.util.find_spec("s3fs") is None:
+        raise ValueError('s3:// needs s3fs: pip install "mnist-pipeline[s3]"')
+    from upath import UPath
+
+    return UPath(f"s3://{found[1]}{found[2]}")
+
+
+def _source(value: str) -> str:
+    if value in {"openml", "sample"}:
+        return value
+    from mnist_pipeline.digits import infinite
+
+    if infinite.rows_named(value) is None:
+        raise ValueError(
+            "it is 'openml' or 'sample', or infinite:N for N digits, "
+            f"{infinite.LEAST} to {infinite.MOST} of them"
+        )
+    return value
+
+
 def _http_url(value: str) -> str:
     url = TypeAdapter(HttpUrl).validate_python(value)
     if url.query or url.fragment:
@@ -61,6 +106,10 @@ def _http_url(value: str) -> str:
 
 def _urls(value: object) -> object:
     return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
+def _home_in(data_dir: object) -> Path:
+    return (data_dir if isinstance(data_dir, Path) else PROJECT / "data") / "dagster_home"
 
 
 ProjectPath = Annotated[Path, BeforeValidator(_in_project)]
@@ -76,18 +125,20 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=True)
 
-    source: Source = Field("openml", alias="MNIST_SOURCE")
+    source: Annotated[str, AfterValidator(_source)] = Field("openml", alias="MNIST_SOURCE")
     openml_server: Annotated[str, AfterValidator(_http_url)] = Field(
         "https://www.openml.org", alias="MNIST_OPENML_SERVER"
     )
     mirrors: Annotated[
         tuple[Annotated[str, AfterValidator(_http_url)], ...], NoDecode, BeforeValidator(_urls)
     ] = Field(PUBLIC, alias="MNIST_MIRRORS")
-    data_dir: ProjectFolder = Field(PROJECT / "data", alias="MNIST_DATA_DIR")
+    data_dir: Annotated[Place, BeforeValidator(_place)] = Field(
+        PROJECT / "data", alias="MNIST_DATA_DIR"
+    )
     params_file: ProjectPath = Field(PROJECT / "params.toml", alias="MNIST_PARAMS")
     retrain_cron: str = Field("0 3 * * 1", alias="MNIST_RETRAIN_CRON")
     dagster_home: ProjectFolder = Field(
-        default_factory=lambda values: values.get("data_dir", PROJECT / "data") / "dagster_home",
+        default_factory=lambda values: _home_in(values.get("data_dir")),
         alias="DAGSTER_HOME",
     )
 

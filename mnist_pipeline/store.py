@@ -3,45 +3,25 @@
 It knows bytes and names, neither Dagster nor what is in a file.
 """
 
+import contextlib
 import hashlib
+import io
 import os
 import re
 import shutil
-import time
 import uuid
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-from mnist_pipeline import durable
+from mnist_pipeline import artifacts, durable
+from mnist_pipeline.artifacts import SUMS, Artifact, Leftover, Place
 from mnist_pipeline.errors import StoreError
 
-SUMS = "SHA256SUMS"
-"""Beside each file, in the format of `sha256sum -c`."""
-
-_SUMS_BYTES = 1000
+__all__ = ["LEFT_SECONDS", "SUMS", "Artifact", "Leftover", "Store", "open_store"]
 
 LEFT_SECONDS = 3600.0
 """Age after which an unfinished folder is one that its writer left behind."""
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A published file: where it is, and what its bytes must be."""
-
-    asset: str
-    data_version: str
-    path: Path
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Leftover:
-    """A folder in the store that is not kept: an old version, a damaged or an unfinished one."""
-
-    path: Path
-    size: int
 
 
 class Store:
@@ -57,18 +37,23 @@ class Store:
         The folder, made when the first artifact is published.
     """
 
+    root: Place
+    """Where the artifacts are."""
+    locks: Path
+    """The local folder for the lock files of those who work on the store."""
+
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = self.locks = self._folder = root
 
     def publish(
         self,
         asset: str,
         data_version: str,
         filename: str,
-        data: bytes,
+        data: bytes | Path,
         is_known: Callable[[str], bool] = lambda sha256: True,
     ) -> Artifact:
-        """Publish bytes as a version of an asset, and return what the store holds of it.
+        """Publish a file as a version of an asset, and return what the store holds of it.
 
         The same version with valid bytes stays as it is; a damaged one, or a foreign one, is set
         aside as `<data version>.damaged-<n>`. What writers left behind is swept.
@@ -76,7 +61,9 @@ class Store:
         Parameters
         ----------
         asset, data_version, filename : str
-        data : bytes
+        data : bytes or Path
+            Its bytes, or a finished local file with them, of any size. That file is moved, or no
+            longer needed: whoever made it must not use it afterwards.
         is_known : callable
             Says of the SHA-256 of other bytes, which lie there under that name, whether they were
             ever published. Whoever can write to the store can put some there.
@@ -86,16 +73,16 @@ class Store:
         StoreError
             The disk is full or refuses to write. Nothing that was there is lost.
         """
-        folder = self.root / asset / data_version
-        beside = self.root / asset / f".{data_version}.{uuid.uuid4().hex}.tmp"
+        folder = self._folder / asset / data_version
+        beside = self._folder / asset / f".{data_version}.{uuid.uuid4().hex}.tmp"
         try:
             if not folder.parent.is_dir():
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                durable.sync(self.root)
-            with durable.locked(self.root / f".{asset}.lock"):
-                _sweep(folder.parent)
+                durable.sync(self._folder)
+            with durable.locked(self._folder / f".{asset}.lock"):
+                durable.sweep(folder.parent, LEFT_SECONDS)
                 there = self.find(asset, data_version)
-                sha256 = hashlib.sha256(data).hexdigest()
+                sha256 = durable.sha256(data)
                 if (
                     there
                     and there.path.name == filename
@@ -103,12 +90,14 @@ class Store:
                 ):
                     return there
                 beside.mkdir()
-                durable.write(beside / filename, data)
-                sums = f"{sha256}  {filename}\n"
-                durable.write(beside / SUMS, sums.encode())
+                if isinstance(data, Path):
+                    durable.move(data, beside / filename)
+                else:
+                    durable.write(beside / filename, data)
+                durable.write(beside / SUMS, artifacts.sums_of(sha256, filename))
                 durable.sync(beside)
                 if os.path.lexists(folder):
-                    _set_aside(folder)
+                    durable.set_aside(folder)
                 beside.rename(folder)
                 durable.sync(folder.parent)
             there = self.find(asset, data_version)
@@ -131,25 +120,22 @@ class Store:
         OSError
             It is there and cannot be read.
         """
-        folder = self.root / asset / data_version
+        folder = self._folder / asset / data_version
         try:
-            if (durable.size(folder / SUMS) or _SUMS_BYTES) >= _SUMS_BYTES:
+            if (durable.size(folder / SUMS) or artifacts.SUMS_BYTES) >= artifacts.SUMS_BYTES:
                 return None
-            sha256, filename = (folder / SUMS).read_text("utf-8").split()
-            if Path(filename).name != filename:
-                return None  # it leads elsewhere
+            sha256, filename = artifacts.read_sums((folder / SUMS).read_bytes())
             path = folder / filename
             if (size := durable.size(path)) is None:
                 return None
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = durable.sha256(path)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
             return None
         return Artifact(asset, data_version, path, size, sha256) if found == sha256 else None
 
     def size(self, artifact: Artifact) -> int | None:
         """Return how many bytes an artifact has, without reading them, or None if it is gone."""
-        return durable.size(artifact.path)
+        return durable.size(Path(str(artifact.path)))
 
     def read(self, artifact: Artifact) -> bytes:
         """Return the bytes of an artifact, verified against the size and digest once recorded.
@@ -159,29 +145,39 @@ class Store:
         StoreError
             The artifact is gone or damaged; the message names the asset to materialize.
         """
-        asset, path = artifact.asset, artifact.path
-        try:
-            size = durable.size(path)
-            # what has another size is not read, however large
-            data = path.read_bytes() if size == artifact.size else b""
-        except OSError as error:
-            raise StoreError(f"cannot read {path}: {error.strerror}. Mend that first.") from error
-        if size is None:
-            raise StoreError(
-                f"{asset} is gone from the store: {path} does not exist. Materialize {asset}."
-            )
-        found = hashlib.sha256(data).hexdigest() if size == artifact.size else "not looked at"
-        if found != artifact.sha256:
-            raise StoreError(
-                f"{asset} is damaged: {path} has {size:,} bytes with sha256 {found}, recorded "
-                f"were {artifact.size:,} with {artifact.sha256}. Materialize {asset}; the damaged "
-                "file is set aside."
-            )
+        with _readable(artifact), _opened(artifact) as file:
+            data = file.read()
+        if (found := durable.sha256(data)) != artifact.sha256:
+            raise artifacts.damaged(artifact, len(data), found)
         return data
+
+    @contextlib.contextmanager
+    def reader(self, artifact: Artifact) -> Iterator[BinaryIO]:
+        """Open an artifact to read any part of it, when its size and digest are as recorded.
+
+        It raises what `read` does.
+        """
+        with contextlib.ExitStack() as stack:
+            with _readable(artifact):
+                file = stack.enter_context(_opened(artifact))
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+                if found != artifact.sha256:
+                    raise artifacts.damaged(artifact, file.tell(), found)
+                file.seek(0)
+            yield file
+
+    @contextlib.contextmanager
+    def local(self, artifact: Artifact) -> Iterator[Path]:
+        """Give the path of a local file with an artifact's bytes, verified, for as long as needed.
+
+        It raises what `read` does.
+        """
+        with self.reader(artifact):
+            yield Path(str(artifact.path))
 
     def holds(self, asset: str) -> bool:
         """Whether any version of an asset is there."""
-        return any((self.root / asset).glob(f"*/{SUMS}"))
+        return any((self._folder / asset).glob(f"*/{SUMS}"))
 
     def leftovers(
         self, asset: str, keep: Callable[[], Collection[str]], *, remove: bool
@@ -200,22 +196,51 @@ class Store:
         StoreError
             A folder cannot be read or removed.
         """
-        folder = self.root / asset
+        folder = self._folder / asset
         if not folder.is_dir():
             return []
         try:
-            with durable.locked(self.root / f".{asset}.lock"):
+            with durable.locked(self._folder / f".{asset}.lock"):
                 kept = keep()
                 found = [
-                    Leftover(path, durable.size_inside(path))
+                    path
                     for path in sorted(folder.iterdir())
                     if path.name not in kept and _is_made_here(path)
                 ]
-                for leftover in found if remove else []:
-                    durable.remove(leftover.path)
+                leftovers = [Leftover(path, durable.size_inside(path)) for path in found]
+                for path in found if remove else []:
+                    durable.remove(path)
         except OSError as error:
             raise StoreError(f"cannot clear {error.filename}: {error.strerror}") from error
-        return found
+        return leftovers
+
+
+def open_store(root: Place, *, locks: Path) -> Store:
+    """Return the store in a folder, or under an URL; the latter has its lock files in `locks`."""
+    if isinstance(root, Path):
+        return Store(root)
+    from mnist_pipeline.remote_store import RemoteStore
+
+    return RemoteStore(root, locks)
+
+
+@contextlib.contextmanager
+def _readable(artifact: Artifact) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        text = f"cannot read {artifact.path}: {error.strerror}. Mend that first."
+        raise StoreError(text) from error
+
+
+def _opened(artifact: Artifact) -> io.BufferedReader:
+    """Open a file of the size that was recorded: what has another is not read, however large."""
+    path = Path(str(artifact.path))
+    if (size := durable.size(path)) is None:
+        raise artifacts.gone(artifact)
+    if size != artifact.size:
+        raise artifacts.damaged(artifact, size, None)
+    return path.open("rb")
 
 
 def _is_made_here(folder: Path) -> bool:
@@ -223,16 +248,3 @@ def _is_made_here(folder: Path) -> bool:
     unfinished = folder.name.startswith(".") and folder.suffix == ".tmp" and folder.is_dir()
     set_aside = re.search(r"\.damaged-\d+$", folder.name) is not None
     return unfinished or set_aside or (folder / SUMS).exists()
-
-
-def _sweep(folder: Path) -> None:
-    for left in folder.glob(".*.tmp"):
-        if time.time() - left.stat().st_mtime > LEFT_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _set_aside(folder: Path) -> None:
-    number = 1
-    while os.path.lexists(aside := folder.with_name(f"{folder.name}.damaged-{number}")):
-        number += 1
-    folder.rename(aside)

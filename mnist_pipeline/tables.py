@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from dagster import AssetKey
 
+from mnist_pipeline.digits.leaderboard import Leaderboard
 from mnist_pipeline.digits.reading import Reading
 from mnist_pipeline.digits.shape import WIDTH
 from mnist_pipeline.errors import PictureError
@@ -116,6 +117,25 @@ def rulings(past: Sequence[Past]) -> str:
             _table(["UTC", "newest model", "outcome", "champion then", "why"], rows),
         ]
     )
+
+
+def leaderboard(board: Leaderboard) -> str:
+    """One line a variant, best first; then those that were left out."""
+    rows = [
+        [
+            str(place),
+            one.variant,
+            f"{one.accuracy:.2%}",
+            "{:.2%} to {:.2%}".format(*one.accuracy_interval),
+            f"{one.only_this_right} / {one.only_best_right}" if place > 1 else "",
+            f"{one.p_value:.3g}" if place > 1 else "",
+            board.differences(one),
+        ]
+        for place, one in enumerate(board.entries, 1)
+    ]
+    heads = ["", "variant", "accuracy", "95% interval", "won / lost", "p", "differs in"]
+    left = [f"Left out: {name}, {why}." for name, why in board.left_out.items()]
+    return "\n".join([f"On {board.n_validation:,} validation rows:", _table(heads, rows), *left])
 
 
 def readings(found: Sequence[tuple[str, Reading | PictureError]]) -> str:

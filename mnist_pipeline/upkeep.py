@@ -118,9 +118,10 @@ def gc(keep: int, dry_run: bool, as_json: bool) -> int:
 
     with running.opened() as pipeline, contextlib.ExitStack() as stack:
         if not dry_run:
-            stack.enter_context(ownership.alone(pipeline.store, say))
+            stack.enter_context(ownership.alone(pipeline.instance, pipeline.store, say))
             # what a run publishes is pointed at only when the run says so
-            ownership.wait(pipeline.instance, pipeline.job, say)
+            for job in (pipeline.job, pipeline.definitions.resolve_implicit_global_asset_job_def()):
+                ownership.wait(pipeline.instance, job, say)
         found = retention.collect(
             pipeline.instance, pipeline.store, pipeline.job, keep=keep, remove=not dry_run
         )

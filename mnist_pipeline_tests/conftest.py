@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from mnist_pipeline.settings import PROJECT, Settings
 from mnist_pipeline_tests.browser import chromium, html_errors, page_checks, violations
 from mnist_pipeline_tests.clones import Clone
 from mnist_pipeline_tests.openml_server import OpenML, serve
-from mnist_pipeline_tests.processes import Forked
+from mnist_pipeline_tests.processes import Forked, Processes
 
 __all__ = ["chromium", "html_errors", "page_checks", "violations"]
 
@@ -55,7 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Let pictures of the UI be kept, and say how long to torment."""
     parser.addoption("--screenshots", metavar="FOLDER", help="where pictures of the UI go")
     parser.addoption(
-        "--kill-points", metavar="N", type=int, default=10, help="at how many a run is killed"
+        "--kill-points", metavar="N", type=int, default=6, help="at how many a run is killed"
     )
     parser.addoption("--crowd-rounds", metavar="N", type=int, default=1, help="of eight processes")
 
@@ -191,9 +192,19 @@ class House:
         return build_definitions(self.settings()).load_asset_value(asset, instance=self.instance)
 
     def cli(
+        self, *arguments: str, variables: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `mnist-pipeline` in a process that is forked from one with all imports."""
+        environment = os.environ | self.environment | (variables or {})
+        folder = self.folder.parent / "commands" / uuid.uuid4().hex
+        command = Processes(folder, environment).start(*arguments)
+        status = command.status()
+        return subprocess.CompletedProcess(list(arguments), status, command.out, command.err)
+
+    def process(
         self, *arguments: str, variables: dict[str, str] | None = None, timeout: float = 240
     ) -> subprocess.CompletedProcess[str]:
-        """Run `mnist-pipeline` as a process of its own, from a foreign working directory.
+        """Run `mnist-pipeline` as a user does, from a foreign working directory.
 
         The last line on stderr is its peak memory in kB.
         """

@@ -5,6 +5,7 @@ import dagster._core.storage.sqlite_storage
 import matplotlib.pyplot as plt
 import pyarrow.csv
 import pyarrow.parquet
+import s3fs
 import scipy.ndimage
 import sklearn.linear_model
 import sklearn.model_selection
@@ -22,6 +23,7 @@ __all__ = [
     "pyarrow",
     "report",
     "running",
+    "s3fs",
     "scipy",
     "sklearn",
     "skops",

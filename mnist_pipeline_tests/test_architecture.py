@@ -79,12 +79,16 @@ def test_loading_the_definitions_imports_neither_sklearn_nor_matplotlib() -> Non
         "import sys\n"
         "from mnist_pipeline.definitions import build_definitions\n"
         "from mnist_pipeline.settings import Settings\n"
-        "build_definitions(Settings.load()).get_repository_def().get_all_jobs()\n"
+        "settings = Settings.load(MNIST_DATA_DIR='s3://bucket/prefix')\n"
+        "build_definitions(settings).get_repository_def().get_all_jobs()\n"
         "print(*sys.modules)"
     ).split()
     assert "mnist_pipeline.digits.classifier" in loaded
     for heavy in ("sklearn", "scipy", "matplotlib", "pandas", "pyarrow", "skops", "joblib"):
         assert heavy not in loaded
+    extras = ("s3fs", "aiobotocore", "botocore", "aiohttp", "celery", "kombu", "redis")
+    for extra in (*extras, "psycopg2"):
+        assert extra not in loaded
 
 
 def test_the_digits_work_where_dagster_cannot_be_imported() -> None:

@@ -26,7 +26,7 @@ def document(completed: subprocess.CompletedProcess[str]) -> dict[str, object]:
 
 
 def test_run_makes_everything_and_its_run_shows_in_the_instance_of_the_ui(house: House) -> None:
-    completed = house.cli("run", "--json")
+    completed = house.process("run", "--json")
     assert completed.returncode == 0, completed.stderr
     found = document(completed)
     assert set(found) == KEYS
@@ -39,7 +39,7 @@ def test_run_makes_everything_and_its_run_shows_in_the_instance_of_the_ui(house:
 
 
 def test_run_for_people_ends_with_accuracy_report_and_what_to_do_next(house: House) -> None:
-    completed = house.cli("run")
+    completed = house.process("run")
     assert completed.returncode == 0, completed.stderr
     assert "accuracy   9" in completed.stdout
     assert str(house.made("report").path) in completed.stdout
@@ -53,8 +53,8 @@ def test_select_makes_just_what_it_selects(furnished: House) -> None:
 
 
 @pytest.mark.parametrize("select", ["nothing_like_it", "key:nothing_like_it", ")(", "status:STALE"])
-def test_a_selection_of_nothing_is_wrong_usage(select: str, house: House) -> None:
-    completed = house.cli("run", "--json", "--select", select)
+def test_a_selection_of_nothing_is_wrong_usage(select: str, forked: Forked) -> None:
+    completed = forked.cli("run", "--json", "--select", select)
     assert completed.returncode == 2
     found = document(completed)
     assert found["status"] == "failure"
@@ -91,10 +91,10 @@ def test_a_run_that_fails_exits_with_1_and_leaves_the_artifacts_that_were_there(
     ],
 )
 def test_wrong_settings_exit_with_2_and_one_message(
-    variables: dict[str, str], message: str, house: House
+    variables: dict[str, str], message: str, forked: Forked
 ) -> None:
     for arguments in (["run", "--json"], ["run"], ["ui"]):
-        completed = house.cli(*arguments, variables=variables)
+        completed = forked.cli(*arguments, **variables)
         assert completed.returncode == 2
         assert "Traceback" not in completed.stderr
         if "--json" in arguments:
@@ -105,18 +105,18 @@ def test_wrong_settings_exit_with_2_and_one_message(
 
 
 def test_wrong_params_exit_with_2_and_name_file_and_key(
-    furnished: House, params: Callable[[str], str]
+    furnished_forked: Forked, params: Callable[[str], str]
 ) -> None:
-    before = furnished.versions()
+    before = furnished_forked.status()
     file = params("[model]\nalpha = -1.0\n")
-    completed = furnished.cli("run", "--json", variables={"MNIST_PARAMS": file})
+    completed = furnished_forked.cli("run", "--json", MNIST_PARAMS=file)
     assert completed.returncode == 2
     assert f"{file}: model.alpha = -1.0 is not allowed" in str(document(completed)["error"])
-    assert furnished.versions() == before
+    assert furnished_forked.status() == before
 
 
-def test_an_unknown_option_exits_with_2_and_is_a_document_too(house: House) -> None:
-    completed = house.cli("run", "--json", "--all")
+def test_an_unknown_option_exits_with_2_and_is_a_document_too(forked: Forked) -> None:
+    completed = forked.cli("run", "--json", "--all")
     assert completed.returncode == 2
     assert "--all" in str(document(completed)["error"])
 
@@ -168,8 +168,8 @@ def test_a_damaged_history_is_one_message_and_nothing_in_the_store_changes(
 
 
 @pytest.mark.parametrize("host", ["", "not.a.host.invalid"])
-def test_a_ui_for_nowhere_is_wrong_usage(host: str, house: House) -> None:
-    completed = house.cli("ui", "--host", host)
+def test_a_ui_for_nowhere_is_wrong_usage(host: str, forked: Forked) -> None:
+    completed = forked.cli("ui", "--host", host)
     assert completed.returncode == 2
     assert f"--host {host!r} is no address" in completed.stderr
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from mnist_pipeline.definitions import ASSETS, build_definitions, inputs_of
-from mnist_pipeline.orchestration import sources
-from mnist_pipeline.orchestration.code_versions import Recipe, recipes
+from mnist_pipeline.errors import SettingsError
+from mnist_pipeline.orchestration import provenance, sources
+from mnist_pipeline.orchestration.code_versions import Recipe, recipes, stop_if_changed
 from mnist_pipeline.settings import PROJECT, Settings
 from mnist_pipeline_tests.conftest import House
 
@@ -118,7 +119,8 @@ def versions_of_copy(folder: Path) -> dict[str, str | None]:
         ("orchestration/presentation.py", '"confusion matrix"', '"matrix"', set()),
         ("orchestration/provenance.py", "_HISTORY = 10_000", "_HISTORY = 10_001", set()),
         ("orchestration/waves.py", "wave = []", "wave = list()", set()),
-        ("store.py", "number = 1", "number = 2", set()),
+        ("durable.py", "number = 1", "number = 2", set()),
+        ("remote_store.py", "_ATTEMPTS = 5", "_ATTEMPTS = 6", set()),
         ("digits/figures.py", "cividis", "viridis", {"report"}),
         ("orchestration/lineage.py", "_HISTORY = 100", "_HISTORY = 101", set()),
         ("drawing/limits.py", "10_000_000", "20_000_000", set()),
@@ -171,13 +173,28 @@ def test_what_editors_leave_beside_a_package_does_not_count(
 
 def test_a_relative_import_counts_as_any_other(copy: Path) -> None:
     table = copy / "mnist_pipeline" / "digits" / "table.py"
-    absolute = "from mnist_pipeline.digits import arff, columns, idx, mnist, rows"
+    absolute = "from mnist_pipeline.digits import arff, columns, idx, infinite, mnist, rows, sample"
     assert absolute in table.read_text()
-    table.write_text(table.read_text().replace(absolute, "from . import arff, mnist, rows"))
+    table.write_text(
+        table.read_text().replace(absolute, absolute.replace("mnist_pipeline.digits", "."))
+    )
     before = versions_of_copy(copy)
     rows = copy / "mnist_pipeline" / "digits" / "rows.py"
     rows.write_text(rows.read_text().replace("MAX_LINE = CHUNK", "MAX_LINE = 2 * CHUNK"))
     assert changed(before, versions_of_copy(copy)) == {"train_set", "test_set"}
+
+
+def test_a_worker_with_another_store_stops_before_the_first_step(
+    monkeypatch: pytest.MonkeyPatch, house: House
+) -> None:
+    graph = build_definitions(house.settings()).resolve_asset_graph()
+    carried: list[str] = []
+    monkeypatch.setattr(provenance, "carried", lambda text: carried.append(text))
+    stop_if_changed(graph, "s3://bucket/one")
+    monkeypatch.setattr(provenance, "carried", lambda text: carried[0])
+    stop_if_changed(graph, "s3://bucket/one")
+    with pytest.raises(SettingsError, match="MNIST_DATA_DIR is s3://bucket/other where the run"):
+        stop_if_changed(graph, "s3://bucket/other")
 
 
 def test_a_new_param_is_named_even_if_it_is_none() -> None:

@@ -24,7 +24,7 @@ Pixels = npt.NDArray[np.uint8]
 @pytest.fixture(scope="module")
 def pixels() -> Pixels:
     """Digits of all classes, more than a batch."""
-    return decode(sample.read()).pixels[::4]
+    return np.asarray(decode(sample.read()).pixels[::4])
 
 
 # images of one column are any number of pixels high, which the checks ask for

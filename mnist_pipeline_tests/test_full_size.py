@@ -65,7 +65,7 @@ def test_the_tutorial_preset_prints_what_the_tutorial_prints(
     }
     with serve(genuine_openml) as server:
         variables["MNIST_OPENML_SERVER"] = server.url
-        completed = house.cli("run", "--json", variables=variables, timeout=900)
+        completed = house.process("run", "--json", variables=variables, timeout=900)
     assert completed.returncode == 0, completed.stdout + completed.stderr
     predictions = pd.read_parquet(house.made("predictions").path)
     printed = str(predictions["prediction"].to_numpy().astype(str))

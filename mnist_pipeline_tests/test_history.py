@@ -138,7 +138,7 @@ def test_pruning_leaves_an_unfinished_run_alone(
 ) -> None:
     monkeypatch.setattr(retention, "RUN_DAYS", -1)
     job = build_definitions(furnished.settings()).resolve_job_def("retrain_all")
-    tags = ownership.owner(Store(furnished.folder), "")
+    tags = ownership.owner(furnished.instance, Store(furnished.folder), "")
     run = furnished.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
     assert retention.prune(furnished.instance, []) == 1, "the finished one"
     assert [left.run_id for left in furnished.instance.get_runs()] == [run.run_id]

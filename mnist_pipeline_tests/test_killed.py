@@ -64,9 +64,8 @@ def test_a_run_that_is_killed_at_any_moment_loses_nothing_and_is_gone_on_with(
     expected = {key: found["data_version"] for key, found in standings(undisturbed).items()}
     assert set(expected) == set(ASSETS)
 
-    # of ten points five are changes of the store, two statements to the history, three times
-    kinds = ["store", "time", "store", "history", "store", "time", "store", "history"]
-    kinds = [*kinds, "store", "time"] * (1 + points // 10)
+    # of six points three are changes of the store, one statement to the history, two times
+    kinds = ["store", "time", "store", "history", "time", "store"] * (1 + points // 6)
     for point, kind in enumerate(kinds[:points]):
         folder = tmp_path / f"point-{point}"
         at = processes(folder)

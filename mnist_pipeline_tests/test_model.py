@@ -291,7 +291,7 @@ def test_one_temperature_makes_scores_probabilities_as_good_as_any_other() -> No
 
 def test_the_interval_is_wilsons() -> None:
     # p. 3 of R. G. Newcombe, Statistics in Medicine 17 (1998), 857: 81 of 263
-    low, high = metrics._wilson(81, 263)  # noqa: SLF001
+    low, high = metrics.wilson(81, 263)
     assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
 
 

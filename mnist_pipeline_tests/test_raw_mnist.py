@@ -240,7 +240,7 @@ def test_with_openml_down_each_mirror_brings_the_same_digits_and_nothing_after_t
             f"{url}/gone,{url}": "mnist.idx.gz",
         }.items():
             variables = from_openml(down) | {"MNIST_MIRRORS": mirror}
-            made = house.cli("run", "--select", "raw_mnist", variables=variables)
+            made = house.process("run", "--select", "raw_mnist", variables=variables)
             assert made.returncode == 0, made.stderr
             assert "answers 503" in made.stderr, "it says why a mirror was asked"
             assert int(made.stderr.splitlines()[-1]) < 900_000

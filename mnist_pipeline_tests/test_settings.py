@@ -61,9 +61,15 @@ def test_relative_paths_are_relative_to_the_project_wherever_one_stands(
         ("MNIST_SOURCE", "kaggle", "'openml' or 'sample'"),
         ("MNIST_OPENML_SERVER", "ftp://openml.org", "URL scheme should be 'http' or 'https'"),
         ("MNIST_OPENML_SERVER", "openml", "valid URL"),
-        ("MNIST_DATA_DIR", "s3://bucket/prefix", "only local folders"),
-        ("MNIST_DATA_DIR", "file:/tmp", "only local folders"),
-        ("MNIST_DATA_DIR", "file://localhost/tmp", "only local folders"),
+        ("MNIST_DATA_DIR", "gs://bucket/prefix", "a local folder or s3://bucket/prefix"),
+        ("MNIST_DATA_DIR", "file:/tmp", "a local folder or s3://bucket/prefix"),
+        ("MNIST_DATA_DIR", "file://localhost/tmp", "a local folder or s3://bucket/prefix"),
+        ("MNIST_DATA_DIR", "s3://", "the name of a bucket"),
+        ("MNIST_DATA_DIR", "s3:///prefix", "the name of a bucket"),
+        ("MNIST_DATA_DIR", "s3://server:9000/bucket", "address goes to AWS_ENDPOINT_URL"),
+        ("MNIST_DATA_DIR", "s3://bucket/../other", "a plain path"),
+        ("MNIST_DATA_DIR", "s3://bucket/a#b", "no #"),
+        ("DAGSTER_HOME", "s3://bucket/home", "only a local path"),
         ("MNIST_DATA_DIR", "/tmp/" + "a" * 300, "File name too long"),
         ("MNIST_DATA_DIR", "/tmp/50%", "a path with % or ?"),
         ("MNIST_DATA_DIR", "~nobody_of_that_name/x", "home directory"),
@@ -207,3 +213,32 @@ def test_the_tutorial_preset_is_sgdclassifier_with_its_defaults_and_a_seed() -> 
 def test_a_key_beside_a_preset_overrides_the_presets_own() -> None:
     assert ModelParams(preset="tutorial").features == "raw"
     assert ModelParams(preset="tutorial", features="scaled").features == "scaled"
+
+
+def test_a_bucket_is_named_by_its_url_and_the_history_stays_in_the_project(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MNIST_DATA_DIR", "s3://bucket/a/prefix/")
+    found = Settings.load()
+    assert str(found.data_dir) == "s3://bucket/a/prefix"
+    assert found.dagster_home == PROJECT / "data" / "dagster_home"
+    assert found == Settings.load()
+
+
+def test_credentials_in_the_url_of_a_bucket_are_refused_and_not_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for url in ("s3://AKID:secret@bucket/prefix", "s3://bucket/prefix?token=secret"):
+        monkeypatch.setenv("MNIST_DATA_DIR", url)
+        with pytest.raises(SettingsError, match=r"MNIST_DATA_DIR.*no credentials") as caught:
+            Settings.load()
+        assert "secret" not in str(caught.value)
+
+
+def test_without_s3fs_a_bucket_is_refused_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MNIST_DATA_DIR", "s3://bucket/prefix")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match=r'pip install "mnist-pipeline\[s3\]"'):
+        Settings.load()

@@ -18,7 +18,7 @@ import pytest
 from mnist_pipeline.definitions import RETRAIN_ALL, build_definitions
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.errors import SettingsError
-from mnist_pipeline.orchestration import ownership, waves
+from mnist_pipeline.orchestration import failures, ownership, waves
 from mnist_pipeline.orchestration.keeping_fresh import ATTEMPT, PAUSES
 from mnist_pipeline.orchestration.status import assess
 from mnist_pipeline.store import Store
@@ -49,9 +49,11 @@ def dead(house: House) -> str:
             "-c",
             "import sys\n"
             "from pathlib import Path\n"
+            "import dagster as dg\n"
             "from mnist_pipeline.orchestration import ownership\n"
             "from mnist_pipeline.store import Store\n"
-            "print(ownership.owner(Store(Path(sys.argv[1])), '')[ownership.OWNER], flush=True)\n"
+            "at = dg.DagsterInstance.ephemeral(), Store(Path(sys.argv[1]))\n"
+            "print(ownership.owner(*at, '')[ownership.OWNER], flush=True)\n"
             "input()",
             str(house.folder),
         ],
@@ -68,7 +70,7 @@ def dead(house: House) -> str:
 
 def mine(house: House) -> str:
     """The owner tag, but for the run's id, of this process."""
-    return ownership.owner(Store(house.folder), "")[ownership.OWNER]
+    return ownership.owner(house.instance, Store(house.folder), "")[ownership.OWNER]
 
 
 def begun(house: House, owner: str, status: dg.DagsterRunStatus = STARTED) -> dg.DagsterRun:
@@ -140,6 +142,27 @@ def test_a_run_that_no_process_took_up_is_given_up_after_a_while(
     monkeypatch.setattr(ownership, "START_SECONDS", -1)
     assert ownership.unfinished(house.instance, [RETRAIN_ALL], []) == []
     assert status_of(house, run) is dg.DagsterRunStatus.FAILURE
+
+
+def test_a_run_that_others_took_for_dead_publishes_nothing_more(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = ownership.owner
+
+    def buried(*claimed: Any) -> dict[str, str]:
+        found = house.instance.get_run_by_id(claimed[2])
+        assert found is not None
+        house.instance.report_run_failed(found, "its process is gone")
+        return claim(*claimed)
+
+    monkeypatch.setattr(ownership, "owner", buried)
+    result = house.materialize("raw_mnist")
+    assert not result.success
+    assert "was marked as failure while this process was at work on it" in failures.of_run(
+        house.instance, result.run_id
+    )
+    assert house.latest("raw_mnist") is None
+    assert not list(house.folder.glob("raw_mnist/*/*"))
 
 
 def test_every_run_says_which_process_owns_it_and_what_asked_for_it(furnished: House) -> None:
@@ -377,7 +400,7 @@ def test_the_sensor_asks_for_nothing_while_somebody_is_at_work(furnished: House)
     run = begun(furnished, mine(furnished))
     assert sensor.reason() == f"run {run.run_id} is in progress on these assets"
     furnished.instance.report_run_failed(run)
-    with ownership.alone(Store(furnished.folder), lambda text: None):
+    with ownership.alone(furnished.instance, Store(furnished.folder), lambda text: None):
         assert sensor.reason() == "a refresh is at work on these assets"
     assert sensor.asked() == ["report"]
     assert sensor.reason() == "all is fresh"

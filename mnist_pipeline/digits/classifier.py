@@ -67,13 +67,17 @@ class TrainedModel(Fitted):
         The last product is in float64, on one thread: the number of threads, and which instructions
         the processor has, would show in the last bits of one in float32.
         """
+        return in_batches(lambda part: self._scores(features_of(self.pipeline, part)), pixels)
 
-        def of_batch(part: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-            features = features_of(self.pipeline, part).astype(np.float64)
-            scores: npt.NDArray[np.float64] = self.pipeline[-1].decision_function(features)
-            return scores
+    def scores_of(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Return the same of features that were made of images before, shape (n, k)."""
+        return in_batches(self._scores, features)
 
-        return in_batches(of_batch, pixels)
+    def _scores(self, features: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        scores: npt.NDArray[np.float64] = self.pipeline[-1].decision_function(
+            features.astype(np.float64)
+        )
+        return scores
 
 
 def build(params: ModelParams) -> "Pipeline":

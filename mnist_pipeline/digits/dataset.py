@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from mnist_pipeline.digits import infinite
 from mnist_pipeline.digits.archive import Source
-from mnist_pipeline.digits.digests import content_digest
+from mnist_pipeline.digits.digests import chunked, content_digest
+from mnist_pipeline.digits.pixels import CHUNK, Pixels, chosen
 from mnist_pipeline.digits.shape import PIXEL_NAMES, PIXELS
 from mnist_pipeline.errors import FormatError
 
@@ -19,9 +21,6 @@ if TYPE_CHECKING:
 
 COLUMNS = {"row_id": "int32"} | dict.fromkeys(PIXEL_NAMES, "uint8") | {"class": "uint8"}
 """Column names and Arrow types of the file, in order."""
-
-ROW_GROUP = 1 << 14
-"""Rows a row group: few enough to stream, many enough to compress."""
 
 _META = b"mnist_pipeline"
 
@@ -32,7 +31,7 @@ class Origin:
 
     Attributes
     ----------
-    source : {"openml", "sample"}
+    source : {"openml", "sample", "infinite"}
         Where the digits come from.
     table : str
         Digest of all decoded digits of the source (`DigitTable.digest`).
@@ -52,7 +51,14 @@ class Origin:
     random_state: int
 
     def draw(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Return the row ids of the training part and of the test part, in scikit-learn's order."""
+        """Return the row ids of the training part and of the test part, in scikit-learn's order.
+
+        Of generated digits the base is split so, and the others after it: `infinite.draw`.
+        """
+        if self.source == "infinite":
+            return infinite.draw(
+                self.rows, test_size=self.test_size, random_state=self.random_state
+            )
         from sklearn.model_selection import train_test_split
 
         train, test = train_test_split(
@@ -61,6 +67,13 @@ class Origin:
             random_state=self.random_state,
         )
         return train, test
+
+    def together(self, row_id: npt.NDArray[np.int32]) -> npt.NDArray[np.integer]:
+        """Return a number for each row that it shares with those it must not be parted from.
+
+        Deformed digits have that of their base digit; any other row stands alone.
+        """
+        return infinite.base_of(row_id) if self.source == "infinite" else row_id
 
 
 @dataclass(frozen=True)
@@ -71,13 +84,13 @@ class Digits:
     ----------
     row_id : int32 array of shape (n,)
         The row in the source's file, from 0.
-    pixels : uint8 array of shape (n, 784)
+    pixels : uint8 array of shape (n, 784), or lazy
     labels : uint8 array of shape (n,)
     origin : Origin
     """
 
     row_id: npt.NDArray[np.int32]
-    pixels: npt.NDArray[np.uint8]
+    pixels: Pixels
     labels: npt.NDArray[np.uint8]
     origin: Origin
 
@@ -87,13 +100,23 @@ class Digits:
     @cached_property
     def data_version(self) -> str:
         """Digest of rows, pixels, labels and origin."""
-        return content_digest(self.row_id, self.pixels, self.labels, asdict(self.origin))
+        pixels = chunked(self.pixels)
+        return content_digest(self.row_id, pixels, self.labels, asdict(self.origin))
+
+    def __getitem__(self, rows: slice) -> "Digits":
+        """Return some rows, in memory."""
+        return Digits(self.row_id[rows], self.pixels[rows], self.labels[rows], self.origin)
+
+    def chosen(self, places: npt.NDArray[np.integer]) -> "Digits":
+        """Return the rows at these places, lazily where the pixels are lazy."""
+        pixels = chosen(self.pixels, places)
+        return Digits(self.row_id[places], pixels, self.labels[places], self.origin)
 
     def to_arrow(self) -> "pa.Table":
         """Return the table as it is filed: `row_id`, `pixel1` ... `pixel784`, `class`."""
         import pyarrow as pa
 
-        columns = [self.row_id, *np.ascontiguousarray(self.pixels.T), self.labels]
+        columns = [self.row_id, *np.ascontiguousarray(self.pixels[:].T), self.labels]
         return with_metadata(pa.table(columns, names=list(COLUMNS)), origin=asdict(self.origin))
 
     def to_parquet(self) -> bytes:
@@ -110,17 +133,28 @@ class Digits:
             The file is not Parquet, or has other columns.
         """
         table, metadata = from_parquet(data, COLUMNS)
-        if any(column.null_count for column in table.columns):
-            raise FormatError("there are missing values among the digits")
-        pixels = np.empty((table.num_rows, PIXELS), np.uint8)
-        for column, name in enumerate(PIXEL_NAMES):
-            pixels[:, column] = table[name].to_numpy()
         return cls(
             table["row_id"].to_numpy(),
-            pixels,
+            pixels_of(table),
             table["class"].to_numpy(),
             Origin(**metadata["origin"]),
         )
+
+
+def pixels_of(table: "pa.Table") -> npt.NDArray[np.uint8]:
+    """Return the pixels of a table of digits, shape (n, 784).
+
+    Raises
+    ------
+    FormatError
+        Some value of the table is missing.
+    """
+    if any(column.null_count for column in table.columns):
+        raise FormatError("there are missing values among the digits")
+    pixels = np.empty((table.num_rows, PIXELS), np.uint8)
+    for column, name in enumerate(PIXEL_NAMES):
+        pixels[:, column] = table[name].to_numpy()
+    return pixels
 
 
 def with_metadata(table: "pa.Table", **metadata: Any) -> "pa.Table":
@@ -133,7 +167,7 @@ def to_parquet(table: "pa.Table") -> bytes:
     import pyarrow.parquet
 
     buffer = io.BytesIO()
-    pyarrow.parquet.write_table(table, buffer, compression="zstd", row_group_size=ROW_GROUP)
+    pyarrow.parquet.write_table(table, buffer, compression="zstd", row_group_size=CHUNK)
     return buffer.getvalue()
 
 
@@ -152,10 +186,22 @@ def from_parquet(data: bytes, columns: dict[str, str]) -> tuple["pa.Table", dict
         table = pyarrow.parquet.read_table(pa.BufferReader(data))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise FormatError(f"not a Parquet file: {error}") from None
-    found = {field.name: str(field.type) for field in table.schema}
+    return table, facts_of(table.schema, columns)
+
+
+def facts_of(schema: "pa.Schema", columns: dict[str, str]) -> dict[str, Any]:
+    """Check that a file has these columns; return `with_metadata`'s facts.
+
+    Raises
+    ------
+    FormatError
+        It has other columns or types, or comes without those facts.
+    """
+    found = {field.name: str(field.type) for field in schema}
     if list(found.items()) != list(columns.items()):
         different = sorted(found.items() ^ columns.items())
         raise FormatError(f"the columns are not {', '.join(columns)[:60]} ...: {different[:6]}")
-    if _META not in (table.schema.metadata or {}):
+    if _META not in (schema.metadata or {}):
         raise FormatError("the file does not say which split its rows are of: not made here")
-    return table, json.loads(table.schema.metadata[_META])
+    facts: dict[str, Any] = json.loads(schema.metadata[_META])
+    return facts

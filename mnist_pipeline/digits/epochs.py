@@ -1,9 +1,11 @@
-"""The fit by epoch: on whitened features, of the digits as they are or distorted anew."""
+"""The fit by epoch: on whitened features, of the digits as they are or distorted anew.
 
-import copy
+The epochs of what is too large for memory are in `large`.
+"""
+
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +13,11 @@ import numpy.typing as npt
 
 from mnist_pipeline.digits.batches import in_batches
 from mnist_pipeline.digits.dataset import Digits
+from mnist_pipeline.digits.large import Batch, large_epochs, whitened
+from mnist_pipeline.digits.pixels import LazyPixels
 from mnist_pipeline.digits.progress import NowAndThen, Report
 from mnist_pipeline.digits.shape import CLASSES
+from mnist_pipeline.digits.shared_features import Features
 from mnist_pipeline.digits.validation import Parts
 from mnist_pipeline.digits.whitening import Whitening
 from mnist_pipeline.params import ModelParams
@@ -25,11 +30,16 @@ CHUNK = 4096
 
 
 def fit_by_epoch(
-    pipeline: "Pipeline", params: ModelParams, parts: Parts, report: Report
+    pipeline: "Pipeline",
+    params: ModelParams,
+    parts: Parts,
+    report: Report,
+    known: Features | None = None,
 ) -> list[float]:
     """Fit whitened features, with `early_stopping` until the accuracy on held-out rows stays.
 
-    The epoch with the best accuracy is kept, without `early_stopping` the last.
+    The epoch with the best accuracy is kept, without `early_stopping` the last. Features that are
+    known are not made again.
 
     Returns
     -------
@@ -39,16 +49,28 @@ def fit_by_epoch(
 
     fitted, held_out = parts.fitted, parts.held_out
     shipped, some = pipeline[-1], params.n_whitening
-    features = _fit_features(pipeline, fitted.pixels[:some] if params.streamed else fitted.pixels)
+    large = isinstance(fitted.pixels, LazyPixels)
+    if known:
+        pipeline[:-1].fit(fitted.pixels[:1])
+        features = known.fitted
+    else:
+        by_chunk = params.streamed or large
+        features = _fit_features(pipeline, fitted.pixels[:some] if by_chunk else fitted.pixels)
     whitening = Whitening.of(features[:some], params.whitening)
     report(f"{features.shape[1]:,} features are ready")
-    epochs = (
-        _streamed(pipeline, whitening, params, fitted, report)
-        if params.streamed
-        else itertools.repeat([(in_batches(whitening.transform, features), fitted.labels)])
-    )
+    epochs: Iterable[Iterable[Batch]]
+    if large:
+        epochs = large_epochs(pipeline, whitening, params, fitted, report)
+    elif params.streamed:
+        epochs = _streamed(pipeline, whitening, params, fitted, report)
+    else:
+        epochs = itertools.repeat([(in_batches(whitening.transform, features), fitted.labels)])
     del features
-    seen = in_batches(_whitened(pipeline[:-1], whitening), held_out.pixels) if held_out else None
+    seen = None
+    if known:
+        seen = in_batches(whitening.transform, known.held_out)
+    elif held_out:
+        seen = in_batches(whitened(pipeline[:-1], whitening), held_out.pixels)
     # as many rows as those epochs have: SGDClassifier counts in rows
     averaged = params.average and 1 + params.average_after * len(fitted)
     sgd = clone(shipped).set_params(fit_intercept=False, average=averaged)
@@ -90,26 +112,6 @@ def _fit_features(pipeline: "Pipeline", pixels: npt.NDArray[np.uint8]) -> npt.ND
     return np.asarray(found)
 
 
-def _whitened(
-    features: "Pipeline", whitening: Whitening
-) -> Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]:
-    """Return the map from images to whitened features, for some rows at a time."""
-    from sklearn.kernel_approximation import Nystroem
-    from sklearn.pipeline import make_pipeline
-
-    steps = [step for _, step in features.steps]
-    if not steps:
-        return whitening.transform
-    *before, last = steps
-    if not isinstance(last, Nystroem):
-        return lambda images: whitening.transform(features.transform(images))
-    # its product with a matrix and that of the whitening are one
-    rotated = copy.copy(last)
-    rotated.normalization_ = whitening.matrix.T @ last.normalization_
-    all_of_it = make_pipeline(*before, rotated)
-    return lambda images: whitening.centred(all_of_it.transform(images))
-
-
 def _streamed(
     pipeline: "Pipeline",
     whitening: Whitening,
@@ -122,7 +124,7 @@ def _streamed(
     from mnist_pipeline.digits.deskewing import Distortion, deskew
 
     rng = np.random.default_rng(params.random_state)
-    whitened = _whitened(pipeline[1:-1], whitening)
+    of_upright = whitened(pipeline[1:-1], whitening)
 
     def epoch() -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]]:
         say = NowAndThen(report)
@@ -134,7 +136,7 @@ def _streamed(
         def seen(places: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
             one = Distortion(distortion.matrix[places], distortion.shift[places])
             upright = deskew(fitted.pixels[order[places]], distortion=one)
-            return whitened(upright)
+            return of_upright(upright)
 
         for start in range(0, len(fitted), CHUNK):
             chunk = np.arange(start, min(start + CHUNK, len(fitted)))

@@ -183,6 +183,26 @@ def past_models(figure: "Figure", accuracies: Sequence[float], promoted: Sequenc
 
 
 @_in_one_style
+def variants(
+    figure: "Figure",
+    names: Sequence[str],
+    accuracies: Sequence[float],
+    intervals: Sequence[Sequence[float]],
+) -> None:
+    """Draw the accuracy of variants, the first on top, with their intervals."""
+    figure.set_size_inches(6.4, 1.0 + 0.26 * len(names))
+    axes = figure.add_subplot()
+    places = np.arange(len(names))
+    low, high = np.array(intervals).T
+    axes.hlines(places, low, high, color="0.5", linewidth=2, label="95% interval")
+    axes.plot(accuracies, places, "o", label="accuracy")
+    axes.set_yticks(places, [name if len(name) < 44 else f"{name[:42]}..." for name in names])
+    axes.set(xlabel="validation accuracy", ylim=(len(names) - 0.5, -0.5))
+    axes.locator_params(axis="x", nbins=6)
+    axes.grid(axis="x")
+
+
+@_in_one_style
 def epochs(figure: "Figure", accuracies: Sequence[float]) -> None:
     """Draw the validation accuracy after each epoch of a fit."""
     figure.set_size_inches(4.2, 2.6)

@@ -95,7 +95,7 @@ def decide(
             "none are left to compare it on, so it can never be champion"
         )
         return Ruling(before, "refused", why)
-    labels = _in_order(train.labels, train.row_id, candidate.validated.row_id)
+    labels = in_order(train.labels, train.row_id, candidate.validated.row_id)
     right = candidate.validated.prediction == labels
     accuracy = float(right.mean())
     facts: dict[str, Fact] = {
@@ -119,7 +119,7 @@ def decide(
         return Ruling(promoted, "promoted", f"{beats}; not compared: {rival.how}", facts)
     rival_right = rival.prediction == labels
     lost, won = int((rival_right & ~right).sum()), int((right & ~rival_right).sum())
-    p_value = _mcnemar(lost, won)
+    p_value = mcnemar(lost, won)
     facts |= {
         "champion_validation_accuracy": float(rival_right.mean()),
         "only_champion_right": lost,
@@ -153,7 +153,7 @@ def rival_of(
     if champion.validated and champion.origin == train.origin:
         known = champion.validated.row_id
         if np.isin(wanted, known).all():
-            return Rival(_in_order(champion.validated.prediction, known, wanted), "as it is")
+            return Rival(in_order(champion.validated.prediction, known, wanted), "as it is")
     try:
         params = ModelParams.model_validate(champion.params)
         if params == ModelParams.model_validate(candidate.params):
@@ -165,7 +165,7 @@ def rival_of(
     if refitted.validated is None:
         return Rival(None, "nothing is held out of a fit with the champion's params")
     again = refitted.validated
-    return Rival(_in_order(again.prediction, again.row_id, wanted), "its params fitted anew")
+    return Rival(in_order(again.prediction, again.row_id, wanted), "its params fitted anew")
 
 
 def roll_back(before: Champion, to: str, undecided: str | None = None) -> Ruling:
@@ -205,7 +205,7 @@ def in_service(candidate: TrainedModel, ruling: Ruling) -> Verdict:
     return Verdict("in_service", passed, f"{ruling.outcome}: {ruling.why}", ruling.facts)
 
 
-def _in_order(
+def in_order(
     values: npt.NDArray[np.uint8], row_id: npt.NDArray[np.int32], wanted: npt.NDArray[np.int32]
 ) -> npt.NDArray[np.uint8]:
     """Return the values of the rows wanted, in their order; all of them must be in `row_id`."""
@@ -213,7 +213,7 @@ def _in_order(
     return values[order[np.searchsorted(row_id, wanted, sorter=order)]]
 
 
-def _mcnemar(lost: int, won: int) -> float:
+def mcnemar(lost: int, won: int) -> float:
     """How likely at least so many are lost if either is as likely."""
     from scipy.stats import binomtest
 

@@ -8,8 +8,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits import mnist
+from mnist_pipeline.digits import calibration, infinite, mnist
 from mnist_pipeline.digits.digests import content_digest
+from mnist_pipeline.digits.pixels import IN_MEMORY
 from mnist_pipeline.digits.prediction import Predictions
 from mnist_pipeline.digits.shape import CLASSES
 from mnist_pipeline.digits.verdict import Verdict
@@ -43,6 +44,9 @@ class Evaluation:
         digits; None where the source is not all of MNIST. Training saw none of them.
     model_version : str
         Data version of the model that predicted.
+    real_test : dict or None
+        Of a source of deformed digits, the same numbers over those test digits that are not
+        deformed, with n for n_test. None, and not filed, of any other source.
     """
 
     accuracy: float
@@ -55,15 +59,22 @@ class Evaluation:
     ece: float | None
     mnist_test: dict[str, Any] | None
     model_version: str
+    real_test: dict[str, Any] | None = None
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """All numbers, as they are filed."""
+        numbers = asdict(self)
+        return numbers if self.real_test else {k: v for k, v in numbers.items() if k != "real_test"}
 
     @cached_property
     def data_version(self) -> str:
         """Digest of all numbers."""
-        return content_digest(asdict(self))
+        return content_digest(self.document)
 
     def to_json(self) -> bytes:
         """Encode as JSON, keys in the order of the attributes."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False).encode() + b"\n"
+        return json.dumps(self.document, indent=2, allow_nan=False).encode() + b"\n"
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
@@ -87,11 +98,16 @@ def evaluate(predictions: Predictions) -> Evaluation:
     if predictions.origin.is_mnist:
         own = predictions.row_id >= mnist.TRAIN_ROWS
         mnist_test = _numbers(predictions, own) if own.any() else None
+    real = None
+    if predictions.origin.source == "infinite":
+        own = predictions.row_id < infinite.BASE
+        real = _numbers(predictions, own) if own.any() else None
     return Evaluation(
         n_test=numbers.pop("n"),
         **numbers,
         mnist_test=mnist_test,
         model_version=predictions.model_version,
+        real_test=real,
     )
 
 
@@ -118,30 +134,41 @@ def _numbers(predictions: Predictions, rows: npt.NDArray[np.bool_]) -> dict[str,
         }
         for digit, precision, recall, f1, support in zip(digits, *scores, strict=True)
     }
-    given = predictions.probabilities
     return {
         "n": len(right),
         "accuracy": float(right.mean()),
-        "accuracy_interval": _wilson(int(right.sum()), len(right)),
+        "accuracy_interval": wilson(int(right.sum()), len(right)),
         "per_class": per_class,
         "confusion_matrix": confusion_matrix(label, predicted, labels=digits).tolist(),
-        **_of_probabilities(None if given is None else given[rows], label),
+        **_of_probabilities(predictions, rows),
     }
 
 
 def _of_probabilities(
-    given: npt.NDArray[np.float64] | None, label: npt.NDArray[np.uint8]
+    predictions: Predictions, rows: npt.NDArray[np.bool_]
 ) -> dict[str, float | None]:
     from sklearn.metrics import brier_score_loss, log_loss
 
-    if given is None:
+    if predictions.temperature is None:
         return {"log_loss": None, "brier": None, "ece": None}
-    digits = np.arange(CLASSES)
-    right = given.argmax(axis=1) == label
+    digits, places = np.arange(CLASSES), np.flatnonzero(rows)
+    weights, losses = [], []
+    confidence, right = np.empty(len(places)), np.empty(len(places), bool)
+    # one part of all but the largest test sets: they need some 400 bytes a row
+    for start in range(0, len(places), IN_MEMORY):
+        part = slice(start, start + IN_MEMORY)
+        label = predictions.label[places[part]]
+        given = calibration.probabilities(predictions.scores[places[part]], predictions.temperature)
+        confidence[part], right[part] = given.max(axis=1), given.argmax(axis=1) == label
+        losses.append(
+            [log_loss(label, given, labels=digits), brier_score_loss(label, given, labels=digits)]
+        )
+        weights.append(len(label) / len(places))
+    log, brier = np.array(weights) @ np.array(losses)
     return {
-        "log_loss": float(log_loss(label, given, labels=digits)),
-        "brier": float(brier_score_loss(label, given, labels=digits)),
-        "ece": calibration_bins(given.max(axis=1), right).expected_error,
+        "log_loss": float(log),
+        "brier": float(brier),
+        "ece": calibration_bins(confidence, right).expected_error,
     }
 
 
@@ -188,7 +215,8 @@ def calibration_bins(
     )
 
 
-def _wilson(right: int, count: int) -> list[float]:
+def wilson(right: int, count: int) -> list[float]:
+    """Return Wilson's score interval of a share at 95%, as [low, high]."""
     from scipy.stats import binomtest
 
     interval = binomtest(right, count).proportion_ci(CONFIDENCE_LEVEL, method="wilson")

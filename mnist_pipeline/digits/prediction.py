@@ -11,6 +11,7 @@ from mnist_pipeline.digits import calibration
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits, Origin, from_parquet, to_parquet, with_metadata
 from mnist_pipeline.digits.digests import content_digest
+from mnist_pipeline.digits.pixels import CHUNK, IN_MEMORY
 from mnist_pipeline.digits.shape import CLASSES
 from mnist_pipeline.digits.verdict import Verdict
 
@@ -60,8 +61,15 @@ class Predictions:
     @cached_property
     def confidence(self) -> npt.NDArray[np.float64] | None:
         """Probability of each prediction, float64 of shape (n,); None where the model has none."""
-        given = self.probabilities
-        return None if given is None else given.max(axis=1)
+        if self.temperature is None or len(self.label) <= IN_MEMORY:
+            given = self.probabilities
+            return None if given is None else given.max(axis=1)
+        confidence = np.empty(len(self.label))
+        for start in range(0, len(confidence), CHUNK):
+            rows = slice(start, start + CHUNK)
+            given = calibration.probabilities(self.scores[rows], self.temperature)
+            confidence[rows] = given.max(axis=1)
+        return confidence
 
     @cached_property
     def right(self) -> npt.NDArray[np.bool_]:

@@ -2,7 +2,11 @@
 
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from mnist_pipeline.digits.dataset import Digits, Origin
+from mnist_pipeline.digits.pixels import IN_MEMORY, chosen
 from mnist_pipeline.digits.table import DigitTable
 
 
@@ -13,11 +17,13 @@ class Split(NamedTuple):
     test: Digits
 
 
-def split(table: DigitTable, *, test_size: float, random_state: int) -> Split:
+def split(
+    table: DigitTable, *, test_size: float, random_state: int, in_memory: int = IN_MEMORY
+) -> Split:
     """Split as `train_test_split(X, y, test_size=..., random_state=...)` does.
 
     Rows keep the order that scikit-learn gives them; `row_id` says which rows of the table they
-    are.
+    are. Generated digits are split by base digit (`infinite.draw`).
 
     Parameters
     ----------
@@ -26,8 +32,15 @@ def split(table: DigitTable, *, test_size: float, random_state: int) -> Split:
         Fraction of the rows that goes to the test part, rounded up.
     random_state : int
         Seed of the shuffle.
+    in_memory : int
+        Of a lazy table with more rows, the parts are lazy too.
     """
     count = len(table.labels)
     origin = Origin(table.source, table.digest, count, table.is_mnist, test_size, random_state)
-    parts = (Digits(row, table.pixels[row], table.labels[row], origin) for row in origin.draw())
-    return Split(*parts)
+
+    def part(row: npt.NDArray[np.int32]) -> Digits:
+        pixels = chosen(table.pixels, row) if count > in_memory else table.pixels[row]
+        return Digits(row, pixels, table.labels[row], origin)
+
+    train, test = origin.draw()
+    return Split(part(train), part(test))

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from io import BufferedIOBase
 
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits import arff, columns, idx, mnist, rows
+from mnist_pipeline.digits import arff, columns, idx, infinite, mnist, rows, sample
 from mnist_pipeline.digits.archive import Archive, Source
-from mnist_pipeline.digits.digests import content_digest
+from mnist_pipeline.digits.digests import chunked, content_digest
+from mnist_pipeline.digits.infinite import Generated
+from mnist_pipeline.digits.pixels import LazyPixels, Pixels
 from mnist_pipeline.errors import FormatError
 
 
@@ -21,28 +23,30 @@ class DigitTable:
 
     Attributes
     ----------
-    pixels : uint8 array of shape (n, 784)
+    pixels : uint8 array of shape (n, 784), or lazy
         28 x 28 images, row by row from the top left; 0 is background, 255 full ink.
     labels : uint8 array of shape (n,)
         The digit that each image shows, 0-9.
-    source : {"openml", "sample"}
+    source : {"openml", "sample", "infinite"}
     """
 
-    pixels: npt.NDArray[np.uint8]
+    pixels: Pixels
     labels: npt.NDArray[np.uint8]
     source: Source
 
     @cached_property
     def digest(self) -> str:
-        """Digest of all pixels and labels, in row order."""
-        return content_digest(self.pixels, self.labels)
+        """Digest of all pixels and labels, in row order; of generated ones, of their recipe."""
+        if isinstance(self.pixels, Generated):
+            return content_digest(asdict(self.pixels.recipe))
+        return content_digest(chunked(self.pixels), self.labels)
 
     @cached_property
     def is_mnist(self) -> bool:
         """Whether these are all 70,000 digits of MNIST, in its own order, proven by `mnist`."""
-        return len(self.labels) == mnist.ROWS and (
-            mnist.idx_md5(self.pixels, self.labels) == mnist.IDX_MD5
-        )
+        if len(self.labels) != mnist.ROWS or isinstance(self.pixels, LazyPixels):
+            return False
+        return mnist.idx_md5(self.pixels, self.labels) == mnist.IDX_MD5
 
 
 def decode(archive: Archive) -> DigitTable:
@@ -60,6 +64,8 @@ def decode(archive: Archive) -> DigitTable:
         with archive.open() as stream:
             yield stream, arff.skip_header(stream) if archive.source == "openml" else 1
 
+    if archive.source == "infinite":
+        return _generated(archive)
     try:
         if archive.filename.endswith(".parquet"):
             digits = columns.decode(archive.data)
@@ -71,3 +77,15 @@ def decode(archive: Archive) -> DigitTable:
     except FormatError as error:
         raise FormatError(f"{archive.filename}, {error}") from None
     return DigitTable(*digits, archive.source)
+
+
+def _generated(archive: Archive) -> DigitTable:
+    recipe = infinite.recipe_of(archive)
+    base = decode(bundled := sample.read())
+    if bundled.md5 != recipe.base_md5 or isinstance(base.pixels, LazyPixels):
+        raise FormatError(
+            f"{bundled.filename} has md5 {bundled.md5}, {archive.filename} was made for "
+            f"{recipe.base_md5}: install what requirements.lock names"
+        )
+    labels = base.labels[infinite.base_of(np.arange(recipe.rows, dtype=np.int32))]
+    return DigitTable(Generated(recipe, base.pixels), labels, archive.source)

@@ -13,8 +13,10 @@ from mnist_pipeline.digits import calibration
 from mnist_pipeline.digits.classifier import TrainedModel, build
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.epochs import fit_by_epoch
+from mnist_pipeline.digits.pixels import IN_MEMORY, LazyPixels
 from mnist_pipeline.digits.progress import NowAndThen, Report
 from mnist_pipeline.digits.shape import CLASSES
+from mnist_pipeline.digits.shared_features import Features
 from mnist_pipeline.digits.validation import Parts, Validated, digest_of_rows
 from mnist_pipeline.errors import FitError, FormatError
 from mnist_pipeline.params import ModelParams
@@ -23,17 +25,24 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 
-def fit(params: ModelParams, parts: Parts, report: Report = lambda text: None) -> TrainedModel:
+def fit(
+    params: ModelParams,
+    parts: Parts,
+    report: Report = lambda text: None,
+    features: Features | None = None,
+) -> TrainedModel:
     """Fit one binary classifier a class, over all cores, and calibrate on what is held out.
 
-    The result does not depend on the number of cores: each class has a seed of its own.
+    The result does not depend on the number of cores: each class has a seed of its own. Nor does it
+    on who made the features, if they are given to a fit by epoch.
 
     Raises
     ------
     FormatError
         The digits do not show all ten classes.
     FitError
-        The params lead the fit out of the numbers.
+        The params lead the fit out of the numbers, or ask for a fit that needs all rows in memory
+        where those are too many.
     """
     from joblib import parallel_config
     from threadpoolctl import threadpool_limits
@@ -41,12 +50,19 @@ def fit(params: ModelParams, parts: Parts, report: Report = lambda text: None) -
     classes = np.unique(parts.fitted.labels)
     if len(classes) != CLASSES:
         raise FormatError(f"the training digits show only {classes.tolist()}: all ten are needed")
+    if isinstance(parts.fitted.pixels, LazyPixels) and not params.by_epoch:
+        raise FitError(
+            f"preset {params.preset} fits by SGDClassifier's own rule, which needs all rows in "
+            f"memory: {len(parts.fitted):,} are too many (a source may have {IN_MEMORY:,}). Use "
+            "preset fast or accurate, or set early_stopping = true: a fit by epoch reads a part "
+            "of the rows at a time"
+        )
     pipeline = build(params)
     accuracies: list[float] = []
     with parallel_config(backend="threading", n_jobs=-1), threadpool_limits(limits=1):
         try:
             if params.by_epoch:
-                accuracies = fit_by_epoch(pipeline, params, parts, report)
+                accuracies = fit_by_epoch(pipeline, params, parts, report, features)
             else:
                 _fit_by_its_own_rule(pipeline, parts.fitted, report)
         except (ArithmeticError, ValueError) as error:
@@ -54,15 +70,18 @@ def fit(params: ModelParams, parts: Parts, report: Report = lambda text: None) -
     fitted = parts.fitted
     rows = digest_of_rows(fitted.row_id)
     model = TrainedModel(fitted.origin, params.model_dump(mode="json"), rows, None, pipeline)
-    return replace(model, validated=_validated(model, parts.held_out, accuracies))
+    return replace(model, validated=_validated(model, parts.held_out, accuracies, features))
 
 
 def _validated(
-    model: TrainedModel, held_out: Digits | None, accuracies: list[float]
+    model: TrainedModel,
+    held_out: Digits | None,
+    accuracies: list[float],
+    features: Features | None,
 ) -> Validated | None:
     if held_out is None:
         return None
-    scores = model.scores(held_out.pixels)
+    scores = model.scores_of(features.held_out) if features else model.scores(held_out.pixels)
     prediction = scores.argmax(axis=1).astype(np.uint8)
     return Validated(
         held_out.row_id,

@@ -3,7 +3,7 @@
 Params, the end of a fit, calibration and the champion are chosen by these rows, never by test rows.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,16 @@ from mnist_pipeline.digits.digests import content_digest
 from mnist_pipeline.digits.verdict import Verdict
 from mnist_pipeline.errors import FormatError
 
+MOST_HELD_OUT = 50_000
+"""Generated digits to choose by: in memory, and enough."""
+
 
 @dataclass(frozen=True)
 class Parts:
-    """The training rows: what is fitted, and what is held out of it (None: nothing is)."""
+    """The training rows: what is fitted, and what is held out of it (None: nothing is).
+
+    What is held out is in memory.
+    """
 
     fitted: Digits
     held_out: Digits | None
@@ -63,11 +69,14 @@ class Fitted:
 def hold_out(train: Digits, *, size: float, random_state: int) -> Parts:
     """Hold a stratified part of the training rows out of the fit.
 
+    Of generated digits, base digits are held out with all that were made from them, and of those
+    the first `MOST_HELD_OUT` are what is chosen by; the others are in neither part.
+
     Parameters
     ----------
     train : Digits
     size : float
-        Fraction of the rows, rounded up.
+        Fraction of the rows (of the base digits), rounded up.
     random_state : int
         Seed of `train_test_split`.
 
@@ -78,22 +87,35 @@ def hold_out(train: Digits, *, size: float, random_state: int) -> Parts:
     """
     from sklearn.model_selection import train_test_split
 
+    together = train.origin.together(train.row_id)
+    alone = together is train.row_id
+    groups, first = (
+        (np.arange(len(train)), slice(None)) if alone else np.unique(together, return_index=True)
+    )
     try:
         fitted, held_out = train_test_split(
-            np.arange(len(train)),
+            groups,
             test_size=size,
             random_state=random_state,
-            stratify=train.labels,
+            stratify=train.labels[first],
         )
     except ValueError as error:
         raise FormatError(f"no validation part can be held out: {error}") from None
-    return Parts(_rows(train, np.sort(fitted)), _rows(train, np.sort(held_out)))
+    if alone:
+        return Parts(train.chosen(np.sort(fitted)), train.chosen(np.sort(held_out))[:])
+    is_held_out = np.isin(together, held_out)
+    places = np.flatnonzero(is_held_out)
+    # one of every base digit at least: what was held out with them can be told by that
+    _, one_each = np.unique(together[places], return_index=True)
+    chosen = np.union1d(places[one_each], places[:MOST_HELD_OUT])
+    return _parts(train, is_held_out, chosen)
 
 
 def hold_out_rows(train: Digits, row_id: npt.NDArray[np.int32]) -> Parts:
-    """Hold the rows with these ids out of the fit."""
-    held_out = np.isin(train.row_id, row_id)
-    return Parts(_rows(train, ~held_out), _rows(train, held_out))
+    """Hold the rows with these ids out of the fit, and those that belong with them."""
+    together = train.origin.together
+    is_held_out = np.isin(together(train.row_id), together(row_id))
+    return _parts(train, is_held_out, np.flatnonzero(np.isin(train.row_id, row_id)))
 
 
 def only_training_rows(model: Fitted, train: Digits) -> Verdict:
@@ -103,7 +125,8 @@ def only_training_rows(model: Fitted, train: Digits) -> Verdict:
     are compared by their digest.
     """
     held_out = model.validated.row_id if model.validated else np.empty(0, np.int32)
-    fitted = np.setdiff1d(train.row_id, held_out)
+    together = train.origin.together
+    fitted = train.row_id[~np.isin(together(train.row_id), together(held_out))]
     _, test_rows = train.origin.draw()
     in_test = len(np.intersect1d(np.concatenate([fitted, held_out]), test_rows))
     foreign = len(np.setdiff1d(held_out, train.row_id))
@@ -130,10 +153,7 @@ def digest_of_rows(row_id: npt.NDArray[np.int32]) -> str:
     return content_digest(np.sort(row_id))
 
 
-def _rows(digits: Digits, which: npt.NDArray[np.generic]) -> Digits:
-    return replace(
-        digits,
-        row_id=digits.row_id[which],
-        pixels=digits.pixels[which],
-        labels=digits.labels[which],
-    )
+def _parts(
+    train: Digits, is_held_out: npt.NDArray[np.bool_], places: npt.NDArray[np.integer]
+) -> Parts:
+    return Parts(train.chosen(np.flatnonzero(~is_held_out)), train.chosen(places)[:])

@@ -33,6 +33,9 @@ from mnist_pipeline.drawing.limits import BodyError, OwnPage, Rate, body
 from mnist_pipeline.errors import PictureError, PipelineError
 
 NEIGHBOURS = 8
+SEARCHED = 70_000
+"""Training digits among which they are looked for, at most."""
+
 HOSTS = ["127.0.0.1", "localhost"]
 
 _HERE = Path(__file__).parent
@@ -60,7 +63,7 @@ class Served:
         self._version = version
         self._load = load
         self._known = version(), load()
-        self._train = train()
+        self._train = train()[:SEARCHED]
 
     def model(self) -> TrainedModel:
         """Return the champion of now.

@@ -20,6 +20,8 @@ from mnist_pipeline.orchestration.sources import Sources
 
 _ABSENT = object()
 
+_PLACE = "MNIST_DATA_DIR"
+
 MADE_WITH = "made_with"
 """Metadata of an asset and of its materializations: the recipe."""
 
@@ -105,20 +107,27 @@ def versioned(asset: dg.AssetsDefinition, recipe: Recipe) -> dg.AssetsDefinition
     )
 
 
-def stop_if_changed(graph: Graph) -> None:
-    """In a run worker: stop before the first step if the code versions are not the run's.
+def stop_if_changed(graph: Graph, data_dir: str) -> None:
+    """In a run worker: stop before the first step if code versions or store are not the run's.
 
     A code server keeps the definitions that it loaded, while its run workers import afresh: what
-    they made would be recorded under versions that nobody asked for.
+    they made would be recorded under versions that nobody asked for. And what a worker publishes
+    elsewhere nobody else finds.
 
     Raises
     ------
     SettingsError
-        Names the assets whose definitions changed.
+        Names the assets whose definitions changed, or the store.
     """
-    now = {key.to_user_string(): graph.get(key).code_version for key in graph.get_all_asset_keys()}
+    keys = graph.get_all_asset_keys()
+    now = {_PLACE: data_dir} | {key.to_user_string(): graph.get(key).code_version for key in keys}
     asked = provenance.carried(json.dumps(now, sort_keys=True))
     if asked is not None and (before := json.loads(asked)) != now:
+        if before.get(_PLACE) != data_dir:
+            raise SettingsError(
+                f"{_PLACE} is {data_dir} where the run is to be executed, and {before.get(_PLACE)} "
+                "where it was asked for: let both be the same"
+            )
         changed = sorted(key for key in now | before if now.get(key) != before.get(key))
         raise SettingsError(
             f"the definitions of {', '.join(changed)} changed since they were loaded: reload "

@@ -1,15 +1,16 @@
 """The one IO manager: publishes values to the store, reads them by recorded provenance."""
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from typing import Any
 
 import dagster as dg
 
-from mnist_pipeline.errors import FormatError, StoreError
-from mnist_pipeline.orchestration import ownership, provenance
+from mnist_pipeline.errors import FormatError, HistoryError, StoreError
+from mnist_pipeline.orchestration import ownership, partitions, provenance
 from mnist_pipeline.orchestration.code_versions import MADE_WITH
-from mnist_pipeline.orchestration.codecs import CODECS, decoded
+from mnist_pipeline.orchestration.codecs import CODECS, loaded
 from mnist_pipeline.orchestration.records import artifact_metadata, artifact_of, newest
 from mnist_pipeline.store import Store
 
@@ -27,11 +28,19 @@ class ArtifactIOManager(dg.IOManager):
     store : Store
     blocking : collection of AssetCheckKey
         Checks whose refusal keeps a version from ever being read.
+    confirms : collection of callable
+        Called before each publication; they raise HistoryError where none is allowed any more.
     """
 
-    def __init__(self, store: Store, blocking: Collection[dg.AssetCheckKey]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        blocking: Collection[dg.AssetCheckKey],
+        confirms: Collection[Callable[[], None]] = (),
+    ) -> None:
         self._store = store
         self._blocking = blocking
+        self._confirms = confirms
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Publish the value and set the asset's data version to the digest of its content."""
@@ -47,10 +56,12 @@ class ArtifactIOManager(dg.IOManager):
             )
 
         try:
+            for confirm in self._confirms:
+                confirm()
             artifact = self._store.publish(
                 asset, version, codec.filename(obj), codec.dumps(obj), is_known
             )
-        except StoreError as error:
+        except (StoreError, HistoryError) as error:
             raise _failure(str(error)) from error
         provenance.declare_output(context, artifact.data_version)
         recipe = context.asset_spec.metadata[MADE_WITH]
@@ -67,7 +78,8 @@ class ArtifactIOManager(dg.IOManager):
         """
         key = context.asset_key
         asset = key.to_user_string()
-        recorded = provenance.of_input(context)
+        partitioned = context.has_asset_partitions
+        recorded = (partitions if partitioned else provenance).of_input(context)
         if recorded is None:
             raise _failure(f"{asset} was never materialized: materialize {asset} first.")
         checks = [check for check in self._blocking if check.asset_key == key]
@@ -90,7 +102,7 @@ class ArtifactIOManager(dg.IOManager):
                 f"artifact: materialize {asset}."
             )
         try:
-            return decoded(asset, self._store.read(artifact), artifact.path.name)
+            return loaded(self._store, artifact)
         except (StoreError, FormatError) as error:
             raise _failure(str(error)) from error
 
@@ -107,14 +119,15 @@ def artifact_io_manager(
     @dg.io_manager(config_schema={})  # type: ignore[arg-type]
     def opened(context: dg.InitResourceContext) -> Iterator[ArtifactIOManager]:
         with contextlib.ExitStack() as stack:
-            if (run := context.run) and context.instance:
-                context.instance.add_run_tags(run.run_id, ownership.owner(store, run.run_id))
+            confirms: list[Callable[[], None]] = []
+            if (run := context.run) and (instance := context.instance):
+                instance.add_run_tags(run.run_id, ownership.owner(instance, store, run.run_id))
+                confirms.append(partial(ownership.confirm, instance, run.run_id))
                 selected = run.asset_selection or (assets if run.job_name == job else ())
                 if set(selected) == set(assets) and context.log:
-                    stack.enter_context(
-                        ownership.in_turn(context.instance, run.run_id, store, context.log.info)
-                    )
-            yield ArtifactIOManager(store, blocking)
+                    in_turn = ownership.in_turn(instance, run.run_id, store, context.log.info)
+                    confirms.append(stack.enter_context(in_turn))
+            yield ArtifactIOManager(store, blocking, confirms)
 
     return opened
 

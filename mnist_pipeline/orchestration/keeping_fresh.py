@@ -58,9 +58,9 @@ def keep_fresh_sensor(
         keys = graph.get_all_asset_keys()
         if reason := changed():
             return dg.SkipReason(f"{reason}: reload them first")
-        if others := ownership.unfinished(context.instance, [job_name, RETRAINING], keys):
-            return dg.SkipReason(f"run {others[0].run_id} is in progress on these assets")
-        if ownership.is_refreshing(store):
+        if busy := ownership.in_progress(context.instance, [job_name, RETRAINING], keys):
+            return dg.SkipReason(busy)
+        if ownership.is_refreshing(context.instance, store):
             return dg.SkipReason("a refresh is at work on these assets")
         standings = status.assess(graph, context.instance, store)
         last_runs = _last_runs(context.instance, keys)

@@ -6,17 +6,20 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from mnist_pipeline.digits.gate import IN_SERVICE
+from mnist_pipeline.digits.leaderboard import Leaderboard
 from mnist_pipeline.digits.report import AsOf, Decided, Input
-from mnist_pipeline.orchestration import provenance, service
+from mnist_pipeline.errors import FormatError, StoreError
+from mnist_pipeline.orchestration import experiments, provenance, service
 from mnist_pipeline.orchestration.code_versions import MADE_WITH
 from mnist_pipeline.orchestration.provenance import Recorded
 from mnist_pipeline.orchestration.records import newest
+from mnist_pipeline.store import Store
 
 _HISTORY = 100
 
 
-def as_of(context: dg.AssetExecutionContext) -> AsOf:
-    """Return what is known now of the inputs of a running step, and of the models before."""
+def as_of(context: dg.AssetExecutionContext, store: Store) -> AsOf:
+    """Return what is known now of the inputs of a running step, and of other models."""
     read = {key: found for key, found in provenance.inputs_of(context).items() if found}
     # and what those were made from, as far as the step does not read it itself
     behind = {
@@ -42,8 +45,17 @@ def as_of(context: dg.AssetExecutionContext) -> AsOf:
             )
             for one in service.rulings(context.instance, _HISTORY)
         ],
+        leaderboard=_leaderboard(context, store),
         inputs=[_input(key, found) for key, found in sorted(read.items(), key=_by_time)],
     )
+
+
+def _leaderboard(context: dg.AssetExecutionContext, store: Store) -> Leaderboard | None:
+    try:
+        return experiments.leaderboard(context.instance, store)
+    except (StoreError, FormatError) as error:
+        context.log.warning(f"the report shows no variants: {error}")
+        return None
 
 
 def _input(key: str, found: Recorded) -> Input:

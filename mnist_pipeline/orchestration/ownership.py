@@ -3,27 +3,26 @@
 Dagster leaves a run whose process was killed as it was, for ever: here such runs are found out.
 """
 
-import atexit
 import contextlib
 import os
 import socket
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import dagster as dg
-from filelock import FileLock, Timeout
 
-from mnist_pipeline.errors import StoreError
+from mnist_pipeline.errors import HistoryError
+from mnist_pipeline.orchestration.locks import Confirm, FileLocks, Locks
 from mnist_pipeline.store import Store
 
 Say = Callable[[str], None]
 """Called with a sentence about the work so far."""
 
 OWNER = "mnist_pipeline/owner"
-"""Tag of a run: its own id, host and process id of its owner, and the file that this process holds
-locked while it lives. Tags are copied when a run is executed again: those are not its own then."""
+"""Tag of a run: its own id, host and process id of its owner, and the token of the lock that this
+process holds while it lives: a file, or a key of the history's PostgreSQL server. Tags are copied
+when a run is executed again: those are not its own then."""
 
 _NEW = "new"
 """Instead of its own id, where that is not known yet: a run that is executed again is not new."""
@@ -36,7 +35,7 @@ START_SECONDS = 180
 
 _HEARTBEAT_SECONDS = 60.0
 _POLL_SECONDS = 1.0
-_LEFT_SECONDS = 86_400.0
+_REFRESH = "refresh"
 
 _UNFINISHED = [
     dg.DagsterRunStatus.NOT_STARTED,
@@ -53,28 +52,19 @@ _UNCLAIMED = {
     dg.DagsterRunStatus.STARTED,
 }
 
-_held: dict[Path, FileLock] = {}
 
-
-def owner(store: Store, run_id: str = _NEW) -> dict[str, str]:
+def owner(instance: dg.DagsterInstance, store: Store, run_id: str = _NEW) -> dict[str, str]:
     """Return the tag that says that a run, by default a new one, is this process's.
 
     Raises
     ------
     StoreError
         The store's folder cannot be written.
+    HistoryError
+        The history's server does not answer.
     """
-    folder = store.root / ".owners"
-    if folder not in _held:
-        for left in folder.glob("*.lock"):
-            # a run worker ends without its exit handlers
-            if time.time() - left.stat().st_mtime > _LEFT_SECONDS and not _is_held(left):
-                left.unlink(missing_ok=True)
-        lock = _lock(folder / f"{os.getpid()}-{uuid.uuid4().hex}.lock")
-        _acquire(lock)
-        _held[folder] = lock
-        atexit.register(Path(lock.lock_file).unlink, missing_ok=True)
-    return {OWNER: f"{run_id} {socket.gethostname()} {os.getpid()} {_held[folder].lock_file}"}
+    token = locks_of(instance, store).claim()
+    return {OWNER: f"{run_id} {socket.gethostname()} {os.getpid()} {token}"}
 
 
 def unfinished(
@@ -97,7 +87,7 @@ def unfinished(
         run = record.dagster_run
         if run.job_name not in jobs and not assets & (run.asset_selection or set()):
             continue
-        why = _dead(run, record.update_timestamp.timestamp())
+        why = death(instance, record)
         if why is None:
             found.append(run)
         # it may have ended well since the list was made
@@ -107,8 +97,26 @@ def unfinished(
     return found
 
 
-def wait(instance: dg.DagsterInstance, job: dg.JobDefinition, say: Say) -> None:
-    """Return when no run of this job or on its assets is in progress."""
+def in_progress(
+    instance: dg.DagsterInstance, jobs: Iterable[str], assets: Iterable[dg.AssetKey]
+) -> str | None:
+    """Say which of those runs is the oldest, or return None if there is none."""
+    return next(
+        (
+            f"run {run.run_id} is in progress on these assets"
+            for run in unfinished(instance, jobs, assets)
+        ),
+        None,
+    )
+
+
+def wait(
+    instance: dg.DagsterInstance, job: dg.JobDefinition, say: Say, *, queued: bool = True
+) -> None:
+    """Return when no run of this job or on its assets is in progress.
+
+    A run that has a place which another in the daemon's `queued` ones needs must not wait for it.
+    """
     said = set()
     assets = job.asset_layer.asset_graph.get_all_asset_keys()
     while others := [
@@ -116,7 +124,7 @@ def wait(instance: dg.DagsterInstance, job: dg.JobDefinition, say: Say) -> None:
         for run in unfinished(instance, [job.name], assets, say)
         if run.tags.get(WAITING) != run.run_id
         # without a daemon, what waits in its queue waits for ever
-        and (run.status is not dg.DagsterRunStatus.QUEUED or _daemon_lives(instance))
+        and (run.status is not dg.DagsterRunStatus.QUEUED or (queued and _daemon_lives(instance)))
     ]:
         for run in others:
             if run.run_id not in said:
@@ -130,84 +138,86 @@ def wait(instance: dg.DagsterInstance, job: dg.JobDefinition, say: Say) -> None:
 
 
 @contextlib.contextmanager
-def alone(store: Store, say: Say) -> Iterator[None]:
+def alone(instance: dg.DagsterInstance, store: Store, say: Say) -> Iterator[Confirm]:
     """Hold the lock of the store's refresh; wait for whoever holds it. It is free if he dies.
+
+    What it yields raises HistoryError if the lock was lost.
 
     Raises
     ------
     StoreError
         The store's folder cannot be written.
+    HistoryError
+        The history's server does not answer.
     """
-    lock = _lock(store.root / ".refresh.lock")
-    try:
-        _acquire(lock, timeout=0)
-    except Timeout:
+
+    def waiting() -> None:
         say("another refresh is at work: waiting for it")
-        _acquire(lock)
-    try:
-        yield
-    finally:
-        lock.release()
+
+    with locks_of(instance, store).hold(_REFRESH, waiting) as confirm:
+        yield confirm
 
 
 @contextlib.contextmanager
-def in_turn(instance: dg.DagsterInstance, run_id: str, store: Store, say: Say) -> Iterator[None]:
+def in_turn(instance: dg.DagsterInstance, run_id: str, store: Store, say: Say) -> Iterator[Confirm]:
     """Hold that lock for a run; while it waits for it, the run does not count as at work."""
     instance.add_run_tags(run_id, {WAITING: run_id})
-    with alone(store, say):
+    with alone(instance, store, say) as confirm:
         instance.add_run_tags(run_id, {WAITING: "no more"})
-        yield
+        yield confirm
 
 
-def is_refreshing(store: Store) -> bool:
+def is_refreshing(instance: dg.DagsterInstance, store: Store) -> bool:
     """Whether a refresh of the store is at work, be it between two of its runs."""
-    return _is_held(store.root / ".refresh.lock")
+    return locks_of(instance, store).is_held(_REFRESH)
 
 
-def _lock(file: Path) -> FileLock:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # not for one thread of this process alone
-        return FileLock(file, thread_local=False)
-    except OSError as error:
-        raise StoreError(
-            f"MNIST_DATA_DIR: cannot use {file.parent}: {error.strerror} ({error.filename})"
-        ) from None
+def confirm(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Return if a run of this process is not over for others.
+
+    Raises
+    ------
+    HistoryError
+        Somebody took this process for dead, or canceled the run by force.
+    """
+    run = instance.get_run_by_id(run_id)
+    if run and run.is_finished:
+        raise HistoryError(
+            f"run {run_id} was marked as {run.status.value.lower()} while this process was at work "
+            "on it: it stops, and publishes nothing more"
+        )
 
 
-def _acquire(lock: FileLock, timeout: float = -1) -> None:
-    try:
-        lock.acquire(timeout=timeout)
-    except Timeout:
-        raise
-    except OSError as error:
-        raise StoreError(
-            f"MNIST_DATA_DIR: cannot write {lock.lock_file}: {error.strerror}"
-        ) from None
-
-
-def _is_held(file: Path) -> bool:
-    try:
-        with _lock(file).acquire(timeout=0):
-            return False
-    # where nobody can write, nobody can tell
-    except OSError:
-        return True
-
-
-def _dead(run: dg.DagsterRun, updated: float) -> str | None:
+def death(instance: dg.DagsterInstance, record: dg.RunRecord) -> str | None:
+    """Say why a run's process is known to be dead, or return None: it lives, or nobody can tell."""
+    run = record.dagster_run
     run_id, *claim = run.tags.get(OWNER, "").split(" ", 3)
     its_own = run_id == run.run_id or (run_id == _NEW and run.parent_run_id is None)
     if its_own and len(claim) == 3:
-        host, pid, lock = claim
-        file = Path(lock)
-        # the file of a process that ended is gone; that of one that was killed is free
-        gone = not file.exists() and host == socket.gethostname() and file.parent.is_dir()
-        if gone or (file.exists() and not _is_held(file)):
+        host, pid, token = claim
+        if locks_of(instance).lives(token, host) is False:
             return f"its process {pid} on {host} is gone"
-    elif run.status in _UNCLAIMED and time.time() - updated > START_SECONDS:
-        return f"no process has taken it up within {START_SECONDS} s"
+    elif run.status in _UNCLAIMED:
+        patience = START_SECONDS
+        if instance.run_monitoring_enabled and run.status is not dg.DagsterRunStatus.STARTED:
+            # the daemon looks after it, and can say more
+            patience += instance.run_monitoring_start_timeout_seconds
+        if time.time() - record.update_timestamp.timestamp() > patience:
+            return f"no process has taken it up within {patience} s"
     return None
+
+
+def locks_of(instance: dg.DagsterInstance, store: Store | None = None) -> Locks:
+    """Return the locks of a store: of files, or of the server where that keeps the history.
+
+    Tokens of processes are known without the store.
+    """
+    url = getattr(instance.run_storage, "postgres_url", None)
+    if url is None:
+        return FileLocks(store.locks if store else Path())
+    from mnist_pipeline.orchestration.advisory_locks import PostgresLocks
+
+    return PostgresLocks(url, str(store.root).rstrip("/") if store else "")
 
 
 def _bury(instance: dg.DagsterInstance, run: dg.DagsterRun, why: str) -> None:

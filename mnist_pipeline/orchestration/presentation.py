@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -13,12 +14,14 @@ from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.figures import LIGHT
 from mnist_pipeline.digits.gate import IN_SERVICE
+from mnist_pipeline.digits.leaderboard import Leaderboard
 from mnist_pipeline.digits.metrics import Evaluation, calibration_bins
 from mnist_pipeline.digits.prediction import Predictions
 from mnist_pipeline.digits.report import gallery
 from mnist_pipeline.digits.shape import CLASSES
 
 _SHOWN = 20
+_SHOWN_VARIANTS = 40
 
 
 def column_schema(columns: Mapping[str, str]) -> dict[str, dg.TableSchema]:
@@ -98,6 +101,40 @@ def past_models(decided: Sequence[tuple[float | None, str]]) -> dict[str, dg.Mar
     accuracies = [accuracy for accuracy, _ in known]
     png = figures.past_models(LIGHT, accuracies, [outcome in IN_SERVICE for _, outcome in known])
     return {"past_models": _picture("models so far", png)}
+
+
+def leaderboard(
+    board: Leaderboard, spent: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dg.MarkdownMetadataValue]:
+    """The table and the plot of the best variants, with the epochs and seconds of their fits."""
+    shown = board.entries[:_SHOWN_VARIANTS]
+    heads = ["", "variant", "accuracy", "95% interval", "won / lost", "p"]
+    heads += ["differs from the best in", "epochs", "seconds"]
+    lines = [
+        [
+            place,
+            f"`{one.variant}`",
+            f"{one.accuracy:.4f}",
+            "{:.4f} to {:.4f}".format(*one.accuracy_interval),
+            f"{one.only_this_right} / {one.only_best_right}" if place > 1 else "",
+            f"{one.p_value:.3g}" if place > 1 else "",
+            board.differences(one),
+            spent[one.variant]["epochs"],
+            f"{spent[one.variant]['fit_seconds']:.1f}",
+        ]
+        for place, one in enumerate(shown, 1)
+    ]
+    table = [heads, ["---"] * len(heads), *lines]
+    text = "\n".join(f"| {' | '.join(map(str, line))} |" for line in table)
+    more = len(board.entries) - len(shown)
+    text += f"\n\nand {more} more in its file" if more else ""
+    png = figures.variants(
+        LIGHT,
+        [one.variant for one in shown],
+        [one.accuracy for one in shown],
+        [one.accuracy_interval for one in shown],
+    )
+    return {"table": dg.MetadataValue.md(text), "plot": _picture("accuracy of the variants", png)}
 
 
 def _picture(name: str, png: bytes) -> dg.MarkdownMetadataValue:

@@ -8,7 +8,15 @@ import dagster as dg
 
 from mnist_pipeline.digits.champion import Champion
 from mnist_pipeline.errors import StoreError
-from mnist_pipeline.orchestration import ownership, provenance, service
+from mnist_pipeline.orchestration import (
+    experiments,
+    feature_sharing,
+    ownership,
+    partitions,
+    provenance,
+    service,
+)
+from mnist_pipeline.orchestration.experiments import CANDIDATE, LEADERBOARD
 from mnist_pipeline.orchestration.records import artifact_of, newest
 from mnist_pipeline.orchestration.service import CHAMPION, MODEL
 from mnist_pipeline.store import Artifact, Leftover, Store
@@ -29,6 +37,8 @@ FINISHED = [
 
 _HISTORY = 1000
 
+_FEATURES = dg.AssetKey(feature_sharing.ASSET)
+
 
 def collect(
     instance: dg.DagsterInstance,
@@ -38,10 +48,11 @@ def collect(
     keep: int,
     remove: bool,
 ) -> list[Leftover]:
-    """Return the artifacts of a job's assets that nothing points at, and remove them if asked.
+    """Return the artifacts that nothing points at, and remove them if asked.
 
-    Pointed at are those of the newest `keep` materializations of each asset, and the model that
-    the champion names.
+    Pointed at are those of the newest `keep` materializations of each of a job's assets and of the
+    experiments', of each variant, gone or not; the model that the champion names; and the features
+    that a candidate of a variant of now was fitted with.
 
     Raises
     ------
@@ -49,7 +60,7 @@ def collect(
         This instance knows nothing of an asset's artifacts; the champion's file is gone or damaged,
         so that nobody knows which model is in service; a run began meanwhile.
     """
-    assets = job.asset_layer.asset_graph.toposorted_asset_keys
+    assets = [*job.asset_layer.asset_graph.toposorted_asset_keys, *experiments.KEYS]
     for key in assets:
         asset = key.to_user_string()
         if store.holds(asset) and not _artifacts(instance, store, key):
@@ -62,6 +73,10 @@ def collect(
     def kept(key: dg.AssetKey) -> set[str]:
         if remove and ownership.unfinished(instance, [job.name], assets):
             raise StoreError("a run began meanwhile: wait for its end, then run gc again")
+        if key == CANDIDATE:
+            return _kept_of_variants(instance, store, keep)
+        if key == _FEATURES:
+            return _features(instance)
         versions = {artifact.data_version for artifact in _artifacts(instance, store, key)[:keep]}
         if key == MODEL:
             champions = _artifacts(instance, store, CHAMPION)[:1]
@@ -69,7 +84,9 @@ def collect(
             versions |= {one.model_version for one in found if one.model_version}
         return versions
 
-    planned = {key: kept(key) for key in assets}  # what fails, fails before anything is removed
+    planned = {
+        key: kept(key) for key in [*assets, _FEATURES]
+    }  # what fails, fails before anything is removed
     return [
         leftover
         for key in planned
@@ -80,11 +97,12 @@ def collect(
 def prune(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey]) -> int:
     """Delete this pipeline's runs of long ago with their logs; return how many.
 
-    Those that made one of the newest materializations of an asset stay, or the version that is its
-    newest: what checks found of it is found by them. So do those that made the champion.
+    Those that made one of the newest materializations of an asset or a variant stay, or the version
+    that is its newest: what checks found of it is found by them. Those that made the champion too.
     """
-    needed = set()
-    for key in assets:
+    of_variants = partitions.history(instance, CANDIDATE).values()
+    needed = {made.run_id for one in of_variants for made in one[:RUN_MATERIALIZATIONS]}
+    for key in [*assets, LEADERBOARD]:
         found = newest(instance, key, _HISTORY)
         needed |= {made.run_id for made in found[:RUN_MATERIALIZATIONS]}
         lasting = {made.data_version for made in found[:1]}
@@ -102,6 +120,26 @@ def prune(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey]) -> int:
     for run_id in gone:
         provenance.forget_run(instance, run_id)
     return len(gone)
+
+
+def _kept_of_variants(instance: dg.DagsterInstance, store: Store, keep: int) -> set[str]:
+    asset = CANDIDATE.to_user_string()
+    found = [
+        [artifact_of(store, asset, made) for made in of_variant]
+        for of_variant in partitions.history(instance, CANDIDATE).values()
+    ]
+    return {
+        artifact.data_version
+        for artifacts in found
+        for artifact in [one for one in artifacts if one][:keep]
+    }
+
+
+def _features(instance: dg.DagsterInstance) -> set[str]:
+    now = set(instance.get_dynamic_partitions(experiments.VARIANTS.name or ""))
+    made = [one for name, one in partitions.newest(instance, CANDIDATE).items() if name in now]
+    keys = [one.metadata.get(feature_sharing.KEY) for one in made]
+    return {str(key.value) for key in keys if key}
 
 
 def _artifacts(instance: dg.DagsterInstance, store: Store, key: dg.AssetKey) -> list[Artifact]:

@@ -42,6 +42,7 @@ def retraining_job(
             changed=changed,
             first=[_SOURCE],
             tags={WAVE_OF: context.run_id},
+            queued=False,
             say=context.log.info,
         )
         keys = assets.asset_layer.asset_graph.get_all_asset_keys()
@@ -90,10 +91,8 @@ def retraining_schedule(
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         assets = everything()
         keys = assets.asset_layer.asset_graph.get_all_asset_keys()
-        if others := ownership.unfinished(context.instance, [job.name, assets.name], keys):
-            return dg.SkipReason(
-                f"run {others[0].run_id} ({others[0].job_name}) is in progress on these assets"
-            )
+        if busy := ownership.in_progress(context.instance, [job.name, assets.name], keys):
+            return dg.SkipReason(busy)
         return dg.RunRequest()
 
     try:

@@ -21,7 +21,11 @@ NOT_COUNTED = {
     f"{PACKAGE}.orchestration.provenance",
     f"{PACKAGE}.orchestration.lineage",
     # where it is kept
+    f"{PACKAGE}.artifacts",
+    f"{PACKAGE}.bucket",
     f"{PACKAGE}.durable",
+    f"{PACKAGE}.remote_store",
+    f"{PACKAGE}.server_errors",
     f"{PACKAGE}.store",
     # their values count, for the steps that read them
     f"{PACKAGE}.params",

@@ -124,7 +124,8 @@ def _file(artifact: Artifact | None, store: Store, *, verify: bool) -> tuple[Sta
         return "damaged", [f"its file is damaged: {saw}"]
     if verify:
         try:
-            store.read(artifact)
+            with store.local(artifact):
+                pass
         except StoreError as error:
             return "damaged", [str(error)]
     return "fresh", []

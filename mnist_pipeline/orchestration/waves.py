@@ -73,6 +73,7 @@ def refresh(
     first: Collection[dg.AssetKey] = (),
     tags: Mapping[str, str] | None = None,
     verify: bool = False,
+    queued: bool = True,
     say: Say = lambda text: None,
 ) -> Refreshed:
     """Make what is not fresh and has no ancestor that is not; again, until all is fresh.
@@ -95,6 +96,9 @@ def refresh(
         Further tags of the runs.
     verify : bool
         Read every file again and compare it with the digest once recorded.
+    queued : bool
+        Wait also for runs in the daemon's queue. Not from a run that has a place there itself: with
+        one place, the two would wait for each other.
     """
     graph = job.asset_layer.asset_graph
     run_ids: list[str] = []
@@ -103,9 +107,10 @@ def refresh(
     standings: dict[dg.AssetKey, Standing] = {}
     wave = sorted(first)
     try:
-        with ownership.alone(store, say):
+        with ownership.alone(instance, store, say) as confirm:
             while True:
-                ownership.wait(instance, job, say)
+                confirm()
+                ownership.wait(instance, job, say, queued=queued)
                 standings = status.assess(graph, instance, store, verify=verify)
                 if problems and attempted == set(first):
                     break  # without the source there is nothing to go by
@@ -120,7 +125,7 @@ def refresh(
                 attempted |= set(wave)
                 say(f"making {', '.join(key.to_user_string() for key in wave)}")
                 run_ids.append(str(uuid.uuid4()))
-                failed = _run(
+                failed = run(
                     job, instance, store, run_ids[-1], wave, {**(tags or {}), TRIGGER: trigger}
                 )
                 problems += [failed] if failed else []
@@ -157,26 +162,35 @@ def run_alone(
     -------
     What failed, or None.
     """
-    with ownership.alone(store, say):
+    with ownership.alone(instance, store, say) as confirm:
         ownership.wait(instance, job, say)
-        return _run(job, instance, store, str(uuid.uuid4()), [asset], {**tags, TRIGGER: trigger})
+        confirm()
+        return run(job, instance, store, str(uuid.uuid4()), [asset], {**tags, TRIGGER: trigger})
 
 
-def _run(
+def run(
     job: dg.JobDefinition,
     instance: dg.DagsterInstance,
     store: Store,
     run_id: str,
     assets: Collection[dg.AssetKey],
     tags: Mapping[str, str],
+    partition: str | None = None,
 ) -> str | None:
-    """Run some assets in this process; return what failed, or None."""
+    """Run some assets, or a partition of one, in this process; return what failed, or None.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        The run was interrupted.
+    """
     result = job.execute_in_process(
         run_config={"loggers": {"terminal": {}}},
         instance=instance,
         asset_selection=list(assets),
+        partition_key=partition,
         run_id=run_id,
-        tags={**tags, **ownership.owner(store, run_id)},
+        tags={**tags, **ownership.owner(instance, store, run_id)},
         raise_on_error=False,
     )
     if result.success:

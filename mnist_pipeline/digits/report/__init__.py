@@ -17,7 +17,9 @@ from mnist_pipeline.digits.champion import Champion
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.digests import content_digest
+from mnist_pipeline.digits.leaderboard import Leaderboard
 from mnist_pipeline.digits.metrics import Evaluation, calibration_bins
+from mnist_pipeline.digits.pixels import chunks_of
 from mnist_pipeline.digits.prediction import Predictions
 from mnist_pipeline.digits.report import gallery
 from mnist_pipeline.digits.shape import CLASSES, PIXELS
@@ -25,6 +27,8 @@ from mnist_pipeline.digits.verdict import Verdict
 
 TUTORIAL_ACCURACY = 0.8844
 """Of the tutorial's own model on its own split of all of MNIST (preset `tutorial`, seed 0)."""
+
+SHOWN_VARIANTS = 40
 
 _AS_OF = re.compile("<!-- as of -->.*?<!-- end of as of -->", re.DOTALL)
 
@@ -92,12 +96,15 @@ class AsOf:
     decisions : sequence of Decided
         Newest first.
     inputs : sequence of Input
+    leaderboard : Leaderboard or None
+        The newest, if there ever was one.
     """
 
     when: str = "an unknown time"
     run_id: str = ""
     decisions: Sequence[Decided] = ()
     inputs: Sequence[Input] = ()
+    leaderboard: Leaderboard | None = None
 
 
 def render(evidence: Evidence, as_of: AsOf | None = None) -> Report:
@@ -131,8 +138,9 @@ def render(evidence: Evidence, as_of: AsOf | None = None) -> Report:
         params_version=content_digest(evidence.model.params),
         tutorial=_tutorial(evidence),
         as_of=as_of,
+        shown_variants=SHOWN_VARIANTS,
         samples=gallery.samples(evidence.train),
-        tutorial_tests=gallery.tested(test, predictions, range(min(2, len(test)))),
+        tutorial_tests=gallery.tested(test, predictions, np.arange(min(2, len(test)))),
         mistakes=gallery.worst_mistakes(test, predictions),
         cells={
             cell: [[one.row_id, one.confidence, one.picture] for one in shown]
@@ -183,11 +191,14 @@ def pixel_weights(model: TrainedModel) -> npt.NDArray[np.floating[Any]] | None:
 
 def mean_images(digits: Digits) -> npt.NDArray[np.float64]:
     """Return the mean image of each class, shape (10, 784); 0 for a class without digits."""
-    means = np.zeros((CLASSES, PIXELS))
-    for digit in range(CLASSES):
-        if len(pixels := digits.pixels[digits.labels == digit]):
-            means[digit] = pixels.mean(axis=0)
-    return means
+    sums, start = np.zeros((CLASSES, PIXELS)), 0
+    for chunk in chunks_of(digits.pixels):
+        labels = digits.labels[start : start + len(chunk)]
+        for digit in range(CLASSES):
+            sums[digit] += chunk[labels == digit].sum(axis=0, dtype=np.int64)
+        start += len(chunk)
+    counts = np.bincount(digits.labels, minlength=CLASSES)
+    return sums / np.maximum(counts, 1)[:, np.newaxis]
 
 
 def _tutorial(evidence: Evidence) -> float | None:
@@ -214,6 +225,13 @@ def _figures(evidence: Evidence, as_of: AsOf) -> dict[str, dict[str, str]]:
             theme,
             [one.accuracy or 0.0 for one in past],
             [one.promoted for one in past],
+        )
+    if as_of.leaderboard and (shown := as_of.leaderboard.entries[:SHOWN_VARIANTS]):
+        draw["variants"] = lambda theme: figures.variants(
+            theme,
+            [one.variant for one in shown],
+            [one.accuracy for one in shown],
+            [one.accuracy_interval for one in shown],
         )
     themes = {"light": figures.LIGHT, "dark": figures.DARK}
     return {

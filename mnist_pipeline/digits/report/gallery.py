@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterable
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,12 +46,15 @@ def in_cells(test: Digits, predictions: Predictions) -> dict[str, list[Shown]]:
     """
     order = _most_confident_first(predictions)
     label, prediction = predictions.label[order], predictions.prediction[order]
-    cells = {}
-    for true, predicted in np.ndindex(CLASSES, CLASSES):
-        places = order[(label == true) & (prediction == predicted)][:IN_A_CELL]
-        if len(places):
-            cells[f"{true} {predicted}"] = tested(test, predictions, places)
-    return cells
+    places = {
+        f"{true} {predicted}": order[(label == true) & (prediction == predicted)][:IN_A_CELL]
+        for true, predicted in np.ndindex(CLASSES, CLASSES)
+    }
+    # all at once: where rows are lazy, each of their groups is read once
+    shown = iter(tested(test, predictions, np.concatenate(list(places.values()))))
+    return {
+        cell: list(itertools.islice(shown, len(some))) for cell, some in places.items() if len(some)
+    }
 
 
 def worst_mistakes(test: Digits, predictions: Predictions) -> list[Shown]:
@@ -65,18 +68,19 @@ def mistakes(predictions: Predictions) -> npt.NDArray[np.intp]:
     return np.compress(~predictions.right[order], order)
 
 
-def tested(test: Digits, predictions: Predictions, places: Iterable[int]) -> list[Shown]:
+def tested(test: Digits, predictions: Predictions, places: npt.NDArray[np.integer]) -> list[Shown]:
     """Return the test digits at these places."""
     given = predictions.confidence
+    images = test.pixels[places]
     return [
         Shown(
             int(predictions.row_id[place]),
             int(predictions.label[place]),
             int(predictions.prediction[place]),
             None if given is None else float(given[place]),
-            picture(test.pixels[place]),
+            picture(image),
         )
-        for place in places
+        for place, image in zip(places, images, strict=True)
     ]
 
 

@@ -38,6 +38,11 @@ def evaluation(
         if result.mnist_test
         else {}
     )
+    if result.real_test:
+        own = {
+            "real_test_accuracy": result.real_test["accuracy"],
+            "real_test_n": result.real_test["n"],
+        }
     return judged(
         context,
         result,

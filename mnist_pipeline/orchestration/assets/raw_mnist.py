@@ -6,8 +6,9 @@ from functools import partial
 
 import dagster as dg
 
-from mnist_pipeline.digits.acquisition import Kept, from_openml, from_sample
-from mnist_pipeline.digits.archive import MAX_BYTES, Archive, Source, checksum
+from mnist_pipeline.digits import infinite
+from mnist_pipeline.digits.acquisition import Kept, from_openml, from_recipe, from_sample
+from mnist_pipeline.digits.archive import MAX_BYTES, Archive, checksum
 from mnist_pipeline.digits.openml import FILENAME
 from mnist_pipeline.digits.transfer import Progress
 from mnist_pipeline.errors import StoreError, UnavailableError
@@ -30,12 +31,12 @@ _RETRY_SECONDS = 2.0
 )
 def raw_mnist(
     context: dg.AssetExecutionContext,
-    source: dg.ResourceParam[Source],
+    source: dg.ResourceParam[str],
     openml_server: dg.ResourceParam[str],
     mirrors: dg.ResourceParam[tuple[str, ...]],
     store: dg.ResourceParam[Store],
 ) -> dg.MaterializeResult:
-    """The download as served: OpenML's `mnist_784` version 1, or the bundled sample.
+    """The download as served: OpenML's `mnist_784` version 1, the bundled sample, or a recipe.
 
     An archive that is in the store already is not downloaded again while OpenML names its md5.
     Where OpenML fails, the same digits come from a mirror; the metadata say from where.
@@ -44,6 +45,8 @@ def raw_mnist(
     try:
         if source == "sample":
             acquired = from_sample()
+        elif rows := infinite.rows_named(source):
+            acquired = from_recipe(rows)
         else:
             acquired = from_openml(
                 openml_server,

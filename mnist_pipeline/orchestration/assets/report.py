@@ -12,6 +12,7 @@ from mnist_pipeline.digits.report import Evidence, Report
 from mnist_pipeline.orchestration.lineage import as_of
 from mnist_pipeline.orchestration.presentation import worst_mistakes
 from mnist_pipeline.orchestration.publication import Seconds, judged, published_asset
+from mnist_pipeline.store import Store
 
 
 @published_asset(
@@ -28,6 +29,7 @@ def report(
     predictions: Predictions,
     evaluation: Evaluation,
     champion_model: Champion,
+    store: dg.ResourceParam[Store],
 ) -> dg.MaterializeResult:
     """One self-contained HTML file: the numbers, the mistakes, the digits, where it all comes from.
 
@@ -38,7 +40,7 @@ def report(
     evidence = Evidence(train_set, test_set, sgd_model, predictions, evaluation, champion_model)
     return judged(
         context,
-        page.render(evidence, as_of(context)),
+        page.render(evidence, as_of(context, store)),
         [page.one_model(evidence)],
         {
             "accuracy": evaluation.accuracy,

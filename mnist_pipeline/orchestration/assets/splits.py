@@ -8,6 +8,7 @@ from mnist_pipeline.digits import guards
 from mnist_pipeline.digits.archive import Archive
 from mnist_pipeline.digits.dataset import COLUMNS, Digits
 from mnist_pipeline.digits.split import split
+from mnist_pipeline.digits.survey import survey
 from mnist_pipeline.digits.table import decode
 from mnist_pipeline.orchestration.presentation import class_balance, column_schema, first_digits
 from mnist_pipeline.orchestration.publication import Seconds, judged, published_asset
@@ -41,11 +42,15 @@ def split_asset(part: Literal["train", "test"], description: str) -> dg.AssetsDe
         table = decode(raw_mnist)
         context.log.info(f"decoded {len(table.labels):,} digits in {seconds():.1f} s")
         drawn = split(table, **split_params.model_dump())
-        digits: Digits = getattr(drawn, part)
+        if table.source == "infinite":
+            digits, verdicts = survey(table, drawn, part, context.log.info)
+        else:
+            digits = getattr(drawn, part)
+            verdicts = guards.of_split(table, drawn, part)
         return judged(
             context,
             digits,
-            guards.of_split(table, drawn, part),
+            verdicts,
             {
                 "dagster/row_count": len(digits),
                 "class_balance": class_balance(digits),

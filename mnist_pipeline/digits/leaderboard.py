@@ -1,0 +1,95 @@
+"""The leaderboard: variants of the model, ranked. How they are compared is in `comparison`."""
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Self
+
+from mnist_pipeline.digits.digests import content_digest
+from mnist_pipeline.errors import FormatError
+
+_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A variant, and what it got right of the validation rows.
+
+    Attributes
+    ----------
+    variant, model_version : str
+        Its name; the data version of its candidate.
+    params : dict
+        Those of its params in which the variants differ.
+    accuracy : float
+        Share of right predictions, 0-1.
+    accuracy_interval : [low, high]
+        Wilson score interval at 95%, of this variant alone: it does not know that the best of many
+        is looked at.
+    only_best_right, only_this_right : int
+        Rows that just one of the two gets right, of this variant and the best one.
+    p_value : float
+        Of the exact one-sided McNemar test on these, as the gate has it: how likely at least so
+        many are lost by chance to a variant that is as good as the best.
+    """
+
+    variant: str
+    model_version: str
+    params: dict[str, Any]
+    accuracy: float
+    accuracy_interval: list[float]
+    only_best_right: int
+    only_this_right: int
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Variants, best first, equal ones by name; and those that could not be compared, and why.
+
+    Attributes
+    ----------
+    entries : list of Entry
+    left_out : dict
+        Reason by variant.
+    n_validation : int
+        Number of rows that all of them are compared on.
+    train_version : str
+        Data version of the training digits.
+    """
+
+    entries: list[Entry]
+    left_out: dict[str, str]
+    n_validation: int
+    train_version: str
+
+    @cached_property
+    def data_version(self) -> str:
+        """Digest of it all."""
+        return content_digest(asdict(self))
+
+    def differences(self, entry: Entry) -> str:
+        """Say in which params a variant differs from the best one: the first few."""
+        best = self.entries[0].params
+        found = [f"{key} {value}" for key, value in entry.params.items() if value != best[key]]
+        more = len(found) - _SHOWN
+        return ", ".join(found[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+    def to_json(self) -> bytes:
+        """Encode as JSON."""
+        return json.dumps(asdict(self), indent=2, allow_nan=False).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Decode what `to_json` made.
+
+        Raises
+        ------
+        FormatError
+            The bytes are not such JSON.
+        """
+        try:
+            content = json.loads(data)
+            return cls(**(content | {"entries": [Entry(**one) for one in content["entries"]]}))
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"not a leaderboard: {error!r}") from None

@@ -1,0 +1,275 @@
+"""Variants as partitions: fitted, compared, promoted through the gate, kept and cleared."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from mnist_pipeline.definitions import RETRAIN_ALL, build_definitions
+from mnist_pipeline.digits import sample, shared_features, training, validation
+from mnist_pipeline.digits.leaderboard import Leaderboard
+from mnist_pipeline.digits.split import split
+from mnist_pipeline.digits.table import decode
+from mnist_pipeline.orchestration import experiments, feature_sharing, partitions
+from mnist_pipeline.orchestration.experiments import CANDIDATE, LEADERBOARD
+from mnist_pipeline.params import ModelParams, Params
+from mnist_pipeline_tests.conftest import House, once
+from mnist_pipeline_tests.processes import Forked
+from mnist_pipeline_tests.test_pipeline import ASSETS
+
+VARIANTS = """
+[variants.small]
+cells = [4]
+max_iter = 3
+[variants.smooth]
+cells = [4]
+max_iter = 3
+whitening = 0.1
+[variants.poor]
+preset = "scaled"
+max_iter = 5
+"""
+
+
+def leaderboard(folder: Path) -> Leaderboard:
+    """The newest leaderboard of a data folder."""
+    files = sorted(folder.glob("leaderboard/*/leaderboard.json"), key=lambda f: f.stat().st_mtime)
+    return Leaderboard.from_json(files[-1].read_bytes())
+
+
+@pytest.fixture(scope="module")
+def once_compared(
+    tmp_path_factory: pytest.TempPathFactory, worker_id: str, _furnished: Path
+) -> Path:
+    def make(folder: Path) -> None:
+        forked = Forked.make(folder)
+        shutil.copytree(_furnished, forked.data, dirs_exist_ok=True)
+        with (folder / "params.toml").open("a") as file:
+            file.write(VARIANTS)
+        (folder / "compared.json").write_text(json.dumps(forked.json("compare")))
+
+    return once(tmp_path_factory, worker_id, "compared", make)
+
+
+@pytest.fixture
+def compared(once_compared: Path, tmp_path: Path) -> Forked:
+    """A folder in which everything was made once, and three variants were compared."""
+    shutil.copytree(once_compared, tmp_path / "compared")
+    return Forked(tmp_path / "compared")
+
+
+def refit(forked: Forked) -> dict[str, Any]:
+    found: dict[str, Any] = forked.json("compare")
+    return found
+
+
+def test_the_job_of_everything_has_the_eight_assets_and_no_experiment(
+    house: House, params: Callable[[str], str]
+) -> None:
+    with_variants = build_definitions(house.settings(MNIST_PARAMS=params("[variants.a]\n")))
+    job = with_variants.resolve_job_def(RETRAIN_ALL)
+    keys = {key.to_user_string() for key in job.asset_layer.asset_graph.get_all_asset_keys()}
+    assert keys == set(ASSETS)
+    everywhere = with_variants.resolve_asset_graph().get_all_asset_keys()
+    assert everywhere - {dg.AssetKey(key) for key in ASSETS} == {CANDIDATE, LEADERBOARD}
+    without = build_definitions(house.settings()).resolve_asset_graph().get_all_asset_keys()
+    assert {key.to_user_string() for key in without} == set(ASSETS)
+
+
+def test_code_versions_know_no_variants_so_that_editing_one_makes_nothing_stale(
+    house: House, params: Callable[[str], str]
+) -> None:
+    def versions(text: str) -> dict[str, str | None]:
+        graph = build_definitions(house.settings(MNIST_PARAMS=params(text))).resolve_asset_graph()
+        keys = graph.get_all_asset_keys()
+        return {key.to_user_string(): graph.get(key).code_version for key in keys}
+
+    assert versions("[variants.a]\n") == versions("[variants.a]\nalpha = 1.0\n[variants.b]\n")
+    plain = versions("")
+    assert plain == {key: versions("[variants.a]\n")[key] for key in plain}
+
+
+def test_shared_features_give_the_same_model_to_the_bit(tmp_path: Path) -> None:
+    drawn = split(decode(sample.read()), test_size=0.2, random_state=42)
+    parts = validation.hold_out(drawn.train, size=0.1, random_state=42)
+    params = ModelParams(max_iter=2)
+    file = tmp_path / "features.npy"
+    shared_features.make(params, parts, file)
+    features = shared_features.read(file, params, parts)
+    assert features is not None
+    assert not features.fitted.flags.writeable
+    known = training.fit(params, parts, features=features)
+    assert known.data_version == training.fit(params, parts).data_version
+    # of another kind of processor
+    other = np.load(file)
+    other[3, 5] = np.nextafter(other[3, 5], np.float32(1))
+    np.save(file, other)
+    assert shared_features.read(file, params, parts) is None
+
+
+def test_features_of_fits_that_hold_other_rows_out_are_not_shared() -> None:
+    digits = split(decode(sample.read()), test_size=0.2, random_state=42).train
+    kept = feature_sharing.key_of(ModelParams(), digits, "code")
+    everything = ModelParams(hold_out=False, early_stopping=False)
+    assert kept != feature_sharing.key_of(everything, digits, "code")
+    assert kept == feature_sharing.key_of(ModelParams(alpha=1e-3), digits, "code")
+
+
+def test_compare_fits_what_is_not_fitted_and_makes_nothing_else_stale(
+    compared: Forked, once_compared: Path
+) -> None:
+    first = json.loads((once_compared / "compared.json").read_text())
+    assert first["fitted"] == ["small", "smooth", "poor"]
+    assert [one["variant"] for one in first["entries"]][-1] == "poor"
+    assert {one["status"] for one in compared.status().values()} == {"fresh"}
+    assert set(compared.status()) == set(ASSETS)
+
+    board = leaderboard(compared.data)
+    assert [one.variant for one in board.entries] == [e["variant"] for e in first["entries"]]
+    assert board.n_validation == 400
+    for before, after in zip(board.entries, board.entries[1:], strict=False):
+        assert (-before.accuracy, before.variant) < (-after.accuracy, after.variant)
+    for one in board.entries:
+        assert one.accuracy_interval[0] < one.accuracy < one.accuracy_interval[1]
+        won = one.only_this_right - one.only_best_right
+        assert won == round(400 * (one.accuracy - board.entries[0].accuracy))
+    assert board.entries[-1].p_value < 0.001
+    # small and smooth share features
+    assert len(list(compared.data.glob("features/*/features.npy"))) == 1
+
+    compared.edit("params.toml", "whitening = 0.1\n", "whitening = 0.2\n")
+    with (compared.folder / "params.toml").open("a") as file:
+        file.write("[variants.tutorial]\npreset = 'tutorial'\nmax_iter = 1\n")
+    second = refit(compared)
+    assert second["fitted"] == ["smooth", "tutorial"], "an edit is of one variant only"
+    assert second["left_out"] == {"tutorial": "nothing was held out of its fit to compare it on"}
+    assert refit(compared)["fitted"] == []
+    assert {one["status"] for one in compared.status().values()} == {"fresh"}
+
+
+def test_a_variant_that_the_gate_refuses_leaves_params_and_champion_as_they_were(
+    compared: Forked,
+) -> None:
+    file = compared.folder / "params.toml"
+    before, champion = file.read_bytes(), compared.json("champion")["model_version"]
+    refused = compared.cli("promote", "poor", "--json")
+    document = json.loads(refused.stdout)
+    assert refused.returncode == 1
+    assert document["status"] == "failure"
+    assert "significantly worse than the champion" in document["error"]
+    assert file.read_bytes() == before
+    assert compared.json("champion")["model_version"] == champion
+    assert compared.status()["sgd_model"]["status"] == "stale"
+
+
+def test_promote_makes_the_candidate_the_champion_and_says_so_in_the_params_file(
+    compared: Forked,
+) -> None:
+    file = compared.folder / "params.toml"
+    before = file.read_text()
+    best = leaderboard(compared.data).entries[0]
+    promoted = compared.json("promote", best.variant)
+    assert promoted["in_service"]
+    assert promoted["same_as_candidate"]
+    assert promoted["candidate"] == promoted["champion"] == best.model_version
+    added = f'[model]\nvariant = "{best.variant}"\n'
+    assert file.read_text() == before.replace("[model]\n", added, 1)
+    assert {one["status"] for one in compared.status().values()} == {"fresh"}
+    report = Path(compared.status()["report"]["path"])
+    assert f"{best.variant}</th>" in report.read_text(), "the page of a new model shows variants"
+
+    # gc keeps what each variant's newest materialization points at, also of one that is gone
+    text = file.read_text().replace("[variants.poor]", "[variants.renamed]")
+    file.write_text(text)
+    removed = {one["path"] for one in compared.json("gc", "--keep", "1", "--no-dry-run")["removed"]}
+    assert not [path for path in removed if "/candidate/" in path or "/features/" in path]
+    assert len(list(compared.data.glob("candidate/*/candidate.skops"))) == 3
+
+    # what is in service is not renamed behind its back
+    file.write_text(text.replace(f"[variants.{best.variant}]", "[variants.other]"))
+    status = compared.cli("status")
+    assert status.returncode == 2
+    assert f"model.variant = '{best.variant}': there is no such variant" in status.stderr
+
+
+def test_a_variant_that_was_not_fitted_cannot_be_promoted(compared: Forked) -> None:
+    compared.edit("params.toml", "whitening = 0.1\n", "whitening = 0.3\n")
+    failed = compared.cli("promote", "smooth")
+    assert failed.returncode == 1
+    assert "fitted with other params: whitening 0.1 then, 0.3 now" in failed.stderr
+    unknown = compared.cli("promote", "smoth")
+    assert unknown.returncode == 2
+    assert "There are small, smooth, poor." in unknown.stderr
+
+
+@pytest.fixture
+def compared_house(compared: Forked, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """The same, in this process."""
+    from mnist_pipeline_tests.conftest import open_house
+
+    with open_house(compared.data, monkeypatch) as opened:
+        opened.environment["MNIST_PARAMS"] = str(compared.folder / "params.toml")
+        yield opened
+
+
+def test_a_candidate_that_comes_while_the_leaderboard_is_made_is_in_its_provenance_too(
+    compared_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = compared_house
+    job = build_definitions(house.settings()).resolve_implicit_global_asset_job_def()
+    newest_ids = partitions._newest_ids  # noqa: SLF001
+    came: list[int] = []
+
+    def then_another_comes(*arguments: Any) -> Any:
+        if not came:
+            came.append(1)
+            made = job.execute_in_process(
+                instance=house.instance, partition_key="small", asset_selection=[CANDIDATE]
+            )
+            assert made.success
+        return newest_ids(*arguments)
+
+    before = newest_ids(house.instance, CANDIDATE)["small"]
+    monkeypatch.setattr(partitions, "_newest_ids", then_another_comes)
+    assert job.execute_in_process(instance=house.instance, asset_selection=[LEADERBOARD]).success
+    made = house.made("leaderboard")
+    pointer = int(made.tags["dagster/input_event_pointer/candidate"])
+    read = {name: one["storage_id"] for name, one in made.metadata["versions_read"].items()}
+    assert pointer == read["small"] > before
+    assert max(read.values()) == pointer
+
+
+def test_a_leaderboard_is_made_also_after_the_run_of_a_candidate_was_deleted(
+    compared_house: House,
+) -> None:
+    house = compared_house
+    job = build_definitions(house.settings()).resolve_implicit_global_asset_job_def()
+    [newest] = house.instance.fetch_materializations(CANDIDATE, limit=1).records
+    house.instance.delete_run(newest.run_id)
+    assert job.execute_in_process(instance=house.instance, asset_selection=[LEADERBOARD]).success
+    assert set(leaderboard(house.folder).left_out) == {newest.partition_key}
+
+
+def test_the_sensor_lets_partitions_follow_the_params_file(
+    house: House, params: Callable[[str], str]
+) -> None:
+    def asked(text: str) -> list[tuple[str, list[str]]]:
+        file = Path(params(text))
+        sensor = experiments.variants_sensor(lambda: Params.load(file).variants)
+        assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+        with dg.build_sensor_context(instance=house.instance) as context:
+            requests = sensor.evaluate_tick(context).dynamic_partitions_requests or []
+        return [(type(one).__name__[:3], list(one.partition_keys)) for one in requests]
+
+    assert asked("[variants.a]\n[variants.b]\n") == [("Add", ["a", "b"])]
+    house.instance.add_dynamic_partitions("variants", ["a", "b"])
+    assert asked("[variants.b]\n[variants.c]\n") == [("Add", ["c"]), ("Del", ["a"])]
+    house.instance.delete_dynamic_partition("variants", "a")
+    house.instance.add_dynamic_partitions("variants", ["c"])
+    assert asked("[variants.c]\n[variants.b]\n") == []
+    assert asked("[variants.b]\nalpha = -1.0\n") == [], "a file that does not load removes nothing"
