@@ -60,7 +60,9 @@ def test_eight_processes_at_once_leave_nothing_damaged_and_record_what_they_read
             assert "Traceback" not in command.err
             if status:
                 refused.append(document["error"])
-    assert all("busy" in error for error in refused), refused
+    # a refresh that was overtaken by a run with the other params says that it is not fresh any more
+    overtaken = "sgd_model is stale: params changed: model.alpha"
+    assert all("busy" in error or error.startswith(overtaken) for error in refused), refused
     store = Store(furnished.folder)
     steps: dict[str, Callable[..., Predictions | Evaluation]] = {
         "predictions": predicted,
