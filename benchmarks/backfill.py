@@ -38,39 +38,22 @@ whitening = [0.01, 0.1]
 
 ONE_THREAD = dict.fromkeys(["LOKY_MAX_CPU_COUNT", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"], "1")
 
-PARTITIONS = """{ assetNodeOrError(assetKey: {path: ["candidate"]}) { ... on AssetNode {
-    partitionKeysByDimension { partitionKeys }
-} } }"""
-LAUNCH = """mutation ($params: LaunchBackfillParams!) {
-    launchPartitionBackfill(backfillParams: $params) {
-        ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
-    }
-}"""
-BACKFILL = """query ($id: String!) { partitionBackfillOrError(backfillId: $id) {
+ENDED = """query ($id: String!) { partitionBackfillOrError(backfillId: $id) {
     ... on PartitionBackfill { status }
 } }"""
 
 
 def backfill(ui: Webserver, victim: servers.Server | None) -> dict[str, Any]:
     """Fit all variants by a backfill; return what came of it."""
-
-    def partitions() -> list[str]:
-        node = ui.ask(PARTITIONS)["assetNodeOrError"]
-        return list(node["partitionKeysByDimension"][0]["partitionKeys"])
-
-    variants: list[str] = until(partitions)
+    variants: list[str] = until(lambda: ui.partitions("candidate"))
     start = time.time()
-    asked = {"assetSelection": [{"path": ["candidate"]}], "partitionNames": variants}
-    launched = ui.ask(LAUNCH, params=asked)["launchPartitionBackfill"]["backfillId"]
-
-    def runs() -> list[dict[str, Any]]:
-        return [run for run in ui.runs() if run["tags"].get("dagster/backfill") == launched]
+    launched = ui.backfill(["candidate"], variants)
 
     def fitted() -> int:
-        return sum(run["status"] == "SUCCESS" for run in runs())
+        return sum(run["status"] == "SUCCESS" for run in ui.runs_of(launched))
 
     def ended() -> str | None:
-        status = str(ui.ask(BACKFILL, id=launched)["partitionBackfillOrError"]["status"])
+        status = str(ui.ask(ENDED, id=launched)["partitionBackfillOrError"]["status"])
         return status if status.startswith("COMPLETED") or status == "FAILED" else None
 
     if victim:
@@ -81,7 +64,7 @@ def backfill(ui: Webserver, victim: servers.Server | None) -> dict[str, Any]:
     until(lambda: fitted() == len(variants), seconds=1800)
     seconds = time.time() - start
     status = until(ended, seconds=180)
-    every = runs()
+    every = ui.runs_of(launched)
     return {
         "seconds": seconds,
         "status": status,

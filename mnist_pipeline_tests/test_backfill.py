@@ -10,15 +10,6 @@ from mnist_pipeline_tests.test_experiments import VARIANTS, leaderboard
 from mnist_pipeline_tests.test_pipeline import ASSETS
 from mnist_pipeline_tests.webserver import running, until
 
-PARTITIONS = """{ assetNodeOrError(assetKey: {path: ["candidate"]}) { ... on AssetNode {
-    partitionKeysByDimension { partitionKeys }
-} } }"""
-BACKFILL = """mutation ($params: LaunchBackfillParams!) {
-    launchPartitionBackfill(backfillParams: $params) {
-        ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
-    }
-}"""
-
 
 @pytest.mark.parametrize(
     "assets",
@@ -34,21 +25,13 @@ def test_a_backfill_fits_all_variants_and_the_leaderboard_compares_them(
     with (furnished_clone.folder / "params.toml").open("a") as file:
         file.write(VARIANTS)
     with running(["dagster", "dev"], furnished_clone) as webserver:
-
-        def partitions() -> list[str]:
-            node = webserver.ask(PARTITIONS)["assetNodeOrError"]
-            return list(node["partitionKeysByDimension"][0]["partitionKeys"])
-
         # the sensor is on from the start
-        names = until(partitions)
+        names = until(lambda: webserver.partitions("candidate"))
         assert names == ["small", "smooth", "poor"]
-        selection = [{"path": [asset]} for asset in assets]
-        asked = {"assetSelection": selection, "partitionNames": names}
-        launched = webserver.ask(BACKFILL, params=asked)["launchPartitionBackfill"]
+        launched = webserver.backfill(assets, names)
 
         def of_backfill() -> list[dict[str, Any]]:
-            tag = "dagster/backfill"
-            runs = [r for r in webserver.runs() if r["tags"].get(tag) == launched["backfillId"]]
+            runs = webserver.runs_of(launched)
             over = all(run["status"] in {"SUCCESS", "FAILURE", "CANCELED"} for run in runs)
             return runs if over and len(runs) == len(names) + len(assets) - 1 else []
 

@@ -44,6 +44,14 @@ SCHEDULE_TICKS = """query ($selector: ScheduleSelector!) {
         ... on Schedule { scheduleState { ticks { status skipReason runIds timestamp } } }
     }
 }"""
+PARTITIONS = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) {
+    ... on AssetNode { partitionKeysByDimension { partitionKeys } }
+} }"""
+BACKFILL = """mutation ($params: LaunchBackfillParams!) {
+    launchPartitionBackfill(backfillParams: $params) {
+        ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
+    }
+}"""
 STALE = "{ assetNodes { assetKey { path } staleStatus staleCauses { reason } } }"
 EVENTS = """query ($id: ID!) { logsForRun(runId: $id) { ... on EventConnection {
     events { __typename ... on MessageEvent { message }
@@ -93,6 +101,21 @@ class Webserver:
             run["tags"] = {tag["key"]: tag["value"] for tag in run["tags"]}
             run["assets"] = {key["path"][0] for key in run["assetSelection"] or []}
         return list(results)
+
+    def partitions(self, asset: str) -> list[str]:
+        """The partitions of an asset of one dimension."""
+        node = self.ask(PARTITIONS, key={"path": [asset]})["assetNodeOrError"]
+        return list(node["partitionKeysByDimension"][0]["partitionKeys"])
+
+    def backfill(self, assets: list[str], partitions: list[str]) -> str:
+        """Launch a backfill of assets, as the UI does."""
+        selection = [{"path": [asset]} for asset in assets]
+        asked = {"assetSelection": selection, "partitionNames": partitions}
+        return str(self.ask(BACKFILL, params=asked)["launchPartitionBackfill"]["backfillId"])
+
+    def runs_of(self, backfill: str) -> list[dict[str, Any]]:
+        """The runs of a backfill so far, newest first."""
+        return [run for run in self.runs() if run["tags"].get("dagster/backfill") == backfill]
 
     def start(self, kind: Literal["schedule", "sensor"], name: str) -> None:
         """Turn a schedule or a sensor on."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from mnist_pipeline.digits.dataset import COLUMNS, Digits, Origin, facts_of, pixels_of
 from mnist_pipeline.digits.digests import Chunked, content_digest
-from mnist_pipeline.digits.pixels import CHUNK, IN_MEMORY, LazyPixels
+from mnist_pipeline.digits.pixels import CHUNK, IN_MEMORY, LazyPixels, chunks_of
 from mnist_pipeline.digits.shape import PIXEL_NAMES
 from mnist_pipeline.errors import FormatError, StoreError
 
@@ -77,8 +77,7 @@ def write(digits: Digits, watch: Callable[[Digits], None] = lambda part: None) -
 
             def chunks() -> Iterator[npt.NDArray[np.uint8]]:
                 written: Future[None] = beside.submit(lambda: None)
-                for start in range(0, len(digits), CHUNK):
-                    part = digits[start : start + CHUNK]
+                for part in chunks_of(digits):
                     written.result()
                     # the next ones are made meanwhile
                     written = beside.submit(_append, writer, part)

@@ -2,12 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.shape import PIXELS
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 CHUNK = 1 << 14
 """Rows at a time of what is too large for memory: a row group of the files."""
@@ -72,7 +75,15 @@ def chosen(pixels: Pixels, places: npt.NDArray[np.integer]) -> Pixels:
     return some
 
 
-def chunks_of(pixels: Pixels) -> Iterator[npt.NDArray[np.uint8]]:
+class Rows(Protocol[T_co]):
+    """What has rows, some of which are a slice: pixels, digits."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> T_co: ...
+
+
+def chunks_of(rows: Rows[T]) -> Iterator[T]:
     """Yield all rows in order, `CHUNK` at a time."""
-    for start in range(0, len(pixels), CHUNK):
-        yield pixels[start : start + CHUNK]
+    for start in range(0, len(rows), CHUNK):
+        yield rows[start : start + CHUNK]

@@ -3,7 +3,6 @@
 The guards of other sources are in `guards`; these see the same, with a bound on memory.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,7 +12,7 @@ import numpy.typing as npt
 from mnist_pipeline.digits import filed, guards, infinite
 from mnist_pipeline.digits.dataset import COLUMNS, Digits
 from mnist_pipeline.digits.infinite import BASE, Generated
-from mnist_pipeline.digits.pixels import CHUNK, LazyPixels
+from mnist_pipeline.digits.pixels import LazyPixels, chunks_of
 from mnist_pipeline.digits.progress import NowAndThen, Report
 from mnist_pipeline.digits.shape import CLASSES
 from mnist_pipeline.digits.split import Split
@@ -80,7 +79,7 @@ def survey(
         if name == part and isinstance(one.pixels, LazyPixels):
             digits = filed.write(one, watch)
         else:
-            for rows in _chunks(one):
+            for rows in chunks_of(one):
                 watch(rows)
     return digits, [
         _schema_and_range(digits, seen[part]),
@@ -178,11 +177,6 @@ def _equals_sklearn(table: DigitTable, drawn: Split, part: str, seen: Seen) -> V
 
 def _bases(digits: Digits) -> set[int]:
     return set(np.unique(infinite.base_of(digits.row_id)).tolist())
-
-
-def _chunks(digits: Digits) -> Iterator[Digits]:
-    for start in range(0, len(digits), CHUNK):
-        yield digits[start : start + CHUNK]
 
 
 def _hashes(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:

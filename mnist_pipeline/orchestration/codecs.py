@@ -95,9 +95,7 @@ def loaded(store: Store, artifact: Artifact) -> Any:
         with store.local(artifact) as path:
             # a file that is open can be read when its name is gone
             return codec.opens(path.open("rb"), artifact.data_version)
-    except StoreError:
-        raise
-    except FormatError:
+    except (StoreError, FormatError):
         raise
     except Exception as error:
         raise FormatError(f"{filename} cannot be decoded: {error!r}") from error

@@ -84,9 +84,8 @@ def collect(
             versions |= {one.model_version for one in found if one.model_version}
         return versions
 
-    planned = {
-        key: kept(key) for key in [*assets, _FEATURES]
-    }  # what fails, fails before anything is removed
+    # what fails, fails before anything is removed
+    planned = {key: kept(key) for key in [*assets, _FEATURES]}
     return [
         leftover
         for key in planned
