@@ -10,8 +10,9 @@ from pathlib import Path
 
 import click
 
-from mnist_pipeline import durable, variants
-from mnist_pipeline.errors import SettingsError
+from mnist_pipeline import variants
+from mnist_pipeline.incremental import files
+from mnist_pipeline.incremental.errors import SettingsError
 
 _say = partial(click.echo, err=True)
 
@@ -81,11 +82,11 @@ def _one_at_a_time(file: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         # where nobody can write, nobody can edit either: that is said then
         with contextlib.suppress(OSError):
-            stack.enter_context(durable.locked(file.with_name(f".{file.name}.promote.lock")))
+            stack.enter_context(files.locked(file.with_name(f".{file.name}.promote.lock")))
         yield
 
 
 def _replace(file: Path, data: bytes) -> None:
     mode = stat.S_IMODE(file.stat().st_mode)
-    durable.replace(file, data)
+    files.replace(file, data)
     file.chmod(mode)

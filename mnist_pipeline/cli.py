@@ -16,8 +16,8 @@ from typing import NoReturn
 import click
 
 from mnist_pipeline import documents
-from mnist_pipeline.errors import PipelineError, SettingsError
 from mnist_pipeline.experimenting import compare, promote
+from mnist_pipeline.incremental.errors import PipelineError, SettingsError
 from mnist_pipeline.trying import draw, predict
 from mnist_pipeline.upkeep import as_json_option, champion, gc, history
 
@@ -63,7 +63,7 @@ def status(verify: bool, as_json: bool) -> int:
     Exits with 0 whatever it finds; with --verify, with 1 if an artifact is damaged.
     """
     from mnist_pipeline import running, tables
-    from mnist_pipeline.orchestration.status import assess
+    from mnist_pipeline.incremental.status import assess
 
     with running.opened() as pipeline:
         standings = assess(pipeline.graph, pipeline.instance, pipeline.store, verify=verify)
@@ -91,20 +91,20 @@ def refresh(verify: bool, dry_run: bool, as_json: bool) -> int:
     What comes out as it was leaves everything below it fresh.
     """
     from mnist_pipeline import running, tables
-    from mnist_pipeline.orchestration import waves
+    from mnist_pipeline.incremental import refresh
 
     start = time.perf_counter()
     with running.opened() as pipeline:
         arguments = pipeline.job, pipeline.instance, pipeline.store
         if dry_run:
-            plan = waves.plan(*arguments, verify=verify)
+            plan = refresh.plan(*arguments, verify=verify)
             if as_json:
                 document = {"materialized": [], "seconds": _since(start)} | dataclasses.asdict(plan)
                 documents.write(None, status="success", **document)
             else:
                 click.echo(tables.plan(plan))
             return 0
-        refreshed = waves.refresh(
+        refreshed = refresh.refresh(
             *arguments,
             trigger="mnist-pipeline refresh",
             changed=pipeline.changed,
@@ -133,7 +133,7 @@ def refresh(verify: bool, dry_run: bool, as_json: bool) -> int:
 def ui(port: int, host: str) -> NoReturn:
     """Start the Dagster UI and daemon over the tracked home, on 127.0.0.1 unless told otherwise."""
     from mnist_pipeline import running
-    from mnist_pipeline.orchestration import ownership
+    from mnist_pipeline.incremental import runs
     from mnist_pipeline.settings import PROJECT, Settings
 
     try:
@@ -144,7 +144,7 @@ def ui(port: int, host: str) -> NoReturn:
     with running.opened() as pipeline:
         folder = Settings.load().dagster_home
         keys = pipeline.graph.get_all_asset_keys()
-        for run in ownership.unfinished(pipeline.instance, [pipeline.job.name], keys):
+        for run in runs.unfinished(pipeline.instance, [pipeline.job.name], keys):
             click.echo(f"run {run.run_id} is in progress and goes on", err=True)
     if host not in {"127.0.0.1", "::1", "localhost"}:
         click.echo(

@@ -6,31 +6,27 @@ from typing import Any
 
 import dagster as dg
 
-from mnist_pipeline.errors import PipelineError
-from mnist_pipeline.orchestration.assets.candidate import candidate
-from mnist_pipeline.orchestration.assets.champion_model import champion_model
-from mnist_pipeline.orchestration.assets.evaluation import evaluation
-from mnist_pipeline.orchestration.assets.leaderboard import leaderboard
-from mnist_pipeline.orchestration.assets.predictions import predictions
-from mnist_pipeline.orchestration.assets.raw_mnist import raw_mnist
-from mnist_pipeline.orchestration.assets.report import report
-from mnist_pipeline.orchestration.assets.sgd_model import sgd_model
-from mnist_pipeline.orchestration.assets.splits import test_set, train_set
-from mnist_pipeline.orchestration.code_versions import recipes, stop_if_changed, versioned
-from mnist_pipeline.orchestration.experiments import Experiments, variants_sensor
-from mnist_pipeline.orchestration.failures import report_failure
-from mnist_pipeline.orchestration.io_manager import artifact_io_manager
-from mnist_pipeline.orchestration.keeping_fresh import keep_fresh_sensor
-from mnist_pipeline.orchestration.provenance import Graph
-from mnist_pipeline.orchestration.retraining import (
-    retraining_job,
-    retraining_schedule,
-    with_deadline,
-)
-from mnist_pipeline.orchestration.terminal import terminal
+from mnist_pipeline.assets.candidate import candidate
+from mnist_pipeline.assets.champion_model import champion_model
+from mnist_pipeline.assets.evaluation import evaluation
+from mnist_pipeline.assets.experiments import Experiments, variants_sensor
+from mnist_pipeline.assets.leaderboard import leaderboard
+from mnist_pipeline.assets.predictions import predictions
+from mnist_pipeline.assets.raw_mnist import raw_mnist
+from mnist_pipeline.assets.report import report
+from mnist_pipeline.assets.sgd_model import sgd_model
+from mnist_pipeline.assets.splits import test_set, train_set
+from mnist_pipeline.incremental._dagster import Graph
+from mnist_pipeline.incremental.automation import retraining_job, retraining_schedule, with_deadline
+from mnist_pipeline.incremental.code_version import recipes, stop_if_changed, versioned
+from mnist_pipeline.incremental.console import terminal
+from mnist_pipeline.incremental.errors import PipelineError
+from mnist_pipeline.incremental.failures import report_failure
+from mnist_pipeline.incremental.io_manager import artifact_io_manager
+from mnist_pipeline.incremental.keep_fresh import keep_fresh_sensor
+from mnist_pipeline.incremental.store import open_store
 from mnist_pipeline.params import Params
 from mnist_pipeline.settings import Settings
-from mnist_pipeline.store import open_store
 
 ASSETS = [
     raw_mnist,

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from mnist_pipeline import choosing, documents, variants
-from mnist_pipeline.errors import SettingsError, StoreError
+from mnist_pipeline.incremental.errors import SettingsError, StoreError
 from mnist_pipeline.upkeep import as_json_option
 
 if TYPE_CHECKING:
-    from mnist_pipeline.orchestration.waves import Refreshed
+    from mnist_pipeline.incremental.refresh import Refreshed
     from mnist_pipeline.params import ModelParams
 
 
@@ -26,7 +26,7 @@ def compare(names: tuple[str, ...], as_json: bool) -> int:
     candidate in the UI does the same, over all workers.
     """
     from mnist_pipeline import running, tables
-    from mnist_pipeline.orchestration import experiments, trials
+    from mnist_pipeline.assets import experiments, trials
 
     start = time.perf_counter()
     known = _known(names)
@@ -136,8 +136,9 @@ def _candidate(name: str, known: Mapping[str, "ModelParams"]) -> str | None:
         There is none that is of now.
     """
     from mnist_pipeline import running
-    from mnist_pipeline.orchestration import experiments, partitions, trials
-    from mnist_pipeline.orchestration.experiments import CANDIDATE
+    from mnist_pipeline.assets import experiments, trials
+    from mnist_pipeline.assets.experiments import CANDIDATE
+    from mnist_pipeline.incremental import partitions
 
     with running.opened() as pipeline:
         train_version = trials.fresh_train_version(
@@ -159,11 +160,12 @@ def _candidate(name: str, known: Mapping[str, "ModelParams"]) -> str | None:
 def _refresh() -> tuple["Refreshed", dict[str, object]]:
     """Refresh, and say what was decided about the model that stands then."""
     from mnist_pipeline import running
-    from mnist_pipeline.orchestration import service, status, waves
+    from mnist_pipeline.assets import champion_history
+    from mnist_pipeline.incremental import refresh, status
 
     with running.opened() as pipeline:
         instance, store = pipeline.instance, pipeline.store
-        refreshed = waves.refresh(
+        refreshed = refresh.refresh(
             pipeline.job,
             instance,
             store,
@@ -171,10 +173,10 @@ def _refresh() -> tuple["Refreshed", dict[str, object]]:
             changed=pipeline.changed,
             say=_say,
         )
-        model = status.assess(pipeline.graph, instance, store)[service.MODEL]
-        past = service.rulings(instance)
+        model = status.assess(pipeline.graph, instance, store)[champion_history.MODEL]
+        past = champion_history.rulings(instance)
     about = [one for one in past if one.candidate == model.data_version]
-    champion = service.now(past).model_version
+    champion = champion_history.now(past).model_version
     its_own = model.status == "fresh"
     return refreshed, {
         "model_version": model.data_version if its_own else None,

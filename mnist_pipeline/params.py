@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mnist_pipeline import variants
-from mnist_pipeline.errors import SettingsError
+from mnist_pipeline.incremental.errors import SettingsError
 from mnist_pipeline.settings import describe
 
 _BY_EPOCH = {

@@ -12,13 +12,15 @@ import dagster as dg
 import sqlalchemy.exc
 from filelock import FileLock
 
-from mnist_pipeline import definitions, home
-from mnist_pipeline.errors import HistoryError, SettingsError
-from mnist_pipeline.orchestration import experiments, failures, ownership
-from mnist_pipeline.orchestration.history import TRIGGER
-from mnist_pipeline.orchestration.provenance import Graph
+from mnist_pipeline import definitions
+from mnist_pipeline.assets import experiments
+from mnist_pipeline.incremental import failures, runs
+from mnist_pipeline.incremental._dagster import Graph
+from mnist_pipeline.incremental.errors import HistoryError, SettingsError
+from mnist_pipeline.incremental.history import TRIGGER
+from mnist_pipeline.incremental.instance import prepare
+from mnist_pipeline.incremental.store import Store, open_store
 from mnist_pipeline.settings import Settings
-from mnist_pipeline.store import Store, open_store
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def opened() -> Iterator[Opened]:
     settings = Settings.load()
     built = _built(settings)
     everything = _job(settings)
-    home.prepare(settings)
+    prepare(settings)
     try:
         with contextlib.ExitStack() as stack:
             # two processes that make Dagster's tables at once stumble over one another
@@ -67,7 +69,7 @@ def opened() -> Iterator[Opened]:
             # a process that was killed could not say so
             say = partial(click.echo, err=True)
             keys = [*graph.get_all_asset_keys(), *experiments.KEYS]
-            ownership.unfinished(instance, [everything.name], keys, say)
+            runs.unfinished(instance, [everything.name], keys, say)
             changed = partial(definitions.changed_since, graph, settings, Settings.load)
             yield Opened(
                 built,
@@ -181,7 +183,7 @@ def materialize(select: str | None) -> Outcome:
             asset_selection=None if select is None else resolve(pipeline.graph, select),
             tags={
                 TRIGGER: "mnist-pipeline run",
-                **ownership.owner(pipeline.instance, pipeline.store),
+                **runs.owner(pipeline.instance, pipeline.store),
             },
         )
         error = None if result.success else failures.of_run(pipeline.instance, result.run_id)

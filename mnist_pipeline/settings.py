@@ -23,7 +23,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mnist_pipeline.digits.mirrors import PUBLIC
 from mnist_pipeline.digits.transfer import redacted
-from mnist_pipeline.errors import SettingsError
+from mnist_pipeline.incremental.errors import SettingsError
 
 if TYPE_CHECKING:
     from upath import UPath

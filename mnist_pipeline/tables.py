@@ -8,15 +8,15 @@ import numpy as np
 import numpy.typing as npt
 from dagster import AssetKey
 
+from mnist_pipeline.assets.champion_history import Past
 from mnist_pipeline.digits.leaderboard import Leaderboard
 from mnist_pipeline.digits.reading import Reading
 from mnist_pipeline.digits.shape import WIDTH
-from mnist_pipeline.errors import PictureError
-from mnist_pipeline.orchestration.history import Made
-from mnist_pipeline.orchestration.service import Past
-from mnist_pipeline.orchestration.status import Standing
-from mnist_pipeline.orchestration.waves import Plan
-from mnist_pipeline.store import Leftover
+from mnist_pipeline.incremental.errors import PictureError
+from mnist_pipeline.incremental.history import Made
+from mnist_pipeline.incremental.refresh import Plan
+from mnist_pipeline.incremental.status import Standing
+from mnist_pipeline.incremental.store import Leftover
 
 _DOCUMENTED = ["status", "causes", "data_version", "code_version", "path"]
 _SHADES = " .:+*#%@"

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mnist_pipeline import documents
-from mnist_pipeline.errors import PictureError, SettingsError
+from mnist_pipeline.incremental.errors import PictureError, SettingsError
 from mnist_pipeline.upkeep import as_json_option
 
 
@@ -21,12 +21,12 @@ def predict(images: tuple[str, ...], as_json: bool) -> int:
     could not be read; the others are answered.
     """
     from mnist_pipeline import running, tables
+    from mnist_pipeline.assets import champion_history
     from mnist_pipeline.digits import pictures
     from mnist_pipeline.digits.reading import Reading, read_digit
-    from mnist_pipeline.orchestration import service
 
     with running.opened() as pipeline:
-        model = service.load_champion(pipeline.instance, pipeline.store)
+        model = champion_history.load_champion(pipeline.instance, pipeline.store)
     found: list[tuple[str, Reading | PictureError]] = []
     for image in images:
         try:
@@ -68,7 +68,7 @@ def draw(port: int, keep: Path | None) -> int:
     import uvicorn
 
     from mnist_pipeline import drawing, running
-    from mnist_pipeline.orchestration import service
+    from mnist_pipeline.assets import champion_history
 
     try:
         listening = socket.create_server(("127.0.0.1", port))
@@ -76,9 +76,9 @@ def draw(port: int, keep: Path | None) -> int:
         raise SettingsError(f"--port {port} cannot be used: {error.strerror}") from None
     with listening, running.opened() as pipeline:
         served = drawing.Served(
-            lambda: service.champion_now(pipeline.instance).model_version,
-            lambda: service.load_champion(pipeline.instance, pipeline.store),
-            lambda: service.training_digits(pipeline.instance, pipeline.store),
+            lambda: champion_history.champion_now(pipeline.instance).model_version,
+            lambda: champion_history.load_champion(pipeline.instance, pipeline.store),
+            lambda: champion_history.training_digits(pipeline.instance, pipeline.store),
         )
         port = listening.getsockname()[1]
         app = drawing.build_app(served, port, keep)

@@ -6,7 +6,7 @@ import dataclasses
 import click
 
 from mnist_pipeline import documents
-from mnist_pipeline.errors import SettingsError
+from mnist_pipeline.incremental.errors import SettingsError
 
 as_json_option = click.option(
     documents.OPTION, "as_json", is_flag=True, help="Print one JSON document on stdout."
@@ -20,7 +20,7 @@ as_json_option = click.option(
 def history(asset: str | None, limit: int, as_json: bool) -> int:
     """List materializations, newest first: of everything, or of one ASSET."""
     from mnist_pipeline import running, tables
-    from mnist_pipeline.orchestration.history import history as listed
+    from mnist_pipeline.incremental.history import history as listed
 
     with running.opened() as pipeline:
         keys = pipeline.graph.toposorted_asset_keys
@@ -56,36 +56,39 @@ def champion(rollback: str | None, allow: str | None, as_json: bool) -> int:
     MODEL is a data version of sgd_model, or its beginning.
     """
     from mnist_pipeline import running, tables
-    from mnist_pipeline.orchestration import service, waves
+    from mnist_pipeline.assets import champion_history
+    from mnist_pipeline.incremental import refresh
 
     if rollback is not None and allow is not None:
         raise click.UsageError("--rollback and --allow exclude each other")
     error, status = None, 1
     with running.opened() as pipeline:
-        past = service.rulings(pipeline.instance)
+        past = champion_history.rulings(pipeline.instance)
         tags = {}
         try:
             if rollback is not None:
-                tags[service.ROLL_BACK] = service.earlier(past, rollback)
+                tags[champion_history.ROLL_BACK] = champion_history.earlier(past, rollback)
             if allow is not None:
-                tags[service.ALLOW] = service.barred(service.now(past), allow)
+                tags[champion_history.ALLOW] = champion_history.barred(
+                    champion_history.now(past), allow
+                )
         except SettingsError as wrong:
             error, status = str(wrong), 2
         if tags:
-            error = waves.run_alone(
+            error = refresh.run_alone(
                 pipeline.job,
                 pipeline.instance,
                 pipeline.store,
-                service.CHAMPION,
+                champion_history.CHAMPION,
                 trigger="mnist-pipeline champion",
                 tags=tags,
                 say=lambda text: click.echo(text, err=True),
             )
-            past = service.rulings(pipeline.instance)
+            past = champion_history.rulings(pipeline.instance)
     if as_json:
         documents.write(
             error,
-            **dataclasses.asdict(service.now(past)),
+            **dataclasses.asdict(champion_history.now(past)),
             history=[dataclasses.asdict(one) for one in past],
         )
     elif error:
@@ -111,17 +114,17 @@ def gc(keep: int, dry_run: bool, as_json: bool) -> int:
     The model that the champion names stays, however old.
     """
     from mnist_pipeline import running, tables
-    from mnist_pipeline.orchestration import ownership, retention
+    from mnist_pipeline.incremental import retention, runs
 
     def say(text: str) -> None:
         click.echo(text, err=True)
 
     with running.opened() as pipeline, contextlib.ExitStack() as stack:
         if not dry_run:
-            stack.enter_context(ownership.alone(pipeline.instance, pipeline.store, say))
+            stack.enter_context(runs.alone(pipeline.instance, pipeline.store, say))
             # what a run publishes is pointed at only when the run says so
             for job in (pipeline.job, pipeline.definitions.resolve_implicit_global_asset_job_def()):
-                ownership.wait(pipeline.instance, job, say)
+                runs.wait(pipeline.instance, job, say)
         found = retention.collect(
             pipeline.instance, pipeline.store, pipeline.job, keep=keep, remove=not dry_run
         )

@@ -17,10 +17,10 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings as hypothesis_settings
 
-from mnist_pipeline import home
 from mnist_pipeline.definitions import RETRAIN_ALL, build_definitions
 from mnist_pipeline.digits import sample
 from mnist_pipeline.digits.archive import Archive
+from mnist_pipeline.incremental.instance import prepare
 from mnist_pipeline.settings import PROJECT, Settings
 from mnist_pipeline_tests.browser import chromium, html_errors, page_checks, violations
 from mnist_pipeline_tests.clones import Clone
@@ -227,7 +227,7 @@ def house_of(folder: Path) -> dict[str, str]:
 def open_house(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     environment = NEUTRAL | house_of(folder)
     monkeypatch.setenv("DAGSTER_HOME", "")  # restored at the end, whatever `prepare` sets
-    home.prepare(Settings.load(**environment))
+    prepare(Settings.load(**environment))
     with dg.DagsterInstance.get() as instance:
         yield House(folder, instance, environment)
 

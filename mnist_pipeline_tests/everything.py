@@ -14,13 +14,14 @@ import skops.io
 
 from mnist_pipeline import running, tables
 from mnist_pipeline.digits import report
-from mnist_pipeline.orchestration import waves
+from mnist_pipeline.incremental import refresh
 
 __all__ = [
     "alembic",
     "dagster",
     "plt",
     "pyarrow",
+    "refresh",
     "report",
     "running",
     "s3fs",
@@ -28,5 +29,4 @@ __all__ = [
     "sklearn",
     "skops",
     "tables",
-    "waves",
 ]

@@ -14,7 +14,7 @@ from mnist_pipeline.digits import mnist, pictures, preparation
 from mnist_pipeline.digits.archive import Archive
 from mnist_pipeline.digits.shape import PIXELS
 from mnist_pipeline.digits.table import DigitTable, decode
-from mnist_pipeline.errors import FormatError, PictureError
+from mnist_pipeline.incremental.errors import FormatError, PictureError
 from mnist_pipeline_tests.conftest import HEADER
 
 FORMS = ["PNG", "JPEG", "WEBP", "BMP"]

@@ -5,7 +5,7 @@ import pytest
 
 from mnist_pipeline.digits.archive import Archive
 from mnist_pipeline.digits.table import DigitTable, decode
-from mnist_pipeline.errors import FormatError
+from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline_tests.conftest import HEADER, archive
 
 FIRST_ROW = HEADER.count(b"\n") + 1

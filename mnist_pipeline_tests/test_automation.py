@@ -15,7 +15,7 @@ from mnist_pipeline_tests.test_pipeline import ASSETS
 from mnist_pipeline_tests.webserver import Webserver, running, until
 
 DEV = ["dagster", "dev"]
-KEEP_FRESH = "mnist_pipeline/orchestration/keeping_fresh.py"
+KEEP_FRESH = "mnist_pipeline/incremental/keep_fresh.py"
 ENDLESS = 'preset = "tutorial"\ntol = 0.0\nalpha = 1e-9\nmax_iter = 1000000\n'
 OWNER = "mnist_pipeline/owner"
 

@@ -8,13 +8,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from mnist_pipeline.assets import champion_history
 from mnist_pipeline.definitions import RETRAIN_ALL, build_definitions
 from mnist_pipeline.digits import gate, training
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.gate import Rival
 from mnist_pipeline.digits.progress import Report
 from mnist_pipeline.digits.validation import Parts
-from mnist_pipeline.orchestration import retention, service
+from mnist_pipeline.incremental import retention
 from mnist_pipeline.params import ModelParams
 from mnist_pipeline_tests.conftest import House, Materialized
 
@@ -50,11 +51,11 @@ def swapped(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 def decide(house: House, **tags: str) -> tuple[dg.ExecuteInProcessResult, Materialized]:
     """Run `champion_model` with these tags of `service`."""
-    names = {"roll_back": service.ROLL_BACK, "allow": service.ALLOW}
+    names = {"roll_back": champion_history.ROLL_BACK, "allow": champion_history.ALLOW}
     job = build_definitions(house.settings()).resolve_job_def(RETRAIN_ALL)
     result = job.execute_in_process(
         instance=house.instance,
-        asset_selection=[service.CHAMPION],
+        asset_selection=[champion_history.CHAMPION],
         tags={names[name]: value for name, value in tags.items()},
         raise_on_error=False,
     )
@@ -122,7 +123,7 @@ def test_a_bad_model_is_refused_a_good_one_promoted_and_a_rollback_returns(
     assert allowed.metadata["model_version"] == better
     assert allowed.data_version == promoted.data_version
 
-    outcomes = [one.outcome for one in service.rulings(furnished.instance)]
+    outcomes = [one.outcome for one in champion_history.rulings(furnished.instance)]
     assert outcomes == [
         "promoted", "refused", "rolled back", "promoted", "refused", "refused", "promoted",
     ]  # fmt: skip
@@ -209,7 +210,9 @@ def test_the_command_line_shows_rolls_back_and_allows(
     assert f"In service: {good}." in shown.stdout
     assert f"Barred: {newer} (rolled back to {good})." in shown.stdout
     run = furnished.instance.get_runs(limit=1)[0]
-    assert run.tags[service.ROLL_BACK] == good, "a real run, and what it did is in its tags"
+    assert run.tags[champion_history.ROLL_BACK] == good, (
+        "a real run, and what it did is in its tags"
+    )
 
     again = furnished.cli("champion", "--rollback")
     assert again.returncode == 2
@@ -310,7 +313,7 @@ def test_a_champion_of_long_ago_is_not_forgotten(
     monkeypatch.setattr(retention, "RUN_MATERIALIZATIONS", 1)
     graph = build_definitions(furnished.settings()).resolve_asset_graph()
     retention.prune(furnished.instance, graph.get_all_asset_keys())
-    events = furnished.instance.fetch_materializations(service.MODEL, limit=10).records
+    events = furnished.instance.fetch_materializations(champion_history.MODEL, limit=10).records
     kept = {
         event.asset_materialization.tags["dagster/data_version"]
         for event in events

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from mnist_pipeline.definitions import ASSETS, build_definitions, inputs_of
-from mnist_pipeline.errors import SettingsError
-from mnist_pipeline.orchestration import provenance, sources
-from mnist_pipeline.orchestration.code_versions import Recipe, recipes, stop_if_changed
+from mnist_pipeline.incremental import _dagster, sources
+from mnist_pipeline.incremental.code_version import Recipe, recipes, stop_if_changed
+from mnist_pipeline.incremental.errors import SettingsError
 from mnist_pipeline.settings import PROJECT, Settings
 from mnist_pipeline_tests.conftest import House
 
 PRINT_VERSIONS = """
 import json
 from mnist_pipeline.definitions import build_definitions
-from mnist_pipeline.orchestration.code_versions import Recipe
+from mnist_pipeline.incremental.code_version import Recipe
 from mnist_pipeline.settings import Settings
 graph = build_definitions(Settings.load()).resolve_asset_graph()
 keys = graph.get_all_asset_keys()
@@ -116,13 +116,13 @@ def versions_of_copy(folder: Path) -> dict[str, str | None]:
             "least_accuracy) -> Verdict",
             set(),
         ),
-        ("orchestration/presentation.py", '"confusion matrix"', '"matrix"', set()),
-        ("orchestration/provenance.py", "_HISTORY = 10_000", "_HISTORY = 10_001", set()),
-        ("orchestration/waves.py", "wave = []", "wave = list()", set()),
+        ("assets/display.py", '"confusion matrix"', '"matrix"', set()),
+        ("incremental/_dagster.py", "_HISTORY = 10_000", "_HISTORY = 10_001", set()),
+        ("incremental/refresh.py", "wave = []", "wave = list()", set()),
         ("durable.py", "number = 1", "number = 2", set()),
         ("remote_store.py", "_ATTEMPTS = 5", "_ATTEMPTS = 6", set()),
         ("digits/figures.py", "cividis", "viridis", {"report"}),
-        ("orchestration/lineage.py", "_HISTORY = 100", "_HISTORY = 101", set()),
+        ("assets/lineage.py", "_HISTORY = 100", "_HISTORY = 101", set()),
         ("drawing/limits.py", "10_000_000", "20_000_000", set()),
         ("digits/report/page.js", "new Image(56, 56)", "new Image(57, 57)", {"report"}),
         # inside a function, an annotation says nothing that happens
@@ -189,9 +189,9 @@ def test_a_worker_with_another_store_stops_before_the_first_step(
 ) -> None:
     graph = build_definitions(house.settings()).resolve_asset_graph()
     carried: list[str] = []
-    monkeypatch.setattr(provenance, "carried", lambda text: carried.append(text))
+    monkeypatch.setattr(_dagster, "carried", lambda text: carried.append(text))
     stop_if_changed(graph, "s3://bucket/one")
-    monkeypatch.setattr(provenance, "carried", lambda text: carried[0])
+    monkeypatch.setattr(_dagster, "carried", lambda text: carried[0])
     stop_if_changed(graph, "s3://bucket/one")
     with pytest.raises(SettingsError, match="MNIST_DATA_DIR is s3://bucket/other where the run"):
         stop_if_changed(graph, "s3://bucket/other")

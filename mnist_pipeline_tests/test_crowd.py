@@ -10,14 +10,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from mnist_pipeline.assets.codecs import CODECS
 from mnist_pipeline.digits import metrics, prediction
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.metrics import Evaluation
 from mnist_pipeline.digits.prediction import Predictions
-from mnist_pipeline.orchestration.codecs import CODECS
-from mnist_pipeline.orchestration.provenance import Recorded
-from mnist_pipeline.store import SUMS, Store
+from mnist_pipeline.incremental._dagster import Recorded
+from mnist_pipeline.incremental.store import SUMS, Store
 from mnist_pipeline_tests.conftest import House
 from mnist_pipeline_tests.processes import Processes
 from mnist_pipeline_tests.test_pipeline import ASSETS

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mnist_pipeline.digits.digests import Content, content_digest
+from mnist_pipeline.incremental.digest import Content, content_digest
 
 NUMBERS = np.arange(6, dtype="<i4")
 

@@ -10,13 +10,14 @@ import dagster as dg
 import numpy as np
 import pytest
 
+from mnist_pipeline.assets import experiments, feature_sharing
+from mnist_pipeline.assets.experiments import CANDIDATE, LEADERBOARD
 from mnist_pipeline.definitions import RETRAIN_ALL, build_definitions
 from mnist_pipeline.digits import sample, shared_features, training, validation
 from mnist_pipeline.digits.leaderboard import Leaderboard
 from mnist_pipeline.digits.split import split
 from mnist_pipeline.digits.table import decode
-from mnist_pipeline.orchestration import experiments, feature_sharing, partitions
-from mnist_pipeline.orchestration.experiments import CANDIDATE, LEADERBOARD
+from mnist_pipeline.incremental import partitions
 from mnist_pipeline.params import ModelParams, Params
 from mnist_pipeline_tests.conftest import House, once
 from mnist_pipeline_tests.processes import Forked

@@ -12,7 +12,7 @@ from mnist_pipeline.digits.gate import Rival, Ruling
 from mnist_pipeline.digits.metrics import Evaluation
 from mnist_pipeline.digits.split import Split, split
 from mnist_pipeline.digits.table import decode
-from mnist_pipeline.errors import FormatError
+from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline.params import ModelParams
 
 ROWS = 400

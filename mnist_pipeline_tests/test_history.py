@@ -7,9 +7,9 @@ import dagster as dg
 import pytest
 
 from mnist_pipeline.definitions import build_definitions
-from mnist_pipeline.errors import StoreError
-from mnist_pipeline.orchestration import ownership, retention
-from mnist_pipeline.store import Store
+from mnist_pipeline.incremental import retention, runs
+from mnist_pipeline.incremental.errors import StoreError
+from mnist_pipeline.incremental.store import Store
 from mnist_pipeline_tests.conftest import House
 from mnist_pipeline_tests.processes import Forked
 from mnist_pipeline_tests.test_pipeline import ASSETS
@@ -138,7 +138,7 @@ def test_pruning_leaves_an_unfinished_run_alone(
 ) -> None:
     monkeypatch.setattr(retention, "RUN_DAYS", -1)
     job = build_definitions(furnished.settings()).resolve_job_def("retrain_all")
-    tags = ownership.owner(furnished.instance, Store(furnished.folder), "")
+    tags = runs.owner(furnished.instance, Store(furnished.folder), "")
     run = furnished.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
     assert retention.prune(furnished.instance, []) == 1, "the finished one"
     assert [left.run_id for left in furnished.instance.get_runs()] == [run.run_id]

@@ -10,7 +10,6 @@ from joblib import parallel_config
 from mnist_pipeline.digits import infinite, metrics, sample, validation
 from mnist_pipeline.digits.archive import Archive
 from mnist_pipeline.digits.dataset import Digits
-from mnist_pipeline.digits.digests import content_digest
 from mnist_pipeline.digits.elastic import Deformation, corners_of
 from mnist_pipeline.digits.infinite import BASE, Recipe
 from mnist_pipeline.digits.pixels import LazyPixels
@@ -18,7 +17,8 @@ from mnist_pipeline.digits.prediction import Predictions
 from mnist_pipeline.digits.split import Split, split
 from mnist_pipeline.digits.survey import survey
 from mnist_pipeline.digits.table import DigitTable, decode
-from mnist_pipeline.errors import FormatError, SettingsError
+from mnist_pipeline.incremental.digest import content_digest
+from mnist_pipeline.incremental.errors import FormatError, SettingsError
 from mnist_pipeline.settings import Settings
 
 TUTORIAL = {"test_size": 0.2, "random_state": 42}

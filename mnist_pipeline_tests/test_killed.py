@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mnist_pipeline.store import SUMS
+from mnist_pipeline.incremental.store import SUMS
 from mnist_pipeline_tests.conftest import NEUTRAL, house_of
 from mnist_pipeline_tests.processes import Processes
 from mnist_pipeline_tests.test_pipeline import ASSETS

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from mnist_pipeline.errors import HistoryError
-from mnist_pipeline.orchestration import advisory_locks
-from mnist_pipeline.orchestration.advisory_locks import PostgresLocks
-from mnist_pipeline.orchestration.locks import FileLocks, Locks
+from mnist_pipeline.incremental import postgres_locks
+from mnist_pipeline.incremental.errors import HistoryError
+from mnist_pipeline.incremental.locks import FileLocks, Locks
+from mnist_pipeline.incremental.postgres_locks import PostgresLocks
 from mnist_pipeline_tests import servers
 from mnist_pipeline_tests.servers import PASSWORD, Server
 from mnist_pipeline_tests.webserver import until
@@ -25,8 +25,8 @@ HOST = "here"
 _OTHER = """
 import sys
 from pathlib import Path
-from mnist_pipeline.orchestration.advisory_locks import PostgresLocks
-from mnist_pipeline.orchestration.locks import FileLocks
+from mnist_pipeline.incremental.postgres_locks import PostgresLocks
+from mnist_pipeline.incremental.locks import FileLocks
 where = sys.argv[1]
 locks = PostgresLocks(where, "store") if ":" in where else FileLocks(Path(where))
 token = locks.claim()
@@ -46,8 +46,8 @@ def history() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(advisory_locks, "_RESTART_SECONDS", 0.0)
-    monkeypatch.setattr(advisory_locks, "_AGAIN_SECONDS", 1.0)
+    monkeypatch.setattr(postgres_locks, "_RESTART_SECONDS", 0.0)
+    monkeypatch.setattr(postgres_locks, "_AGAIN_SECONDS", 1.0)
 
 
 @pytest.fixture(params=["files", "postgres"])
@@ -156,17 +156,17 @@ def test_a_process_whose_connection_broke_claims_its_token_again(history: Server
 def test_after_a_restart_nobody_is_taken_for_dead_before_he_could_come_back(
     history: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(advisory_locks, "_RESTART_SECONDS", 3600.0)
+    monkeypatch.setattr(postgres_locks, "_RESTART_SECONDS", 3600.0)
     locks = PostgresLocks(history.url, "store")
     assert locks.lives("postgres:of nobody", HOST) is None
-    monkeypatch.setattr(advisory_locks, "_RESTART_SECONDS", 0.0)
+    monkeypatch.setattr(postgres_locks, "_RESTART_SECONDS", 0.0)
     assert locks.lives("postgres:of nobody", HOST) is False
 
 
 def test_a_lock_whose_connection_broke_is_taken_anew_or_known_to_be_lost(
     history: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(advisory_locks, "_PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(postgres_locks, "_PATIENCE_SECONDS", 1.0)
     locks = PostgresLocks(history.url, "store")
     with locks.hold("refresh", pytest.fail) as confirm:
         end_sessions(history)

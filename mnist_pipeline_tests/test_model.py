@@ -27,7 +27,7 @@ from mnist_pipeline.digits.prediction import Predictions
 from mnist_pipeline.digits.split import Split, split
 from mnist_pipeline.digits.table import decode
 from mnist_pipeline.digits.validation import Parts
-from mnist_pipeline.errors import FormatError
+from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline.params import ModelParams
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from mnist_pipeline.definitions import build_definitions
 from mnist_pipeline.digits.dataset import Digits
-from mnist_pipeline.orchestration.io_manager import ArtifactIOManager
-from mnist_pipeline.store import SUMS
+from mnist_pipeline.incremental.io_manager import ArtifactIOManager
+from mnist_pipeline.incremental.store import SUMS
 from mnist_pipeline_tests.conftest import House, Materialized
 
 ASSETS = {

@@ -18,7 +18,7 @@ from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.reading import read_digit
 from mnist_pipeline.digits.table import decode
-from mnist_pipeline.errors import FormatError, PictureError
+from mnist_pipeline.incremental.errors import FormatError, PictureError
 from mnist_pipeline_tests.conftest import House, house_of
 from mnist_pipeline_tests.photos import encoded, enlarged, photo
 

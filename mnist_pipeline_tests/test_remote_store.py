@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mnist_pipeline import bucket, remote_store
-from mnist_pipeline.artifacts import SUMS, Artifact
-from mnist_pipeline.errors import StoreError
-from mnist_pipeline.remote_store import RemoteStore
+from mnist_pipeline.incremental import bucket, remote_store
+from mnist_pipeline.incremental.artifacts import SUMS, Artifact
+from mnist_pipeline.incremental.errors import StoreError
+from mnist_pipeline.incremental.remote_store import RemoteStore
+from mnist_pipeline.incremental.store import open_store
 from mnist_pipeline.settings import PROJECT, Settings
-from mnist_pipeline.store import open_store
 from mnist_pipeline_tests.conftest import House
 from mnist_pipeline_tests.processes import Forked
 from mnist_pipeline_tests.s3_server import BUCKET, KEY, SECRET, Answer, S3Server, serve
@@ -197,7 +197,7 @@ _PUBLISHES = """
 import sys
 from pathlib import Path
 from mnist_pipeline.settings import Settings
-from mnist_pipeline.store import open_store
+from mnist_pipeline.incremental.store import open_store
 store = open_store(Settings.load().data_dir, locks=Path("."))
 store.publish("train_set", "v1", "train_set.parquet", Path(sys.argv[1]))
 """

@@ -7,7 +7,7 @@ import pytest
 
 from mnist_pipeline import settings as page
 from mnist_pipeline.digits.mirrors import PUBLIC
-from mnist_pipeline.errors import SettingsError
+from mnist_pipeline.incremental.errors import SettingsError
 from mnist_pipeline.params import ModelParams, Params
 from mnist_pipeline.settings import PROJECT, Settings
 from mnist_pipeline_tests.conftest import NEUTRAL

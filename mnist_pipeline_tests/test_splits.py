@@ -14,8 +14,8 @@ from mnist_pipeline.digits.archive import Archive
 from mnist_pipeline.digits.dataset import COLUMNS, Digits
 from mnist_pipeline.digits.split import Split, split
 from mnist_pipeline.digits.table import DigitTable, decode
-from mnist_pipeline.digits.verdict import Verdict
-from mnist_pipeline.errors import FormatError
+from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline_tests.conftest import archive
 
 TUTORIAL = {"test_size": 0.2, "random_state": 42}

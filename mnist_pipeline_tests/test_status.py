@@ -17,11 +17,11 @@ import pytest
 
 from mnist_pipeline.definitions import RETRAIN_ALL, build_definitions
 from mnist_pipeline.digits.dataset import Digits
-from mnist_pipeline.errors import SettingsError
-from mnist_pipeline.orchestration import failures, ownership, waves
-from mnist_pipeline.orchestration.keeping_fresh import ATTEMPT, PAUSES
-from mnist_pipeline.orchestration.status import assess
-from mnist_pipeline.store import Store
+from mnist_pipeline.incremental import failures, refresh, runs
+from mnist_pipeline.incremental.errors import SettingsError
+from mnist_pipeline.incremental.keep_fresh import ATTEMPT, PAUSES
+from mnist_pipeline.incremental.status import assess
+from mnist_pipeline.incremental.store import Store
 from mnist_pipeline_tests.clones import Clone
 from mnist_pipeline_tests.conftest import House
 from mnist_pipeline_tests.processes import Forked
@@ -50,10 +50,10 @@ def dead(house: House) -> str:
             "import sys\n"
             "from pathlib import Path\n"
             "import dagster as dg\n"
-            "from mnist_pipeline.orchestration import ownership\n"
-            "from mnist_pipeline.store import Store\n"
+            "from mnist_pipeline.incremental import runs\n"
+            "from mnist_pipeline.incremental.store import Store\n"
             "at = dg.DagsterInstance.ephemeral(), Store(Path(sys.argv[1]))\n"
-            "print(ownership.owner(*at, '')[ownership.OWNER], flush=True)\n"
+            "print(runs.owner(*at, '')[runs.OWNER], flush=True)\n"
             "input()",
             str(house.folder),
         ],
@@ -70,7 +70,7 @@ def dead(house: House) -> str:
 
 def mine(house: House) -> str:
     """The owner tag, but for the run's id, of this process."""
-    return ownership.owner(house.instance, Store(house.folder), "")[ownership.OWNER]
+    return runs.owner(house.instance, Store(house.folder), "")[runs.OWNER]
 
 
 def begun(house: House, owner: str, status: dg.DagsterRunStatus = STARTED) -> dg.DagsterRun:
@@ -81,7 +81,7 @@ def begun(house: House, owner: str, status: dg.DagsterRunStatus = STARTED) -> dg
         run_id=run_id,
         status=status,
         asset_selection=frozenset(KEYS),
-        tags={ownership.OWNER: run_id + owner},
+        tags={runs.OWNER: run_id + owner},
     )
 
 
@@ -98,7 +98,7 @@ def test_a_run_of_a_dead_process_is_marked_failed_and_its_pool_slot_is_free(
     storage.set_concurrency_slots("fits", 1)
     run = begun(house, dead)
     assert storage.claim_concurrency_slot("fits", run.run_id, "sgd_model").is_claimed
-    assert ownership.unfinished(house.instance, [], KEYS) == []
+    assert runs.unfinished(house.instance, [], KEYS) == []
     assert status_of(house, run) is dg.DagsterRunStatus.FAILURE
     log = [entry.message for entry in house.instance.all_logs(run.run_id)]
     assert any(
@@ -111,7 +111,7 @@ def test_a_run_of_a_dead_process_that_was_being_canceled_is_canceled(
     house: House, dead: str
 ) -> None:
     run = begun(house, dead, dg.DagsterRunStatus.CANCELING)
-    assert ownership.unfinished(house.instance, [], KEYS) == []
+    assert runs.unfinished(house.instance, [], KEYS) == []
     assert status_of(house, run) is dg.DagsterRunStatus.CANCELED
 
 
@@ -127,10 +127,10 @@ def test_a_run_is_in_progress_while_its_process_lives_or_nobody_can_tell(
         begun(house, "and more" + dead),
     ]
     ended = begun(house, f" {os.uname().nodename} 1 {house.folder}/.owners/1.lock")
-    found = ownership.unfinished(house.instance, [], KEYS)
+    found = runs.unfinished(house.instance, [], KEYS)
     assert [run.run_id for run in found] == [run.run_id for run in alive]
     assert status_of(house, ended) is dg.DagsterRunStatus.FAILURE
-    assert ownership.unfinished(house.instance, [], [dg.AssetKey("of_another_project")]) == []
+    assert runs.unfinished(house.instance, [], [dg.AssetKey("of_another_project")]) == []
 
 
 def test_a_run_that_no_process_took_up_is_given_up_after_a_while(
@@ -138,16 +138,16 @@ def test_a_run_that_no_process_took_up_is_given_up_after_a_while(
 ) -> None:
     job = everything(house)
     run = house.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTING)
-    assert len(ownership.unfinished(house.instance, [RETRAIN_ALL], [])) == 1
-    monkeypatch.setattr(ownership, "START_SECONDS", -1)
-    assert ownership.unfinished(house.instance, [RETRAIN_ALL], []) == []
+    assert len(runs.unfinished(house.instance, [RETRAIN_ALL], [])) == 1
+    monkeypatch.setattr(runs, "START_SECONDS", -1)
+    assert runs.unfinished(house.instance, [RETRAIN_ALL], []) == []
     assert status_of(house, run) is dg.DagsterRunStatus.FAILURE
 
 
 def test_a_run_that_others_took_for_dead_publishes_nothing_more(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claim = ownership.owner
+    claim = runs.owner
 
     def buried(*claimed: Any) -> dict[str, str]:
         found = house.instance.get_run_by_id(claimed[2])
@@ -155,7 +155,7 @@ def test_a_run_that_others_took_for_dead_publishes_nothing_more(
         house.instance.report_run_failed(found, "its process is gone")
         return claim(*claimed)
 
-    monkeypatch.setattr(ownership, "owner", buried)
+    monkeypatch.setattr(runs, "owner", buried)
     result = house.materialize("raw_mnist")
     assert not result.success
     assert "was marked as failure while this process was at work on it" in failures.of_run(
@@ -167,7 +167,7 @@ def test_a_run_that_others_took_for_dead_publishes_nothing_more(
 
 def test_every_run_says_which_process_owns_it_and_what_asked_for_it(furnished: House) -> None:
     [run] = furnished.instance.get_runs()
-    run_id, host, pid, lock = run.tags[ownership.OWNER].split(" ", 3)
+    run_id, host, pid, lock = run.tags[runs.OWNER].split(" ", 3)
     assert (run_id, host, int(pid) > 1) == (run.run_id, os.uname().nodename, True)
     assert not Path(lock).exists(), "a process that ended leaves nothing behind"
     assert run.tags["mnist_pipeline/trigger"] == "mnist-pipeline run"
@@ -175,7 +175,7 @@ def test_every_run_says_which_process_owns_it_and_what_asked_for_it(furnished: H
     again = furnished.materialize("report")
     claimed = furnished.instance.get_run_by_id(again.run_id)
     assert claimed is not None
-    assert claimed.tags[ownership.OWNER].split()[2] == str(os.getpid())
+    assert claimed.tags[runs.OWNER].split()[2] == str(os.getpid())
 
 
 def test_a_refresh_waits_for_the_run_in_progress_and_says_so(furnished: House) -> None:
@@ -190,7 +190,7 @@ def test_a_refresh_waits_for_the_run_in_progress_and_says_so(furnished: House) -
 
     thread = threading.Thread(target=finish)
     thread.start()
-    refreshed = waves.refresh(
+    refreshed = refresh.refresh(
         everything(furnished),
         furnished.instance,
         Store(furnished.folder),
@@ -238,7 +238,7 @@ def test_a_refusal_that_was_overcome_is_history(
 
 def test_nothing_is_made_under_definitions_that_changed_meanwhile(furnished: House) -> None:
     furnished.made("report").path.unlink()
-    refreshed = waves.refresh(
+    refreshed = refresh.refresh(
         everything(furnished),
         furnished.instance,
         Store(furnished.folder),
@@ -265,13 +265,13 @@ def test_a_version_that_a_check_refused_is_no_input_of_a_refresh(
     arguments = job, furnished.instance, Store(furnished.folder)
     before = furnished.versions()
     for _ in range(2):
-        refreshed = waves.refresh(*arguments, trigger="test")
+        refreshed = refresh.refresh(*arguments, trigger="test")
         assert refreshed.error
         assert set(refreshed.materialized) <= {"train_set", "test_set"}
         found = statuses(furnished, job)
         assert (found["train_set"], found["test_set"]) == ("refused", "fresh")
         assert (found["sgd_model"], found["champion_model"]) == ("stale", "stale")
-        assert waves.plan(*arguments).first_wave == ["train_set"]
+        assert refresh.plan(*arguments).first_wave == ["train_set"]
         standings = assess(job.asset_layer.asset_graph, furnished.instance, arguments[2])
         assert standings[dg.AssetKey("train_set")].causes == [
             "refused by its check by_hand: looked at it"
@@ -279,7 +279,7 @@ def test_a_version_that_a_check_refused_is_no_input_of_a_refresh(
         for asset in ("sgd_model", "predictions", "evaluation", "champion_model", "report"):
             assert furnished.made(asset).data_version == before[asset]
     sound = True
-    assert waves.refresh(*arguments, trigger="test").error is None
+    assert refresh.refresh(*arguments, trigger="test").error is None
     assert set(statuses(furnished, job).values()) == {"fresh"}
 
 
@@ -400,7 +400,7 @@ def test_the_sensor_asks_for_nothing_while_somebody_is_at_work(furnished: House)
     run = begun(furnished, mine(furnished))
     assert sensor.reason() == f"run {run.run_id} is in progress on these assets"
     furnished.instance.report_run_failed(run)
-    with ownership.alone(furnished.instance, Store(furnished.folder), lambda text: None):
+    with runs.alone(furnished.instance, Store(furnished.folder), lambda text: None):
         assert sensor.reason() == "a refresh is at work on these assets"
     assert sensor.asked() == ["report"]
     assert sensor.reason() == "all is fresh"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mnist_pipeline.errors import StoreError
-from mnist_pipeline.store import LEFT_SECONDS, SUMS, Artifact, Store
+from mnist_pipeline.incremental.errors import StoreError
+from mnist_pipeline.incremental.store import LEFT_SECONDS, SUMS, Artifact, Store
 
 
 @pytest.fixture

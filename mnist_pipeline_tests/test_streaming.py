@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mnist_pipeline.assets import codecs
 from mnist_pipeline.digits import filed, prediction, training, validation
 from mnist_pipeline.digits.batches import in_batches
 from mnist_pipeline.digits.classifier import TrainedModel, build
 from mnist_pipeline.digits.dataset import COLUMNS, Digits
-from mnist_pipeline.digits.digests import Chunked, content_digest
 from mnist_pipeline.digits.filed import FiledDigits
 from mnist_pipeline.digits.infinite import Recipe
 from mnist_pipeline.digits.large import large_epochs
@@ -25,12 +25,12 @@ from mnist_pipeline.digits.report import gallery, mean_images
 from mnist_pipeline.digits.split import Split, split
 from mnist_pipeline.digits.survey import survey
 from mnist_pipeline.digits.table import DigitTable, decode
-from mnist_pipeline.digits.verdict import Verdict
 from mnist_pipeline.digits.whitening import Whitening
-from mnist_pipeline.errors import FitError, FormatError, StoreError
-from mnist_pipeline.orchestration import codecs
+from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.digest import Chunked, content_digest
+from mnist_pipeline.incremental.errors import FitError, FormatError, StoreError
+from mnist_pipeline.incremental.store import Store
 from mnist_pipeline.params import ModelParams
-from mnist_pipeline.store import Store
 from mnist_pipeline_tests.conftest import House
 
 ROWS = 25_000

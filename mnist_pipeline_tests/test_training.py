@@ -11,7 +11,7 @@ from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.split import Split, split
 from mnist_pipeline.digits.table import decode
 from mnist_pipeline.digits.validation import Parts
-from mnist_pipeline.errors import FitError, FormatError
+from mnist_pipeline.incremental.errors import FitError, FormatError
 from mnist_pipeline.params import ModelParams
 
 SMALL_KERNEL = {"preset": "accurate", "n_components": 200, "n_whitening": 1000, "max_iter": 3}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mnist_pipeline import variants
-from mnist_pipeline.errors import SettingsError
+from mnist_pipeline.incremental.errors import SettingsError
 from mnist_pipeline.params import ModelParams, Params
 
 

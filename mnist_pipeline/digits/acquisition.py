@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from mnist_pipeline.digits import infinite, mirrors, openml, sample, transfer
 from mnist_pipeline.digits.archive import Archive, checksum
 from mnist_pipeline.digits.transfer import Progress, redacted
-from mnist_pipeline.digits.verdict import Verdict
-from mnist_pipeline.errors import (
+from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.errors import (
     RefusedError,
     SourceError,
     UnavailableError,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from mnist_pipeline.digits.verdict import Verdict
-from mnist_pipeline.errors import FormatError
+from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.errors import FormatError
 
 Source = Literal["openml", "sample", "infinite"]
 """Where digits come from: all of MNIST, some of them, or those that `infinite` makes."""

@@ -9,7 +9,7 @@ from io import BufferedIOBase
 
 from mnist_pipeline.digits.rows import MAX_LINE
 from mnist_pipeline.digits.shape import CLASSES, PIXELS
-from mnist_pipeline.errors import FormatError
+from mnist_pipeline.incremental.errors import FormatError
 
 _NAME = r"""(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<bare>[^\s'"{},%]+))"""
 _RELATION = re.compile(r"@relation\s+\S.*", re.IGNORECASE)

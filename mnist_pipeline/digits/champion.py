@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Self
 
-from mnist_pipeline.digits.digests import content_digest
-from mnist_pipeline.errors import FormatError
+from mnist_pipeline.incremental.digest import content_digest
+from mnist_pipeline.incremental.errors import FormatError
 
 
 @dataclass(frozen=True)

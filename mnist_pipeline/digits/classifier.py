@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.batches import in_batches
-from mnist_pipeline.digits.digests import content_digest
 from mnist_pipeline.digits.validation import Fitted
+from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.params import ModelParams
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mnist_pipeline.digits.archive import MAX_BYTES
 from mnist_pipeline.digits.shape import CLASSES, PIXEL_NAMES, PIXELS
-from mnist_pipeline.errors import FormatError
+from mnist_pipeline.incremental.errors import FormatError
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,7 +10,7 @@ from mnist_pipeline.digits.gate import in_order, mcnemar
 from mnist_pipeline.digits.leaderboard import Entry, Leaderboard
 from mnist_pipeline.digits.metrics import wilson
 from mnist_pipeline.digits.validation import Fitted
-from mnist_pipeline.digits.verdict import Verdict
+from mnist_pipeline.incremental.check import Verdict
 
 
 def compare(

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.dataset import COLUMNS, Digits, Origin, facts_of, pixels_of
-from mnist_pipeline.digits.digests import Chunked, content_digest
 from mnist_pipeline.digits.pixels import CHUNK, IN_MEMORY, LazyPixels, chunks_of
 from mnist_pipeline.digits.shape import PIXEL_NAMES
-from mnist_pipeline.errors import FormatError, StoreError
+from mnist_pipeline.incremental.digest import Chunked, content_digest
+from mnist_pipeline.incremental.errors import FormatError, StoreError
 
 if TYPE_CHECKING:
     import pyarrow.parquet

@@ -14,8 +14,8 @@ from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.metrics import Evaluation
 from mnist_pipeline.digits.progress import Report
 from mnist_pipeline.digits.validation import Fitted, hold_out_rows
-from mnist_pipeline.digits.verdict import Fact, Verdict
-from mnist_pipeline.errors import FitError
+from mnist_pipeline.incremental.check import Fact, Verdict
+from mnist_pipeline.incremental.errors import FitError
 from mnist_pipeline.params import ModelParams
 
 Outcome = Literal["promoted", "stays", "refused", "rolled back"]

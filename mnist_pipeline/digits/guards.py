@@ -10,7 +10,7 @@ from mnist_pipeline.digits.dataset import COLUMNS, Digits
 from mnist_pipeline.digits.shape import CLASSES
 from mnist_pipeline.digits.split import Split
 from mnist_pipeline.digits.table import DigitTable
-from mnist_pipeline.digits.verdict import Verdict
+from mnist_pipeline.incremental.check import Verdict
 
 UNBALANCED = 0.5
 """A class whose share is off from a tenth by more than this fraction of it is worth a look."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mnist_pipeline.digits.archive import MAX_BYTES
 from mnist_pipeline.digits.shape import CLASSES, PIXELS, WIDTH
-from mnist_pipeline.errors import FormatError
+from mnist_pipeline.incremental.errors import FormatError
 
 IMAGES, LABELS = 2051, 2049
 """The magic numbers: unsigned bytes in three dimensions, and in one."""

@@ -18,7 +18,7 @@ from mnist_pipeline.digits.archive import Archive
 from mnist_pipeline.digits.batches import in_batches
 from mnist_pipeline.digits.elastic import Deformation, corners_of
 from mnist_pipeline.digits.pixels import LazyPixels
-from mnist_pipeline.errors import FormatError
+from mnist_pipeline.incremental.errors import FormatError
 
 FILENAME = "infinite.json"
 

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Self
 
-from mnist_pipeline.digits.digests import content_digest
-from mnist_pipeline.errors import FormatError
+from mnist_pipeline.incremental.digest import content_digest
+from mnist_pipeline.incremental.errors import FormatError
 
 _SHOWN = 4
 

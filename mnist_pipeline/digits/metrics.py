@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits import calibration, infinite, mnist
-from mnist_pipeline.digits.digests import content_digest
 from mnist_pipeline.digits.pixels import IN_MEMORY
 from mnist_pipeline.digits.prediction import Predictions
 from mnist_pipeline.digits.shape import CLASSES
-from mnist_pipeline.digits.verdict import Verdict
-from mnist_pipeline.errors import FormatError
+from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.digest import content_digest
+from mnist_pipeline.incremental.errors import FormatError
 
 CONFIDENCE_LEVEL = 0.95
 

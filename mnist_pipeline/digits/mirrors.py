@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from mnist_pipeline.digits import columns, mnist, transfer
 from mnist_pipeline.digits.archive import MAX_BYTES, Archive, checksum
 from mnist_pipeline.digits.transfer import Progress, redacted
-from mnist_pipeline.digits.verdict import Verdict
-from mnist_pipeline.errors import FormatError, SourceError
+from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.errors import FormatError, SourceError
 
 PUBLIC = (
     "https://data.openml.org/datasets/0000/0554/dataset_554.pq",

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from mnist_pipeline.digits import transfer
 from mnist_pipeline.digits.archive import MAX_BYTES, Archive
 from mnist_pipeline.digits.transfer import Progress, redacted
-from mnist_pipeline.errors import SourceError
+from mnist_pipeline.incremental.errors import SourceError
 
 NAME = "mnist_784"
 VERSION = 1

@@ -22,8 +22,8 @@ from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits, Origin
 from mnist_pipeline.digits.shape import PIXELS
 from mnist_pipeline.digits.validation import Fitted, Validated
-from mnist_pipeline.digits.verdict import Verdict
-from mnist_pipeline.errors import FormatError
+from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.errors import FormatError
 
 TRUSTED = (
     "mnist_pipeline.digits.deskewing.Deskewer",

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from mnist_pipeline.digits import calibration
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits, Origin, from_parquet, to_parquet, with_metadata
-from mnist_pipeline.digits.digests import content_digest
 from mnist_pipeline.digits.pixels import CHUNK, IN_MEMORY
 from mnist_pipeline.digits.shape import CLASSES
-from mnist_pipeline.digits.verdict import Verdict
+from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.digest import content_digest
 
 SCORES = [f"score_{digit}" for digit in range(CLASSES)]
 COLUMNS = {

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.shape import PIXELS, WIDTH
-from mnist_pipeline.errors import PictureError
+from mnist_pipeline.incremental.errors import PictureError
 
 BOX = 20
 """Pixels of the longer side of a digit in MNIST."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from mnist_pipeline.digits.archive import CHUNK
 from mnist_pipeline.digits.shape import CLASSES, PIXELS
-from mnist_pipeline.errors import FormatError
+from mnist_pipeline.incremental.errors import FormatError
 
 MAX_LINE = CHUNK
 """A longer line, in bytes, is refused: 785 numbers need less than 10,000."""

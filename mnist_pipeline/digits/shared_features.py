@@ -12,7 +12,7 @@ from mnist_pipeline.digits.classifier import build, features_of
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.pixels import LazyPixels
 from mnist_pipeline.digits.validation import Parts
-from mnist_pipeline.errors import FormatError
+from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline.params import ModelParams
 
 FILENAME = "features.npy"

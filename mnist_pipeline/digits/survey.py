@@ -17,7 +17,7 @@ from mnist_pipeline.digits.progress import NowAndThen, Report
 from mnist_pipeline.digits.shape import CLASSES
 from mnist_pipeline.digits.split import Split
 from mnist_pipeline.digits.table import DigitTable
-from mnist_pipeline.digits.verdict import Verdict
+from mnist_pipeline.incremental.check import Verdict
 
 
 @dataclass

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from mnist_pipeline.digits import arff, columns, idx, infinite, mnist, rows, sample
 from mnist_pipeline.digits.archive import Archive, Source
-from mnist_pipeline.digits.digests import chunked, content_digest
 from mnist_pipeline.digits.infinite import Generated
 from mnist_pipeline.digits.pixels import LazyPixels, Pixels
-from mnist_pipeline.errors import FormatError
+from mnist_pipeline.incremental.digest import chunked, content_digest
+from mnist_pipeline.incremental.errors import FormatError
 
 
 @dataclass(frozen=True)

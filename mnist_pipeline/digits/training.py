@@ -18,7 +18,7 @@ from mnist_pipeline.digits.progress import NowAndThen, Report
 from mnist_pipeline.digits.shape import CLASSES
 from mnist_pipeline.digits.shared_features import Features
 from mnist_pipeline.digits.validation import Parts, Validated, digest_of_rows
-from mnist_pipeline.errors import FitError, FormatError
+from mnist_pipeline.incremental.errors import FitError, FormatError
 from mnist_pipeline.params import ModelParams
 
 if TYPE_CHECKING:

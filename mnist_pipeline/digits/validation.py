@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.dataset import Digits, Origin
-from mnist_pipeline.digits.digests import content_digest
-from mnist_pipeline.digits.verdict import Verdict
-from mnist_pipeline.errors import FormatError
+from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.digest import content_digest
+from mnist_pipeline.incremental.errors import FormatError
 
 MOST_HELD_OUT = 50_000
 """Generated digits to choose by: in memory, and enough."""

@@ -30,7 +30,7 @@ from mnist_pipeline.digits.neighbours import nearest
 from mnist_pipeline.digits.pictures import suffix
 from mnist_pipeline.digits.reading import Reading, read_digit
 from mnist_pipeline.drawing.limits import BodyError, OwnPage, Rate, body
-from mnist_pipeline.errors import PictureError, PipelineError
+from mnist_pipeline.incremental.errors import PictureError, PipelineError
 
 NEIGHBOURS = 8
 SEARCHED = 70_000

@@ -16,14 +16,14 @@ from mnist_pipeline.digits import figures, occlusion
 from mnist_pipeline.digits.champion import Champion
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
-from mnist_pipeline.digits.digests import content_digest
 from mnist_pipeline.digits.leaderboard import Leaderboard
 from mnist_pipeline.digits.metrics import Evaluation, calibration_bins
 from mnist_pipeline.digits.pixels import chunks_of
 from mnist_pipeline.digits.prediction import Predictions
 from mnist_pipeline.digits.report import gallery
 from mnist_pipeline.digits.shape import CLASSES, PIXELS
-from mnist_pipeline.digits.verdict import Verdict
+from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.digest import content_digest
 
 TUTORIAL_ACCURACY = 0.8844
 """Of the tutorial's own model on its own split of all of MNIST (preset `tutorial`, seed 0)."""

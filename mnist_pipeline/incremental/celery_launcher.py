@@ -1,0 +1,171 @@
+"""The launcher of runs on Celery workers: what Dagster's own lacks where a part is gone.
+
+`deploy/dagster.yaml` chooses it. What a run does, and who is alive, is told elsewhere.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+from dagster_celery.launcher import (  # type: ignore[attr-defined]
+    CeleryRunLauncher,
+    CheckRunHealthResult,
+    WorkerStatus,
+)
+from dagster_celery.tags import DAGSTER_CELERY_QUEUE_TAG, DAGSTER_CELERY_TASK_ID_TAG
+from kombu.exceptions import OperationalError
+
+from mnist_pipeline.incremental import runs
+
+PATIENCE_SECONDS = 45.0
+"""How long a launch waits for broker and workers before the run goes back to the queue, at most."""
+
+_POLL_SECONDS = 1.0
+_ANSWER_SECONDS = 2.0
+
+
+class WorkerRunLauncher(CeleryRunLauncher):
+    """Launches each run as a Celery task; configured as dagster-celery's `CeleryRunLauncher`.
+
+    Whether a worker lives is asked of the locks that the run's own process holds, not of Celery,
+    which never learns that a whole worker was killed. No result backend is needed.
+    """
+
+    def launch_run(self, context: Any) -> None:
+        """Hand the run to the broker, once a worker listens there.
+
+        Where none does for a while, a run that came from the queue goes back there.
+
+        Raises
+        ------
+        dagster.DagsterInvariantViolationError
+            No worker listens or the broker is gone, and the run did not come from the queue.
+        """
+        run, instance = context.dagster_run, self._instance
+        # the daemon gives up a run that takes longer to start
+        patience = min(PATIENCE_SECONDS, instance.run_monitoring_start_timeout_seconds / 2)
+        end = time.monotonic() + patience
+        said = False
+        while why := self._obstacle(self._queue_of(run)):
+            if not said:
+                said = True
+                instance.report_engine_event(f"{why} The run waits.", run)
+            time.sleep(_POLL_SECONDS)
+            if not self._is_starting(run):
+                return
+            if time.monotonic() > end:
+                self._back_to_queue(run, why)
+                return
+        try:
+            with _answering(self.celery):
+                super().launch_run(context)
+        except OperationalError as error:
+            self._back_to_queue(run, self._silent(error))
+
+    def _back_to_queue(self, run: dg.DagsterRun, why: str) -> None:
+        queued = self._instance.get_records_for_run(
+            run.run_id, of_type=dg.DagsterEventType.PIPELINE_ENQUEUED, limit=1
+        )
+        if not queued.records:
+            raise dg.DagsterInvariantViolationError(why)
+        if self._is_starting(run):
+            self._instance.report_engine_event(f"{why} The run goes back to the queue.", run)
+            self._instance.report_dagster_event(dg.DagsterEvent.job_enqueue(run), run.run_id)
+
+    def _is_starting(self, run: dg.DagsterRun) -> bool:
+        now = self._instance.get_run_by_id(run.run_id)
+        return now is not None and now.status is dg.DagsterRunStatus.STARTING
+
+    def _obstacle(self, queue: str) -> str | None:
+        """Say why nobody would take what is put into a queue, or return None."""
+        try:
+            with _answering(self.celery):
+                return None if self._listening(queue) else self._nobody(queue)
+        except OperationalError as error:
+            return self._silent(error)
+
+    def _listening(self, queue: str) -> list[str]:
+        # the first answer is the quickest, and mostly enough
+        for limit in (1, None):
+            inspect = self.celery.control.inspect(timeout=_ANSWER_SECONDS, limit=limit)
+            answers = (inspect.active_queues() or {}).items()
+            workers = [who for who, its in answers if any(one["name"] == queue for one in its)]
+            if workers:
+                break
+        return sorted(workers)
+
+    def _nobody(self, queue: str) -> str:
+        return f"No worker listens on queue {queue!r} of {self._at}: start one."
+
+    def _silent(self, error: Exception) -> str:
+        said = " ".join(str(error).split())
+        return f"The broker {self._at} does not answer ({said}): start it."
+
+    def _queue_of(self, run: dg.DagsterRun) -> str:
+        return str(run.tags.get(DAGSTER_CELERY_QUEUE_TAG, self.default_queue))
+
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        """Say whether the process that works on a run is dead; what nobody can tell is alive."""
+        record = self._instance.get_run_record_by_id(run.run_id)
+        if record and (why := runs.death(self._instance, record)):
+            return CheckRunHealthResult(WorkerStatus.FAILED, f"{why}; what it finished stays")
+        return CheckRunHealthResult(WorkerStatus.RUNNING)
+
+    def get_run_worker_debug_info(
+        self,
+        run: dg.DagsterRun,
+        include_container_logs: bool | None = True,
+    ) -> str | None:
+        """Say of a run that did not start what a person needs to mend."""
+        if DAGSTER_CELERY_TASK_ID_TAG not in run.tags or runs.OWNER in run.tags:
+            return None
+        queue = self._queue_of(run)
+        if why := self._obstacle(queue):
+            return why
+        return (
+            f"Workers listen on queue {queue!r} of {self._at}, and the run has not begun: are they "
+            "busy, with fewer processes than MNIST_WORKER_SLOTS says, or too slow?"
+        )
+
+    def terminate(self, run_id: str) -> bool:
+        """Ask the worker's process to stop; the run is canceled when it has, or after a while.
+
+        Returns
+        -------
+        False where the run is over, was launched on no worker, or the broker is gone; the run's
+        log says which.
+        """
+        run = self._instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            return False
+        if DAGSTER_CELERY_TASK_ID_TAG not in run.tags:
+            where = " ".join(run.tags.get(runs.OWNER, "").split()[1:3])
+            self._instance.report_engine_event(
+                f"no worker has this run: stop its process (host and process id: {where})", run
+            )
+            return False
+        try:
+            with _answering(self.celery):
+                self._instance.report_run_canceling(run)
+                return bool(super().terminate(run_id))
+        except OperationalError as error:
+            said = f"{self._silent(error)} Nobody can be asked to stop."
+            self._instance.report_engine_event(said, run)
+            return False
+
+    @property
+    def _at(self) -> str:
+        return str(self.celery.connection_for_write().as_uri())
+
+
+@contextlib.contextmanager
+def _answering(celery: Any) -> Iterator[None]:
+    """Raise OperationalError where the broker does not answer: at once, Celery would try long."""
+    with celery.connection_for_write() as connection:
+        try:
+            connection.connect()
+            yield
+        except connection.connection_errors as error:
+            raise OperationalError(str(error)) from error
