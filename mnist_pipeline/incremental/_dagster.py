@@ -1,163 +1,58 @@
-"""Adapter for what Dagster keeps private: provenance, staleness, how definitions were loaded.
+"""Adapter: every call of Dagster 1.13 that is not part of its public interface. Nothing else.
 
-Everything here relies on internals of Dagster 1.13; no other module imports any.
+A test looks at the attributes that the other modules use, so that nothing private spreads.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
+import logging
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
-from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.definitions.definitions_load_context import (
     DefinitionsLoadContext,
     DefinitionsLoadType,
 )
-from dagster._core.execution.context.system import StepExecutionContext
-from dagster._core.loader import LoadingContext
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log import SqliteEventLogStorage
-from dagster._core.storage.event_log.base import AssetRecord
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 Graph = BaseAssetGraph[Any]
 
-_HISTORY = 10_000
-_CARRIED = "mnist_pipeline"
-_INPUT = "dagster/input_data_version/"
+HIDDEN = ".dagster/"
+"""Prefix of run tags that the UI's list of runs does not show."""
+
+_CARRIED = "incremental"
+_REPOSITORY = "__repository__"
+_HEARTBEAT_SECONDS = 60.0
+_CHECKS = 1000
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """A materialization: its versions, its place in the event log, its metadata.
-
-    `inputs` are the data versions that it was made from, by asset.
-    """
-
-    data_version: str | None
-    code_version: str | None
-    storage_id: int
-    run_id: str
-    timestamp: float
-    metadata: Mapping[str, Any]
-    inputs: Mapping[str, str]
-
-    @classmethod
-    def of(cls, record: dg.EventLogRecord) -> "Recorded":
-        """Read a record that is known to hold a materialization."""
-        event = record.asset_materialization
-        if event is None:
-            raise TypeError(f"{record.storage_id} is no materialization")
-        tags = event.tags or {}
-        return cls(
-            tags.get("dagster/data_version"),
-            tags.get("dagster/code_version"),
-            record.storage_id,
-            record.run_id,
-            record.timestamp,
-            event.metadata,
-            {k.removeprefix(_INPUT): v for k, v in tags.items() if k.startswith(_INPUT)},
-        )
+# Definitions
 
 
-def of_input(context: dg.InputContext) -> Recorded | None:
-    """Return the materialization that Dagster records as this input of the step, or None.
-
-    It is fixed when the step starts: what is published later belongs to later steps. Outside of a
-    run (`Definitions.load_asset_value`) it is the newest.
-    """
-    # InputContext.step_context raises where there is none
-    if step := context._step_context:  # noqa: SLF001
-        return _read_by(step, context.asset_key)
-    return _materialization(context.instance, dg.AssetRecordsFilter(context.asset_key))
+def graph_of(definitions: dg.Definitions) -> Graph:
+    """Return the graph of all assets."""
+    return definitions.resolve_asset_graph()
 
 
-def is_check(context: dg.InputContext) -> bool:
-    """Whether what reads the input is a check, which makes nothing."""
-    step = context._step_context  # noqa: SLF001
-    return bool(step and not step.get_output_asset_keys())
+def job_of(definitions: dg.Definitions, name: str) -> dg.JobDefinition:
+    """Return a job, resolved against the assets."""
+    return definitions.resolve_job_def(name)
 
 
-def instance_of(context: dg.InputContext) -> dg.DagsterInstance:
-    """Return the instance that an input is recorded in, in a run or outside of one."""
-    step = context._step_context  # noqa: SLF001
-    return step.instance if step else context.instance
-
-
-def inputs_of(context: dg.AssetExecutionContext) -> dict[str, Recorded | None]:
-    """Return what is recorded of each input of the running step: the materialization it reads."""
-    step = context.get_step_execution_context()
-    keys = sorted(context.assets_def.asset_deps[context.asset_key])
-    return {key.to_user_string(): _read_by(step, key) for key in keys}
-
-
-def declare_output(context: dg.OutputContext, data_version: str) -> None:
-    """Set the data version that the output's materialization will carry."""
-    context.step_context.set_data_version(context.asset_key, dg.DataVersion(data_version))
-
-
-def refusals(
-    instance: dg.DagsterInstance,
-    data_version: str | None,
-    checks: Iterable[dg.AssetCheckKey],
-) -> dict[str, str]:
-    """Return the checks whose newest judgement of the data version is a refusal, and what they saw.
-
-    A refusal is a failed blocking check with severity ERROR. It holds for every materialization
-    of the version, until the same check passes on it.
-    """
-    found = {check.name: _refusal(instance, data_version, check) for check in checks}
-    return {name: saw for name, saw in found.items() if saw is not None}
-
-
-def failed_without_target(
-    instance: dg.DagsterInstance, check: dg.AssetCheckKey, since: float
-) -> dg.AssetCheckEvaluation | None:
-    """Return the check's newest failure, if it is newer and what it judged was not materialized."""
-    failed = instance.event_log_storage.get_asset_check_execution_history(
-        check, limit=1, status={AssetCheckExecutionRecordStatus.FAILED}
-    )
-    for execution in failed:
-        judged = execution.event.asset_check_evaluation if execution.event else None
-        is_newer = execution.event is not None and execution.event.timestamp > since
-        if judged and is_newer and judged.blocking and not judged.target_materialization_data:
-            return judged
-    return None
-
-
-@dataclass(frozen=True)
-class Change:
-    """Why an asset is stale: its code version, an input's data version, or its list of inputs."""
-
-    kind: Literal["CODE", "DATA", "DEPENDENCIES"]
-    on: str | None
-    reason: str
-
-
-def changes(
-    instance: dg.DagsterInstance, graph: Graph, keys: Iterable[dg.AssetKey]
-) -> dict[dg.AssetKey, list[Change]]:
-    """Ask Dagster's own resolver, whose answer the UI shows too, what made assets stale.
-
-    It compares an asset's code version, its list of inputs and their data versions with its newest
-    materialization. It is not transitive and never looks at the store.
-    """
-    loading = _Loading(instance)
-    AssetRecord.prepare(loading, keys)  # one query instead of one a key
-    resolver = CachingStaleStatusResolver(instance, graph, loading)
-    return {
-        key: [
-            Change(
-                cause.category.value,
-                cause.dependency.asset_key.to_user_string() if cause.dependency else None,
-                cause.reason,
-            )
-            for cause in resolver.get_stale_causes(key)
-        ]
-        for key in keys
-    }
+def job_of_all(definitions: dg.Definitions) -> dg.JobDefinition:
+    """Return Dagster's own job of all assets, whatever their partitions."""
+    return definitions.resolve_implicit_global_asset_job_def()
 
 
 def carried(text: str) -> str | None:
@@ -176,6 +71,92 @@ def carried(text: str) -> str | None:
     return None if found is None else str(found)
 
 
+# Runs
+
+
+def create_run(
+    instance: dg.DagsterInstance,
+    job: dg.JobDefinition,
+    *,
+    module: str,
+    location: str,
+    run_id: str,
+    assets: Collection[dg.AssetKey] | None,
+    tags: Mapping[str, str],
+    run_config: Mapping[str, Any],
+) -> dg.DagsterRun:
+    """Create a run with the origin that the UI would give it: it shows on the job's page.
+
+    Parameters
+    ----------
+    module, location : str
+        The Python module with the definitions, and the name of its code location.
+    assets : collection of AssetKey or None
+        What to materialize; None is all of the job.
+    """
+    target = LoadableTargetOrigin(module_name=module)
+    code = ManagedGrpcPythonEnvCodeLocationOrigin(target, location_name=location)
+    return instance.create_run_for_job(
+        job,
+        run_id=run_id,
+        run_config=run_config,
+        tags=tags,
+        asset_selection=None if assets is None else set(assets),
+        remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(code, _REPOSITORY), job.name),
+    )
+
+
+def execute(
+    instance: dg.DagsterInstance, job: dg.JobDefinition, run: dg.DagsterRun
+) -> dg.JobExecutionResult:
+    """Execute a created run in this process, keeping no output in memory."""
+    return execute_run(InMemoryJob(job), run, instance)
+
+
+def run_of(context: dg.AssetExecutionContext) -> dg.DagsterRun:
+    """Return the run that a step is part of."""
+    return context.run
+
+
+def retry_number(context: dg.AssetExecutionContext) -> int:
+    """Return how often the step was retried."""
+    return context.retry_number
+
+
+def code_version(context: dg.AssetExecutionContext) -> str | None:
+    """Return the code version of the running step."""
+    return context.assets_def.code_versions_by_key[context.asset_key]
+
+
+def add_tags(instance: dg.DagsterInstance, run_id: str, tags: Mapping[str, str]) -> None:
+    """Add tags to a run."""
+    instance.add_run_tags(run_id, tags)
+
+
+def mark_failed(instance: dg.DagsterInstance, run: dg.DagsterRun, why: str) -> None:
+    """End a run whose process is dead: as canceled if that was asked for; free its pool slots."""
+    if run.status is dg.DagsterRunStatus.CANCELING:
+        instance.report_run_canceled(run, why)
+    else:
+        instance.report_run_failed(run, why)
+    storage = instance.event_log_storage
+    if storage.supports_global_concurrency_limits:
+        storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def start_timeout(instance: dg.DagsterInstance) -> float | None:
+    """Return the seconds that the daemon gives a run to start, or None where it does not look."""
+    if not instance.run_monitoring_enabled:
+        return None
+    return float(instance.run_monitoring_start_timeout_seconds)
+
+
+def daemon_is_alive(instance: dg.DagsterInstance) -> bool:
+    """Whether a daemon, which starts the runs in the queue, gave a heartbeat in the last minute."""
+    heartbeats = instance.get_daemon_heartbeats().values()
+    return any(time.time() - beat.timestamp < _HEARTBEAT_SECONDS for beat in heartbeats)
+
+
 def forget_run(instance: dg.DagsterInstance, run_id: str) -> None:
     """Delete a run, its events and its logs."""
     instance.compute_log_manager.delete_logs(prefix=[run_id])
@@ -186,63 +167,170 @@ def forget_run(instance: dg.DagsterInstance, run_id: str) -> None:
         Path(storage.path_for_shard(run_id)).unlink(missing_ok=True)
 
 
-class _Loading(LoadingContext):
-    """What Dagster's loaders batch their queries in."""
-
-    def __init__(self, instance: dg.DagsterInstance) -> None:
-        self._instance = instance
-        self._loaders: dict[type, Any] = {}
-
-    @property
-    def instance(self) -> dg.DagsterInstance:
-        return self._instance
-
-    @property
-    def loaders(self) -> dict[type, Any]:
-        return self._loaders
+def add_engine_event(instance: dg.DagsterInstance, run: dg.DagsterRun, message: str) -> None:
+    """Write a message into a run's log."""
+    instance.report_engine_event(message, run)
 
 
-def _refusal(
-    instance: dg.DagsterInstance, data_version: str | None, check: dg.AssetCheckKey
-) -> str | None:
-    history = partial(
-        instance.event_log_storage.get_asset_check_execution_history, check, limit=_HISTORY
-    )
-    for execution in history(status={AssetCheckExecutionRecordStatus.FAILED}):  # newest first
-        judged = execution.event.asset_check_evaluation if execution.event else None
-        is_error = judged is not None and judged.severity == dg.AssetCheckSeverity.ERROR
-        if is_error and _version_judged(instance, judged) == data_version:
-            break
-    else:
+def was_queued(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether a run came from the daemon's queue."""
+    queued = dg.DagsterEventType.PIPELINE_ENQUEUED
+    return bool(instance.get_records_for_run(run.run_id, of_type=queued, limit=1).records)
+
+
+def enqueue(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Put a run back into the daemon's queue."""
+    instance.report_dagster_event(dg.DagsterEvent.job_enqueue(run), run.run_id)
+
+
+def mark_canceling(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Record that a run is asked to stop."""
+    instance.report_run_canceling(run)
+
+
+# Events
+
+
+def materialized(instance: dg.DagsterInstance, run_id: str) -> list[dg.AssetMaterialization]:
+    """Return what a run materialized, in order."""
+    logs = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    events = [cast("Any", entry.get_dagster_event().event_specific_data) for entry in logs]
+    return [event.materialization for event in events]
+
+
+def failures(instance: dg.DagsterInstance, run_id: str) -> Iterator[tuple[str | None, Any, str]]:
+    """Yield what the log of a run says of its failure: step key, error data, message."""
+    wanted = {
+        dg.DagsterEventType.STEP_FAILURE,
+        dg.DagsterEventType.RUN_FAILURE,
+        # a run that did not come as far as its first step
+        dg.DagsterEventType.ENGINE_EVENT,
+    }
+    for entry in instance.all_logs(run_id, of_type=wanted):
+        event = entry.get_dagster_event()
+        if event.is_step_failure:
+            yield event.step_key, event.step_failure_data, event.message or ""
+        elif error := getattr(event.event_specific_data, "error", None):
+            yield None, error, event.message or ""
+        elif int(entry.level) >= logging.ERROR:
+            yield None, None, event.message or ""
+
+
+def dagster_event(record: logging.LogRecord) -> tuple[dict[str, Any], Any]:
+    """Return what Dagster's logger attaches to a record, and the event in it, if any."""
+    meta = cast("Any", record).dagster_meta
+    return meta, meta["dagster_event"]
+
+
+# What a step reads
+
+
+def input_ids(context: dg.AssetExecutionContext) -> dict[dg.AssetKey, int | None]:
+    """Return, by direct input, where in the event log the materialization is that the step reads.
+
+    It is what Dagster records as provenance, fixed when the step starts: what is materialized later
+    belongs to later steps.
+    """
+    step = context.get_step_execution_context()
+    found = {}
+    for key in sorted(context.assets_def.asset_deps[context.asset_key]):
+        info = step.maybe_fetch_and_get_input_asset_version_info(key)
+        found[key] = info.storage_id if info else None
+    return found
+
+
+def input_id(context: dg.InputContext) -> int | None:
+    """Return the same for the one input that an IO manager loads; None outside of a run."""
+    # InputContext.step_context raises where there is none
+    if (step := context._step_context) is None:  # noqa: SLF001
         return None
-    passed = any(
-        _version_judged(instance, later.event.asset_check_evaluation) == data_version
-        for later in history(status={AssetCheckExecutionRecordStatus.SUCCEEDED})
-        if later.id > execution.id and later.event
+    info = step.maybe_fetch_and_get_input_asset_version_info(context.asset_key)
+    return info.storage_id if info else None
+
+
+def is_check(context: dg.InputContext) -> bool:
+    """Whether what reads the input is a check, which materializes nothing."""
+    step = context._step_context  # noqa: SLF001
+    return bool(step and not step.get_output_asset_keys())
+
+
+def instance_of(context: dg.InputContext) -> dg.DagsterInstance:
+    """Return the instance that an input is recorded in, in a run or outside of one."""
+    step = context._step_context  # noqa: SLF001
+    return step.instance if step else context.instance
+
+
+def partition_ids(
+    instance: dg.DagsterInstance, key: dg.AssetKey, which: set[str] | None = None
+) -> Mapping[str, int]:
+    """Return, by partition, where in the event log its newest materialization is."""
+    return instance.event_log_storage.get_latest_storage_id_by_partition(
+        key, dg.DagsterEventType.ASSET_MATERIALIZATION, which
     )
-    return None if passed else (judged.description or "failed" if judged else "failed")
 
 
-def _version_judged(
-    instance: dg.DagsterInstance, judged: dg.AssetCheckEvaluation | None
-) -> str | None:
-    if judged is None or judged.target_materialization_data is None:
-        return None
-    found = _at(instance, judged.asset_key, judged.target_materialization_data.storage_id)
-    return found.data_version if found else None
+def partition_ids_read(context: dg.AssetExecutionContext, key: dg.AssetKey) -> Mapping[str, int]:
+    """Return, by partition, what Dagster records as the step's input `key`, all of one moment.
+
+    A step that depends on all partitions of an asset has one provenance for them: a digest of their
+    data versions, and the newest materialization of any of them. What is materialized meanwhile is
+    either in both, in what is returned and in the provenance, or in neither.
+    """
+    step = context.get_step_execution_context()
+    before = None
+    while True:
+        info = step.maybe_fetch_and_get_input_asset_version_info(key)
+        ids = partition_ids(context.instance, key)
+        seen = info.storage_id if info else None, dict(ids)
+        # of a run that was deleted, Dagster keeps the place of its materialization: nothing moves
+        if max(ids.values(), default=None) == seen[0] or seen == before:
+            return ids
+        before = seen
+        # something was materialized between the two looks: look again, and record that look
+        step.wipe_input_asset_version_info(key)
 
 
-def _read_by(step: StepExecutionContext, key: dg.AssetKey) -> Recorded | None:
-    info = step.maybe_fetch_and_get_input_asset_version_info(key)
-    return _at(step.instance, key, info.storage_id) if info else None
+# Checks
 
 
-def _at(instance: dg.DagsterInstance, key: dg.AssetKey, storage_id: int) -> Recorded | None:
-    return _materialization(instance, dg.AssetRecordsFilter(key, storage_ids=[storage_id]))
+def check_results(
+    instance: dg.DagsterInstance, check: dg.AssetCheckKey, *, passed: bool, limit: int = _CHECKS
+) -> list[tuple[int, float, dg.AssetCheckEvaluation]]:
+    """Return a check's results that passed, or failed, newest first: id, time (s), result."""
+    status = AssetCheckExecutionRecordStatus
+    history = instance.event_log_storage.get_asset_check_execution_history(
+        check, limit=limit, status={status.SUCCEEDED if passed else status.FAILED}
+    )
+    return [
+        (one.id, one.event.timestamp, one.event.asset_check_evaluation)
+        for one in history
+        if one.event and one.event.asset_check_evaluation
+    ]
 
 
-def _materialization(
-    instance: dg.DagsterInstance, wanted: dg.AssetRecordsFilter
-) -> Recorded | None:
-    records = instance.fetch_materializations(wanted, limit=1).records
-    return Recorded.of(records[0]) if records else None
+def blocking_checks(graph: Graph, key: dg.AssetKey) -> list[dg.AssetCheckKey]:
+    """Return the blocking checks of an asset."""
+    return [check for check in graph.get(key).check_keys if graph.get(check).blocking]
+
+
+# Storage
+
+
+def values(instance: dg.DagsterInstance, keys: Iterable[str]) -> dict[str, str]:
+    """Return the texts stored under these keys in the key-value table of Dagster's database."""
+    return instance.daemon_cursor_storage.get_cursor_values(set(keys))
+
+
+def set_values(instance: dg.DagsterInstance, pairs: Mapping[str, str]) -> None:
+    """Store texts in that table, replacing earlier ones."""
+    instance.daemon_cursor_storage.set_cursor_values(pairs)
+
+
+def postgres_url(instance: dg.DagsterInstance) -> str | None:
+    """Return the URL of the PostgreSQL database that keeps the history, or None."""
+    return getattr(instance.run_storage, "postgres_url", None)
+
+
+def folder_of(instance: dg.DagsterInstance) -> str:
+    """Return the instance's home folder."""
+    return str(instance.root_directory)

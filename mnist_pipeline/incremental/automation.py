@@ -1,112 +1,130 @@
-"""Scheduled retraining: the source is checked again, and what that made stale is made anew."""
+"""The schedule, and the sensors `keep_fresh` and `report_failure`."""
 
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from mnist_pipeline.incremental import refresh as refreshing
-from mnist_pipeline.incremental import retention, runs
+from mnist_pipeline.incremental import _dagster, retention, runs, status
+from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.incremental.errors import SettingsError
-from mnist_pipeline.incremental.history import trigger
-from mnist_pipeline.incremental.store import Store
 
-NAME = "retraining"
-WAVE_OF = "mnist_pipeline/wave_of"
-"""Tag of a run that is a wave of a retraining: that one's run id."""
+if TYPE_CHECKING:
+    from mnist_pipeline.incremental.pipeline import Pipeline
+    from mnist_pipeline.incremental.status import AssetStatus
 
-_SOURCE = dg.AssetKey("raw_mnist")
+TICK_SECONDS = 10
 
-
-def retraining_job(
-    everything: Callable[[], dg.JobDefinition], store: Store, changed: Callable[[], str | None]
-) -> dg.JobDefinition:
-    """Define the job.
-
-    Parameters
-    ----------
-    everything : callable
-        Returns the job of all assets.
-    store : Store
-    changed : callable
-        Says what is no longer as it was when the definitions were loaded, or returns None.
-    """
-
-    @dg.op(description="raw_mnist first, then, in waves, what is not fresh.")
-    def refresh(context: dg.OpExecutionContext) -> None:
-        assets = everything()
-        refreshed = refreshing.refresh(
-            assets,
-            context.instance,
-            store,
-            trigger=trigger(context.run.tags) or f"job {NAME}",
-            changed=changed,
-            first=[_SOURCE],
-            tags={WAVE_OF: context.run_id},
-            queued=False,
-            say=context.log.info,
-        )
-        keys = assets.asset_layer.asset_graph.get_all_asset_keys()
-        if pruned := retention.prune(context.instance, keys):
-            context.log.info(f"{pruned} runs older than {retention.RUN_DAYS} days deleted")
-        made = ", ".join(refreshed.materialized) or "nothing"
-        if refreshed.error:
-            raise dg.Failure(f"{refreshed.error}\n(materialized: {made})", allow_retries=False)
-        context.log.info(f"all is fresh; materialized: {made}")
-
-    @dg.job(
-        name=NAME,
-        description=(
-            "Check the source again (it is downloaded only if OpenML names another md5), then make "
-            "what that, or anything else, left not fresh. Each wave is a run of its own."
-        ),
-    )
-    def retraining() -> None:
-        refresh()
-
-    return retraining
+_RUN_KEY = "dagster/run_key"
 
 
-def with_deadline(asset: dg.AssetsDefinition, cron: str) -> dg.AssetsDefinition:
-    """Show the asset that every retraining makes as overdue, from a tick until it is made.
+def schedule(pipeline: "Pipeline", cron: str) -> dg.ScheduleDefinition:
+    """Define when the job `refresh` runs; a tick is skipped while runs are in progress.
 
-    No other asset: a model that came out as it was is not materialized again, and not overdue.
-    """
-    if asset.key != _SOURCE:
-        return asset
-    policy = dg.FreshnessPolicy.cron(deadline_cron=cron, lower_bound_delta=timedelta(minutes=1))
-    return asset.map_asset_specs(lambda spec: dg.apply_freshness_policy(spec, policy))
-
-
-def retraining_schedule(
-    job: dg.JobDefinition, everything: Callable[[], dg.JobDefinition], cron: str
-) -> dg.ScheduleDefinition:
-    """Define when `job` runs; a tick is skipped while runs on the assets are in progress.
+    A tick deletes runs of long ago, too.
 
     Raises
     ------
     SettingsError
-        The cron expression is not one.
+        The cron expression is not valid.
     """
 
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        assets = everything()
-        keys = assets.asset_layer.asset_graph.get_all_asset_keys()
-        if busy := runs.in_progress(context.instance, [job.name, assets.name], keys):
+        retention.prune(pipeline, context.instance)
+        if busy := in_progress(pipeline, context.instance):
             return dg.SkipReason(busy)
         return dg.RunRequest()
 
     try:
         return dg.ScheduleDefinition(
-            name=NAME,
-            job=job,
+            name=pipeline.schedule,
+            job_name="refresh",
             cron_schedule=cron,
             execution_timezone="UTC",
             execution_fn=tick,
-            description="MNIST_RETRAIN_CRON, UTC. A tick is skipped while runs are in progress.",
+            description="Runs the job refresh. A tick is skipped while runs are in progress.",
         )
     except dg.DagsterInvalidDefinitionError:
         raise SettingsError(
-            f"MNIST_RETRAIN_CRON = {cron!r} is not allowed: a cron expression of five fields "
-            "(or @daily and the like) is needed, for example '0 3 * * 1' for Mondays at 3:00 UTC"
+            f"the cron expression {cron!r} is not valid: five fields (or @daily and the like) are "
+            "needed, for example '0 3 * * 1' for Mondays at 3:00 UTC"
         ) from None
+
+
+def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
+    """Define the sensor that runs `refresh` on what is not up to date.
+
+    It looks at the state of all assets, so no event can be missed, and asks once for each state: a
+    run that failed is not asked for again before something changes.
+    """
+
+    @dg.sensor(
+        name="keep_fresh",
+        job_name="refresh",
+        minimum_interval_seconds=TICK_SECONDS,
+        description="Runs refresh on what is not up to date, once for each state of the assets.",
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if reason := pipeline.changed():
+            return dg.SkipReason(f"{reason}: reload them first")
+        if busy := in_progress(pipeline, context.instance):
+            return dg.SkipReason(busy)
+        graph = _dagster.graph_of(pipeline.definitions)
+        statuses = status.assess(pipeline.engine, graph, context.instance)
+        wanted = plan(graph, statuses)
+        if not wanted:
+            return dg.SkipReason("all assets are up to date")
+        key = content_digest(
+            {
+                one.to_user_string(): [
+                    graph.get(one).code_version,
+                    statuses[one].storage_id,
+                    sorted(statuses[one].causes),
+                ]
+                for one in wanted
+            }
+        )
+        tried = context.instance.get_run_records(dg.RunsFilter(tags={_RUN_KEY: key}), limit=1)
+        if tried:
+            run_id = tried[0].dagster_run.run_id
+            return dg.SkipReason(
+                f"run {run_id} has tried to refresh {_names(wanted)} and failed: "
+                f"{runs.why_failed(context.instance, run_id)}. Fix the cause, then materialize"
+            )
+        return dg.RunRequest(run_key=key, asset_selection=list(wanted))
+
+    return sensor
+
+
+def plan(
+    graph: _dagster.Graph, statuses: "dict[dg.AssetKey, AssetStatus]"
+) -> list[dg.AssetKey]:
+    """Return what `refresh` materializes: what is not up to date, and all downstream of it."""
+    outdated = {key for key, one in statuses.items() if one.status != "fresh"}
+    return [
+        key
+        for key in statuses
+        if key in outdated or graph.get_ancestor_asset_keys(key) & outdated
+    ]
+
+
+def in_progress(pipeline: "Pipeline", instance: dg.DagsterInstance) -> str | None:
+    """Say which run on the pipeline's assets is the oldest in progress, or return None."""
+    found = runs.unfinished(instance, pipeline.keys, ["refresh", "recompute_all"])
+    return f"run {found[0].run_id} is in progress on these assets" if found else None
+
+
+@dg.run_failure_sensor(
+    name="report_failure",
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Logs one line for a failed run: the run, and each failed step with its error.",
+)
+def report_failure(context: dg.RunFailureSensorContext) -> None:
+    """Log which run failed, where and why. No external service."""
+    run = context.dagster_run
+    why = runs.why_failed(context.instance, run.run_id).replace("\n", "; ")
+    context.log.error(f"run {run.run_id} ({run.job_name}) failed: {why}")
+
+
+def _names(keys: Sequence[dg.AssetKey]) -> str:
+    return ", ".join(key.to_user_string() for key in keys)

@@ -1,58 +1,65 @@
-"""Code versions: derived from what a step is made with, its source, its params, its libraries.
+"""Code versions: derived from what a step is computed with: its source, its inputs, its libraries.
 
-Nobody types a version: a step whose code, guards, params or libraries changed is stale in the UI,
-and the recipe that each materialization carries says what it was.
+The source is that of every module which the step reaches by imports within its own package. What
+does not change a result does not count: comments, docstrings, formatting, annotations of functions,
+and modules that only display. Class bodies do count. Nobody types a version.
 """
 
+import ast
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
 from typing import Any
 
-import dagster as dg
 from pydantic import BaseModel
 
 from mnist_pipeline.incremental import _dagster
-from mnist_pipeline.incremental._dagster import Graph
 from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.incremental.errors import SettingsError
-from mnist_pipeline.incremental.sources import Sources
+
+DATA = {".css", ".html", ".j2", ".js", ".svg"}
+"""Suffixes of the files beside a package's `__init__.py` that are part of it."""
+
+_ENGINE = __name__.rpartition(".")[0]
+_ORCHESTRATOR = {"dagster"}
+"""Libraries that run a step and take no part in its result."""
 
 _ABSENT = object()
 
-_PLACE = "MNIST_DATA_DIR"
-
-MADE_WITH = "made_with"
-"""Metadata of an asset and of its materializations: the recipe."""
-
 
 @dataclass(frozen=True)
-class Recipe:
-    """What a step is made with.
+class CodeVersion:
+    """What a step is computed with.
 
     Attributes
     ----------
-    sources : dict
-        Digest of the normalised source of each file that the step reaches.
-    libraries : dict
-        Major and minor version of each library that shapes the result.
-    read : dict
-        By resource key, the params (a dict) and settings (a value) that the step reads.
+    sources : mapping
+        Digest of the normalized source of each file that the step reaches, by its path relative to
+        the folder of the package.
+    libraries : mapping
+        Major and minor version of each library on the way.
+    inputs : mapping
+        By resource key, the params (a mapping) and settings (a value) that the step requires.
     """
 
     sources: Mapping[str, str]
     libraries: Mapping[str, str]
-    read: Mapping[str, Any]
+    inputs: Mapping[str, Any]
 
     @property
-    def code_version(self) -> str:
-        """Digest of it all, 32 hex digits."""
-        return content_digest(self.sources, self.libraries, self.read)
+    def digest(self) -> str:
+        """The code version, 32 hex digits."""
+        return content_digest(self.sources, self.libraries, self.inputs)
 
     def changes_since(self, before: Any) -> list[str]:
-        """Say what is different from the recipe in a materialization's metadata, in words."""
+        """Describe the differences from the `computed_with` of a materialization's metadata."""
         try:
-            then = Recipe(**before)
+            then = CodeVersion(**before)
             return [
                 *(
                     f"code {_what(old, new)} {file}"
@@ -64,75 +71,103 @@ class Recipe:
                 ),
                 *(
                     f"{_kind(name)} changed: {name} {_shown(old)} -> {_shown(new)}"
-                    for name, old, new in _differences(_flat(then.read), _flat(self.read))
+                    for name, old, new in _differences(_flat(then.inputs), _flat(self.inputs))
                 ),
             ]
         except (AttributeError, TypeError):
-            return []  # of another version of this project
+            return []  # recorded by another version of this engine
 
 
-def recipes(
-    assets: list[dg.AssetsDefinition], inputs: Mapping[str, object]
-) -> dict[dg.AssetKey, Recipe]:
-    """Return the recipe of each asset's step, from the source as it is on disk now.
+class Sources:
+    """The source of a package as it is on disk now. A module is read once, whoever reaches it.
 
     Parameters
     ----------
-    assets : list of AssetsDefinition
-        Of one step, and one asset, each.
-    inputs : mapping
-        By resource key, the params and settings that results depend on. Those that a step requires
-        count for it.
+    not_counted : collection of str
+        Modules that only display values, or keep them.
     """
-    source = Sources()
-    return {
-        asset.key: Recipe(
-            *source.reached(asset.op.compute_fn.decorated_fn.__module__),  # type: ignore[union-attr]
-            {
-                key: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-                for key, value in inputs.items()
-                if key in asset.required_resource_keys
-            },
-        )
-        for asset in assets
-    }
+
+    def __init__(self, not_counted: Collection[str] = ()) -> None:
+        self._not_counted = set(not_counted)
+        self._read: dict[str, tuple[dict[str, str], set[str]]] = {}
+        self._distributions = cache(packages_distributions)
+        self._minor = cache(self._minor_of)
+
+    def reached(self, module: str, file: Path) -> tuple[dict[str, str], dict[str, str]]:
+        """Digest every module that a module reaches, and name the libraries met on the way.
+
+        Returns
+        -------
+        sources, libraries
+            As `CodeVersion` has them.
+        """
+        root = _root(module, file)
+        package = module.partition(".")[0]
+        sources: dict[str, str] = {}
+        libraries: dict[str, str] = {}
+        seen, waiting = set(self._not_counted), [module]
+        while waiting:
+            name = waiting.pop()
+            inside = f"{name}.".startswith(f"{_ENGINE}.")
+            if name in seen or inside or (path := _file(root, name)) is None:
+                continue
+            seen.add(name)
+            if name not in self._read:
+                self._read[name] = _read(root, path)
+            digests, imports = self._read[name]
+            sources |= digests
+            for other in imports:
+                top = other.partition(".")[0]
+                if top == package:
+                    waiting.append(other)
+                elif found := self._minor(top):
+                    libraries |= found
+        return sources, libraries
+
+    def _minor_of(self, name: str) -> dict[str, str]:
+        """Return major.minor of the distribution with a module, by its name; none of Python's."""
+        if name in sys.stdlib_module_names or name in _ORCHESTRATOR:
+            return {}
+        try:
+            found = {name: version(name)}
+        except PackageNotFoundError:
+            # slow: every installed distribution is read
+            found = {one: version(one) for one in self._distributions().get(name, [])}
+        return {one: ".".join(full.split(".")[:2]) for one, full in found.items()}
 
 
-def versioned(asset: dg.AssetsDefinition, recipe: Recipe) -> dg.AssetsDefinition:
-    """Give an asset the recipe of its step, and the code version that follows from it."""
-    return asset.map_asset_specs(
-        lambda spec: spec.replace_attributes(code_version=recipe.code_version).merge_attributes(
-            metadata={MADE_WITH: asdict(recipe)}
-        )
-    )
+def plain(value: object) -> Any:
+    """Return params or a setting as JSON-like values."""
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
 
 
-def stop_if_changed(graph: Graph, data_dir: str) -> None:
+def stop_if_changed(graph: _dagster.Graph, store: str) -> None:
     """In a run worker: stop before the first step if code versions or store are not the run's.
 
     A code server keeps the definitions that it loaded, while its run workers import afresh: what
-    they made would be recorded under versions that nobody asked for. And what a worker publishes
-    elsewhere nobody else finds.
+    they computed would be recorded under versions that the run was not asked for with. And what a
+    worker publishes to another store is not found by anybody else.
 
     Raises
     ------
     SettingsError
-        Names the assets whose definitions changed, or the store.
+        Names the assets whose definitions changed, or the stores.
     """
     keys = graph.get_all_asset_keys()
-    now = {_PLACE: data_dir} | {key.to_user_string(): graph.get(key).code_version for key in keys}
+    now = {"store": store} | {key.to_user_string(): graph.get(key).code_version for key in keys}
     asked = _dagster.carried(json.dumps(now, sort_keys=True))
-    if asked is not None and (before := json.loads(asked)) != now:
-        if before.get(_PLACE) != data_dir:
-            raise SettingsError(
-                f"{_PLACE} is {data_dir} where the run is to be executed, and {before.get(_PLACE)} "
-                "where it was asked for: let both be the same"
-            )
-        changed = sorted(key for key in now | before if now.get(key) != before.get(key))
+    if asked is None or (before := json.loads(asked)) == now:
+        return
+    if before["store"] != store:
         raise SettingsError(
-            f"the definitions of {', '.join(changed)} changed since they were loaded: reload "
-            "them, then launch the run again"
+            f"the store is {store} where the run is to be executed, and {before['store']} where it "
+            "was asked for: let both be the same"
         )
+    changed = sorted(key for key in now | before if now.get(key) != before.get(key))
+    raise SettingsError(
+        f"the definitions of {', '.join(changed)} changed since they were loaded: reload them, then "
+        "launch the run again"
+    )
 
 
 def _differences(
@@ -144,20 +179,20 @@ def _differences(
             yield name, old, new
 
 
-def _flat(read: Mapping[str, Any]) -> dict[str, Any]:
-    """Name each value as people know it: `model.alpha`, `MNIST_SOURCE`."""
+def _flat(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Name each value as people write it: `model.alpha`, `source`."""
     flat: dict[str, Any] = {}
-    for resource, value in read.items():
+    for name, value in inputs.items():
+        table = name.removesuffix("_params")
         if isinstance(value, Mapping):
-            table = resource.removesuffix("_params")
             flat |= {f"{table}.{key}": item for key, item in value.items()}
         else:
-            flat[f"MNIST_{resource.upper()}"] = value
+            flat[table] = value
     return flat
 
 
 def _kind(name: str) -> str:
-    return "setting" if name.isupper() else "params"
+    return "params" if "." in name else "setting"
 
 
 def _what(old: object, new: object) -> str:
@@ -168,3 +203,103 @@ def _what(old: object, new: object) -> str:
 
 def _shown(value: object) -> str:
     return "(absent)" if value is _ABSENT else str(value)
+
+
+def _root(module: str, file: Path) -> Path:
+    """Return the folder that a module's name starts in."""
+    parts = module.count(".") + (file.name == "__init__.py")
+    return file.resolve().parents[parts]
+
+
+def _file(root: Path, module: str) -> Path | None:
+    path = root.joinpath(*module.split("."))
+    candidates = path.with_suffix(".py"), path / "__init__.py"
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _read(root: Path, file: Path) -> tuple[dict[str, str], set[str]]:
+    """Digest a module, and for a package the files beside it too; also return what it imports."""
+    tree = ast.parse(file.read_text("utf-8"), str(file))
+    folder = file.parent.relative_to(root)
+    imports = set(_imports(tree, folder.parts))  # before annotations are taken out of the tree
+    content = {file: ast.unparse(_Normalized().visit(tree)).encode()}
+    if file.name == "__init__.py":
+        content |= {
+            beside: beside.read_bytes()
+            for beside in file.parent.iterdir()
+            if beside.suffix in DATA and not beside.name.startswith(".")
+        }
+    digests = {
+        path.relative_to(root).as_posix(): hashlib.sha256(data).hexdigest()
+        for path, data in content.items()
+    }
+    return digests, imports
+
+
+def _imports(tree: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
+    """Name every module that is imported, and the packages around it, which run too.
+
+    Of the names that are imported from a module some are modules; the others have no file.
+    """
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            around = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*around, *([node.module] if node.module else [])])
+            names = [f"{module}.{alias.name}" for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+
+
+class _Normalized(ast.NodeTransformer):
+    """Without docstrings and without annotations of functions; `ast` left comments out already."""
+
+    _in_function = False
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
+        node.returns = None
+        for argument in ast.walk(node.args):
+            if isinstance(argument, ast.arg):
+                argument.annotation = None
+        return self._without_docstring(node, in_function=True)
+
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815 - a name that `ast` looks for
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return self._without_docstring(node, in_function=False)
+
+    def visit_Module(self, node: ast.Module) -> ast.AST:
+        return self._without_docstring(node, in_function=False)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        if not self._in_function:
+            return self.generic_visit(node)  # of a class, an annotation is a field
+        if node.value is None:
+            return ast.copy_location(ast.Pass(), node)
+        plain = ast.Assign([node.target], node.value)
+        return self.generic_visit(ast.copy_location(plain, node))
+
+    def _without_docstring(
+        self,
+        node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module,
+        *,
+        in_function: bool,
+    ) -> ast.AST:
+        # bare strings do nothing, as docstrings of attributes do
+        node.body = [part for part in node.body if not _is_text(part)] or [ast.Pass()]
+        around, self._in_function = self._in_function, in_function
+        try:
+            return self.generic_visit(node)
+        finally:
+            self._in_function = around
+
+
+def _is_text(part: ast.stmt) -> bool:
+    return (
+        isinstance(part, ast.Expr)
+        and isinstance(part.value, ast.Constant)
+        and isinstance(part.value.value, str)
+    )

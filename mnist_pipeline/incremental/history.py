@@ -1,15 +1,17 @@
-"""What was materialized, when, and what asked for it."""
+"""What Dagster recorded: materializations, with their versions, files and inputs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
-from mnist_pipeline.incremental._dagster import Recorded
-from mnist_pipeline.incremental.records import newest
+from mnist_pipeline.incremental import _dagster
+from mnist_pipeline.incremental.store import Artifact, Store
 
-TRIGGER = "mnist_pipeline/trigger"
-"""Tag of a run: what asked for it, where Dagster's own tags do not say."""
+_INPUT = "dagster/input_data_version/"
+_PAGES = (1, 10, 100, 1000)
+"""How many materializations are asked for at a time, in a search: the wanted one is mostly new."""
 
 _BY_DAGSTER = {
     "dagster/schedule_name": "schedule {}",
@@ -20,16 +22,135 @@ _BY_DAGSTER = {
 
 
 @dataclass(frozen=True)
-class Made:
-    """A materialization and what asked for it.
+class Materialization:
+    """A materialization that Dagster recorded.
 
     Attributes
     ----------
+    key : AssetKey
+    data_version, code_version : str or None
+    storage_id : int
+        Its place in the event log.
+    run_id : str
     timestamp : float
         Seconds since 1970.
-    accuracy : float or None
-        On the test digits, 0-1, where the materialization says it.
+    metadata : mapping
+        Of Dagster's metadata values.
+    inputs : mapping
+        By asset, the data version of each direct input.
+    partition : str or None
     """
+
+    key: dg.AssetKey
+    data_version: str | None
+    code_version: str | None
+    storage_id: int
+    run_id: str
+    timestamp: float
+    metadata: Mapping[str, Any]
+    inputs: Mapping[dg.AssetKey, str]
+    partition: str | None = None
+
+    @classmethod
+    def of(cls, record: dg.EventLogRecord) -> "Materialization":
+        """Read a record that is known to hold a materialization."""
+        event = record.asset_materialization
+        if event is None:
+            raise TypeError(f"record {record.storage_id} is not a materialization")
+        tags = event.tags or {}
+        inputs = {
+            dg.AssetKey.from_user_string(name.removeprefix(_INPUT)): version
+            for name, version in tags.items()
+            if name.startswith(_INPUT)
+        }
+        return cls(
+            event.asset_key,
+            tags.get("dagster/data_version"),
+            tags.get("dagster/code_version"),
+            record.storage_id,
+            record.run_id,
+            record.timestamp,
+            event.metadata,
+            inputs,
+            record.partition_key,
+        )
+
+    def value(self, name: str) -> Any:
+        """Return a plain value of the metadata, or None."""
+        found = self.metadata.get(name)
+        return found.value if found else None
+
+    def artifact(self, store: Store) -> Artifact | None:
+        """Return the file that the metadata name, or None if they name none."""
+        filename, size, sha256 = map(self.value, ("file", "size_bytes", "sha256"))
+        if not (self.data_version and filename and sha256) or size is None:
+            return None
+        return store.artifact(self.key.to_user_string(), sha256, filename, size)
+
+
+def artifact_metadata(artifact: Artifact) -> dict[str, dg.MetadataValue[Any]]:
+    """Return what a materialization records of its file; `Materialization.artifact` reads it."""
+    return {
+        "path": dg.MetadataValue.path(str(artifact.path)),
+        "file": dg.MetadataValue.text(artifact.filename),
+        "size_bytes": dg.MetadataValue.int(artifact.size),
+        "sha256": dg.MetadataValue.text(artifact.sha256),
+    }
+
+
+def newest(instance: dg.DagsterInstance, key: dg.AssetKey, limit: int) -> list[Materialization]:
+    """Return the newest materializations of an asset, newest first."""
+    records = instance.fetch_materializations(key, limit=limit).records
+    return [Materialization.of(record) for record in records]
+
+
+def at(instance: dg.DagsterInstance, key: dg.AssetKey, storage_id: int) -> Materialization | None:
+    """Return the materialization at a place in the event log, or None if it was deleted."""
+    wanted = dg.AssetRecordsFilter(key, storage_ids=[storage_id])
+    records = instance.fetch_materializations(wanted, limit=1).records
+    return Materialization.of(records[0]) if records else None
+
+
+def all_of(
+    instance: dg.DagsterInstance, wanted: dg.AssetKey | dg.AssetRecordsFilter
+) -> Iterator[Materialization]:
+    """Yield all materializations of an asset, newest first, reading ever larger pages."""
+    cursor, page = None, 0
+    while True:
+        limit = _PAGES[min(page, len(_PAGES) - 1)]
+        found = instance.fetch_materializations(wanted, limit=limit, cursor=cursor)
+        yield from map(Materialization.of, found.records)
+        if not found.has_more:
+            return
+        cursor, page = found.cursor, page + 1
+
+
+def with_version(
+    instance: dg.DagsterInstance, store: Store, key: dg.AssetKey, version: str
+) -> Materialization | None:
+    """Return the newest materialization with a data version whose file is in the store, or None."""
+    for found in all_of(instance, key):
+        if found.data_version == version:
+            artifact = found.artifact(store)
+            if artifact and store.size(artifact) == artifact.size:
+                return found
+    return None
+
+
+def by_partition(
+    instance: dg.DagsterInstance, key: dg.AssetKey, ids: Mapping[str, int]
+) -> dict[str, Materialization]:
+    """Return, by partition, the materialization at a place in the event log."""
+    if not ids:
+        return {}  # an empty list is no filter
+    wanted = dg.AssetRecordsFilter(key, storage_ids=list(ids.values()))
+    found = {one.storage_id: one for one in all_of(instance, wanted)}
+    return {partition: found[place] for partition, place in ids.items() if place in found}
+
+
+@dataclass(frozen=True)
+class Event:
+    """A materialization and what asked for its run; `metadata` holds plain values."""
 
     asset: str
     timestamp: float
@@ -37,40 +158,71 @@ class Made:
     code_version: str | None
     trigger: str | None
     run_id: str
-    accuracy: float | None
+    reused_from: str | None
+    metadata: Mapping[str, Any]
 
 
-def history(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey], limit: int) -> list[Made]:
+def events(
+    instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey], limit: int, trigger_tag: str
+) -> list[Event]:
     """Return the newest materializations of some assets, newest first, `limit` at the most."""
-    found = [(key, made) for key in assets for made in newest(instance, key, limit)]
-    found = sorted(found, key=lambda pair: pair[1].storage_id, reverse=True)[:limit]
-    run_ids = [made.run_id for _, made in found]
+    found = [one for key in keys for one in newest(instance, key, limit)]
+    found = sorted(found, key=lambda one: one.storage_id, reverse=True)[:limit]
+    run_ids = list({one.run_id for one in found})
     # an empty list is no filter
-    runs = instance.get_runs(dg.RunsFilter(run_ids=run_ids)) if run_ids else []
-    tags = {run.run_id: run.tags for run in runs}
+    runs = instance.get_run_records(dg.RunsFilter(run_ids=run_ids)) if run_ids else []
+    tags = {record.dagster_run.run_id: record.dagster_run.tags for record in runs}
     return [
-        Made(
-            key.to_user_string(),
-            made.timestamp,
-            made.data_version,
-            made.code_version,
-            trigger(tags.get(made.run_id, {})),
-            made.run_id,
-            _accuracy(made),
+        Event(
+            one.key.to_user_string(),
+            one.timestamp,
+            one.data_version,
+            one.code_version,
+            trigger(tags.get(one.run_id, {}), trigger_tag),
+            one.run_id,
+            one.value("reused_from"),
+            {name: value.value for name, value in one.metadata.items()},
         )
-        for key, made in found
+        for one in found
     ]
 
 
-def _accuracy(made: Recorded) -> float | None:
-    found = made.metadata.get("accuracy")
-    return float(found.value) if found and isinstance(found.value, int | float) else None
-
-
-def trigger(tags: Mapping[str, str]) -> str | None:
+def trigger(tags: Mapping[str, str], trigger_tag: str) -> str | None:
     """Return what asked for a run, from its tags."""
     if "dagster/parent_run_id" in tags:
         return "re-execution"  # the other tags are copies of the first run's
-    if asked := tags.get(TRIGGER):
+    if asked := tags.get(trigger_tag):
         return asked
     return next((text.format(tags[tag]) for tag, text in _BY_DAGSTER.items() if tag in tags), None)
+
+
+def refusals(
+    instance: dg.DagsterInstance, version: str | None, checks: Iterable[dg.AssetCheckKey]
+) -> dict[str, str]:
+    """Return the blocking checks whose newest result on a data version is a failure, and why.
+
+    The result holds for every materialization of that version, until the same check passes on it.
+    """
+    found = {check.name: _refusal(instance, version, check) for check in checks}
+    return {name: why for name, why in found.items() if why is not None}
+
+
+def _refusal(
+    instance: dg.DagsterInstance, version: str | None, check: dg.AssetCheckKey
+) -> str | None:
+    def of_version(passed: bool) -> Iterator[tuple[int, dg.AssetCheckEvaluation]]:
+        for place, _, result in _dagster.check_results(instance, check, passed=passed):
+            target = result.target_materialization_data
+            judged = at(instance, check.asset_key, target.storage_id) if target else None
+            if judged and judged.data_version == version:
+                yield place, result
+
+    failed = next(
+        (one for one in of_version(False) if one[1].severity == dg.AssetCheckSeverity.ERROR), None
+    )
+    if failed is None:
+        return None
+    passed = next(of_version(True), None)
+    if passed and passed[0] > failed[0]:
+        return None
+    return failed[1].description or "failed"

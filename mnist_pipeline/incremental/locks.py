@@ -1,7 +1,4 @@
-"""Locks that are free when their holder dies: what they do, and those of files in a folder.
-
-They know tokens of processes and names, neither runs nor what is done under a lock.
-"""
+"""Locks that are released when their holder dies: the interface, and locks of files in a folder."""
 
 import atexit
 import contextlib
@@ -14,12 +11,15 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+import dagster as dg
 from filelock import FileLock, Timeout
 
+from mnist_pipeline.incremental import _dagster
 from mnist_pipeline.incremental.errors import StoreError
+from mnist_pipeline.incremental.store import Store
 
 Confirm = Callable[[], None]
-"""Returns while a lock is held for certain; raises where it was lost."""
+"""Returns while a lock is held for certain; raises HistoryError where it was lost."""
 
 _LEFT_SECONDS = 86_400.0
 
@@ -28,16 +28,26 @@ class Locks(Protocol):
     """What both kinds of locks do."""
 
     def claim(self) -> str:
-        """Return the token of this process; it is held until the process ends or is killed."""
+        """Return the token of this process: a lock that it holds until it ends or is killed."""
 
     def lives(self, token: str, host: str) -> bool | None:
-        """Whether the process with a token, on a host, lives; None where nobody can tell."""
+        """Whether the process with a token, on a host, is alive; None where that is not known."""
 
     def hold(self, name: str, waiting: Callable[[], None]) -> AbstractContextManager[Confirm]:
-        """Hold a lock; if somebody else does, call `waiting` and wait for him."""
+        """Hold a lock; where another process holds it, call `waiting` and wait."""
 
-    def is_held(self, name: str) -> bool:
-        """Whether somebody holds a lock, or nobody can tell."""
+
+def locks_of(instance: dg.DagsterInstance, store: Store | None = None) -> Locks:
+    """Return the locks of a store: of files, or of the PostgreSQL server that keeps the history.
+
+    Tokens of processes are known without the store.
+    """
+    url = _dagster.postgres_url(instance)
+    if url is None:
+        return FileLocks(store.locks if store else Path())
+    from mnist_pipeline.incremental.postgres_locks import PostgresLocks
+
+    return PostgresLocks(url, str(store.root).rstrip("/") if store else "")
 
 
 class FileLocks:
@@ -52,22 +62,23 @@ class FileLocks:
     def claim(self) -> str:
         """Hold a file of this process's own; its path is the token."""
         folder = self._folder / ".owners"
-        if folder not in _held:
+        # a forked process does not hold what its parent holds
+        if (at := (folder, os.getpid())) not in _held:
             for left in folder.glob("*.lock"):
                 # a run worker ends without its exit handlers
                 if time.time() - left.stat().st_mtime > _LEFT_SECONDS and not _is_held(left):
                     left.unlink(missing_ok=True)
             lock = _lock(folder / f"{os.getpid()}-{uuid.uuid4().hex}.lock")
             _acquire(lock)
-            _held[folder] = lock
-            atexit.register(Path(lock.lock_file).unlink, missing_ok=True)
-        return _held[folder].lock_file
+            _held[at] = lock
+            atexit.register(_unlink, lock, os.getpid())
+        return _held[at].lock_file
 
     def lives(self, token: str, host: str) -> bool | None:
         """Whether the file that is the token is held."""
         file = Path(token)
         if not file.is_absolute():
-            return None  # of locks of another kind
+            return None  # a token of another kind of lock
         if file.exists():
             return _is_held(file)
         # the file of a process that ended is gone
@@ -76,7 +87,7 @@ class FileLocks:
     @contextlib.contextmanager
     def hold(self, name: str, waiting: Callable[[], None]) -> Iterator[Confirm]:
         """Hold a file for as long as this process lives."""
-        lock = _lock(self._folder / f".{name}.lock")
+        lock = _lock(self._folder / ".locks" / f"{name.replace('/', '-')}.lock")
         try:
             _acquire(lock, timeout=0)
         except Timeout:
@@ -87,12 +98,13 @@ class FileLocks:
         finally:
             lock.release()
 
-    def is_held(self, name: str) -> bool:
-        """Whether a process holds the file."""
-        return _is_held(self._folder / f".{name}.lock")
+
+_held: dict[tuple[Path, int], FileLock] = {}
 
 
-_held: dict[Path, FileLock] = {}
+def _unlink(lock: FileLock, process: int) -> None:
+    if os.getpid() == process:
+        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def _lock(file: Path) -> FileLock:
@@ -102,7 +114,7 @@ def _lock(file: Path) -> FileLock:
         return FileLock(file, thread_local=False)
     except OSError as error:
         raise StoreError(
-            f"MNIST_DATA_DIR: cannot use {file.parent}: {error.strerror} ({error.filename})"
+            f"the folder of locks {file.parent} cannot be used: {error.strerror} ({error.filename})"
         ) from None
 
 
@@ -113,7 +125,8 @@ def _acquire(lock: FileLock, timeout: float = -1) -> None:
         raise
     except OSError as error:
         raise StoreError(
-            f"MNIST_DATA_DIR: cannot write {lock.lock_file}: {error.strerror}"
+            f"the lock {lock.lock_file} cannot be written: {error.strerror}. Make the folder of "
+            "the store writable."
         ) from None
 
 
@@ -121,6 +134,6 @@ def _is_held(file: Path) -> bool:
     try:
         with _lock(file).acquire(timeout=0):
             return False
-    # where nobody can write, nobody can tell
+    # where the file cannot be written, the answer is not known
     except OSError:
         return True

@@ -1,27 +1,25 @@
-"""What is kept of the past, and what goes: artifacts that nothing points at, runs of long ago."""
+"""What is kept of the past, and what goes: files that nothing points at, runs of long ago."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from mnist_pipeline.assets import champion_history, experiments, feature_sharing
-from mnist_pipeline.assets.champion_history import CHAMPION, MODEL
-from mnist_pipeline.assets.experiments import CANDIDATE, LEADERBOARD
-from mnist_pipeline.digits.champion import Champion
-from mnist_pipeline.incremental import _dagster, partitions, runs
+from mnist_pipeline.incremental import _dagster, history, runs
 from mnist_pipeline.incremental.errors import StoreError
-from mnist_pipeline.incremental.records import artifact_of, newest
-from mnist_pipeline.incremental.store import Artifact, Leftover, Store
+from mnist_pipeline.incremental.history import Materialization
+from mnist_pipeline.incremental.store import Garbage
+
+if TYPE_CHECKING:
+    from mnist_pipeline.incremental.pipeline import Pipeline
 
 RUN_DAYS = 90
-"""Days after which a finished run and its logs go, unless one of the newest materializations of an
-asset is its."""
+"""Days after which a finished run and its logs are deleted, unless it materialized one of the
+newest of an asset."""
 
 RUN_MATERIALIZATIONS = 10
 """How many materializations of each asset those are."""
-
 
 FINISHED = [
     dg.DagsterRunStatus.SUCCESS,
@@ -29,114 +27,88 @@ FINISHED = [
     dg.DagsterRunStatus.CANCELED,
 ]
 
-_HISTORY = 1000
-
-_FEATURES = dg.AssetKey(feature_sharing.ASSET)
-
 
 def collect(
-    instance: dg.DagsterInstance,
-    store: Store,
-    job: dg.JobDefinition,
-    *,
-    keep: int,
-    remove: bool,
-) -> list[Leftover]:
-    """Return the artifacts that nothing points at, and remove them if asked.
+    pipeline: "Pipeline", instance: dg.DagsterInstance, *, keep: int, remove: bool
+) -> list[Garbage]:
+    """Return the files that nothing points at, and remove them if asked.
 
-    Pointed at are those of the newest `keep` materializations of each of a job's assets and of the
-    experiments', of each variant, gone or not; the model that the champion names; and the features
-    that a candidate of a variant of now was fitted with.
+    Pointed at are those of the newest `keep` materializations of each asset and partition, and what
+    the pipeline itself keeps.
 
     Raises
     ------
-    StoreError, FormatError
-        This instance knows nothing of an asset's artifacts; the champion's file is gone or damaged,
-        so that nobody knows which model is in service; a run began meanwhile.
+    StoreError
+        The instance has no record of an asset's files; a run began meanwhile.
     """
-    assets = [*job.asset_layer.asset_graph.toposorted_asset_keys, *experiments.KEYS]
-    for key in assets:
-        asset = key.to_user_string()
-        if store.holds(asset) and not _artifacts(instance, store, key):
+    store, assets = pipeline.store, pipeline.engine.assets
+    for key, asset in assets.items():
+        if store.holds(asset.name) and not any(_newest(instance, key, 1)):
             raise StoreError(
-                f"{store.root / asset} holds artifacts, but Dagster's history in "
-                f"{instance.root_directory} knows of none: is DAGSTER_HOME the one that they were "
-                "made with? Nothing was removed."
+                f"{store.root / asset.name} holds artifacts, but Dagster's history in "
+                f"{_dagster.folder_of(instance)} has no record of them: is DAGSTER_HOME the one "
+                "that they were made with? Nothing was removed."
             )
 
     def kept(key: dg.AssetKey) -> set[str]:
-        if remove and runs.unfinished(instance, [job.name], assets):
+        if remove and runs.unfinished(instance, list(assets), ["refresh", "recompute_all"]):
             raise StoreError("a run began meanwhile: wait for its end, then run gc again")
-        if key == CANDIDATE:
-            return _kept_of_variants(instance, store, keep)
-        if key == _FEATURES:
-            return _features(instance)
-        versions = {artifact.data_version for artifact in _artifacts(instance, store, key)[:keep]}
-        if key == MODEL:
-            champions = _artifacts(instance, store, CHAMPION)[:1]
-            found = [Champion.from_json(store.read(champion)) for champion in champions]
-            versions |= {one.model_version for one in found if one.model_version}
-        return versions
+        versions = _kept_versions(pipeline, instance).get(key, set())
+        return {
+            artifact.sha256
+            for number, made in _newest(instance, key)
+            if (number < keep or made.data_version in versions)
+            and (artifact := made.artifact(store))
+        }
 
     # what fails, fails before anything is removed
-    planned = {key: kept(key) for key in [*assets, _FEATURES]}
+    for key in assets:
+        kept(key)
     return [
-        leftover
-        for key in planned
-        for leftover in store.leftovers(key.to_user_string(), partial(kept, key), remove=remove)
+        garbage
+        for key, asset in assets.items()
+        for garbage in store.garbage(asset.name, lambda key=key: kept(key), remove=remove)
     ]
 
 
-def prune(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey]) -> int:
-    """Delete this pipeline's runs of long ago with their logs; return how many.
+def prune(pipeline: "Pipeline", instance: dg.DagsterInstance) -> int:
+    """Delete this pipeline's finished runs of long ago with their logs; return how many.
 
-    Those that made one of the newest materializations of an asset or a variant stay, or the version
-    that is its newest: what checks found of it is found by them. Those that made the champion too.
+    Runs stay that materialized one of the newest of an asset or partition, or its newest data
+    version (what checks found of it is recorded there), or a version that the pipeline keeps.
     """
-    of_variants = partitions.history(instance, CANDIDATE).values()
-    needed = {made.run_id for one in of_variants for made in one[:RUN_MATERIALIZATIONS]}
-    for key in [*assets, LEADERBOARD]:
-        found = newest(instance, key, _HISTORY)
-        needed |= {made.run_id for made in found[:RUN_MATERIALIZATIONS]}
-        lasting = {made.data_version for made in found[:1]}
-        if key == MODEL:
-            lasting.add(champion_history.now(champion_history.rulings(instance)).model_version)
-        needed |= {made.run_id for made in found if made.data_version in lasting}
+    needed = set()
+    for key in pipeline.engine.assets:
+        versions = set(_kept_versions(pipeline, instance).get(key, set()))
+        for number, made in _newest(instance, key):
+            if number == 0:
+                versions.add(made.data_version or "")
+            if number < RUN_MATERIALIZATIONS or made.data_version in versions:
+                needed.add(made.run_id)
     old = dg.RunsFilter(
         statuses=FINISHED, created_before=datetime.now(UTC) - timedelta(days=RUN_DAYS)
     )
-    gone = [
-        run.run_id
-        for run in instance.get_runs(old)
-        if run.run_id not in needed and runs.OWNER in run.tags
-    ]
+    found = [record.dagster_run for record in instance.get_run_records(old)]
+    gone = [run.run_id for run in found if run.run_id not in needed and runs.OWNER in run.tags]
     for run_id in gone:
         _dagster.forget_run(instance, run_id)
     return len(gone)
 
 
-def _kept_of_variants(instance: dg.DagsterInstance, store: Store, keep: int) -> set[str]:
-    asset = CANDIDATE.to_user_string()
-    found = [
-        [artifact_of(store, asset, made) for made in of_variant]
-        for of_variant in partitions.history(instance, CANDIDATE).values()
-    ]
-    return {
-        artifact.data_version
-        for artifacts in found
-        for artifact in [one for one in artifacts if one][:keep]
-    }
+def _kept_versions(
+    pipeline: "Pipeline", instance: dg.DagsterInstance
+) -> "dict[dg.AssetKey, set[str]]":
+    return dict(pipeline.keep(instance)) if pipeline.keep else {}
 
 
-def _features(instance: dg.DagsterInstance) -> set[str]:
-    now = set(instance.get_dynamic_partitions(experiments.VARIANTS.name or ""))
-    made = [one for name, one in partitions.newest(instance, CANDIDATE).items() if name in now]
-    keys = [one.metadata.get(feature_sharing.KEY) for one in made]
-    return {str(key.value) for key in keys if key}
-
-
-def _artifacts(instance: dg.DagsterInstance, store: Store, key: dg.AssetKey) -> list[Artifact]:
-    """Return what an asset's materializations point at, newest first."""
-    asset = key.to_user_string()
-    found = [artifact_of(store, asset, made) for made in newest(instance, key, _HISTORY)]
-    return [artifact for artifact in found if artifact]
+def _newest(
+    instance: dg.DagsterInstance, key: dg.AssetKey, limit: int | None = None
+) -> Iterable[tuple[int, Materialization]]:
+    """Yield materializations, newest first, each with its number within its partition, from 0."""
+    numbers: dict[str | None, int] = {}
+    for place, made in enumerate(history.all_of(instance, key)):
+        if limit is not None and place >= limit:
+            return
+        number = numbers.get(made.partition, 0)
+        numbers[made.partition] = number + 1
+        yield number, made

@@ -1,180 +1,225 @@
-"""How every asset stands, and why: Dagster's answer, what the store holds, what checks refused."""
+"""The state of every asset, and why: what Dagster recorded, what the store holds, what checks say.
 
-from collections.abc import Mapping, Sequence
+Staleness is judged as Dagster's UI judges it, by code version, list of inputs and data versions of
+direct inputs, and goes further: upstream assets, files, deleted events and failed attempts count.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import dagster as dg
-from dagster import AssetKey
 
-from mnist_pipeline.incremental import _dagster
-from mnist_pipeline.incremental._dagster import Change, Graph, Recorded
-from mnist_pipeline.incremental.code_version import MADE_WITH, Recipe
+from mnist_pipeline.incremental import _dagster, history, results
+from mnist_pipeline.incremental._dagster import Graph
+from mnist_pipeline.incremental.code_version import CodeVersion
+from mnist_pipeline.incremental.engine import COMPUTED_WITH, REFUSED_KEY, Engine
 from mnist_pipeline.incremental.errors import StoreError
-from mnist_pipeline.incremental.records import artifact_of
-from mnist_pipeline.incremental.step import MADE_FROM, made_from
-from mnist_pipeline.incremental.store import Artifact, Store
+from mnist_pipeline.incremental.history import Materialization
+from mnist_pipeline.incremental.steps import Asset
 
-Status = Literal["fresh", "stale", "waiting", "missing", "damaged", "refused"]
+State = Literal["fresh", "stale", "waiting", "missing", "damaged", "refused"]
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How one asset stands.
+class AssetStatus:
+    """The state of one asset.
 
     Attributes
     ----------
     status : str
-        `fresh`; `stale`: its own code, params or a direct input changed; `waiting`: nothing of its
-        own, but an ancestor is not fresh; `missing`: never made, or its file is gone; `damaged`:
-        its file is not what was recorded; `refused`: a blocking check did not let it pass.
+        `fresh`: up to date; `stale`: its code, params or a direct input changed, or its last
+        attempt failed; `waiting`: only something upstream is not up to date; `missing`: never
+        materialized, or its file is gone; `damaged`: its file is not what was recorded; `refused`:
+        a blocking check refused it.
     causes : list of str
-        For a person to act on; empty where fresh.
+        Empty where fresh.
     data_version, code_version, path : str or None
         Of the newest materialization: its versions, and its file.
-    made_from : str
-        Digest of what it would be made from now: its code version, its inputs' data versions.
+    storage_id : int or None
+        Place of that materialization in the event log.
     """
 
-    status: Status
+    status: State
     causes: list[str]
     data_version: str | None
     code_version: str | None
     path: str | None
-    made_from: str
+    storage_id: int | None
 
 
 def assess(
-    graph: Graph, instance: dg.DagsterInstance, store: Store, *, verify: bool = False
-) -> dict[AssetKey, Standing]:
-    """Look at every asset, parents before children.
+    engine: Engine, graph: Graph, instance: dg.DagsterInstance, *, verify: bool = False
+) -> dict[dg.AssetKey, AssetStatus]:
+    """Look at every asset of the engine, upstream before downstream.
 
     Parameters
     ----------
     graph : asset graph
-        With the code versions and recipes of now.
-    instance, store
-        Where materializations are recorded, and where their files are.
+        With the current code versions.
     verify : bool
         Read every file again and compare its digest with the recorded one; without, only that it
         is there and has its size.
     """
-    keys = graph.toposorted_asset_keys
-    records = {
-        record.asset_entry.asset_key: Recorded.of(newest)
-        for record in instance.get_asset_records(keys)
-        if (newest := record.asset_entry.last_materialization_record)
-    }
-    changes = _dagster.changes(instance, graph, keys)
-    standings: dict[AssetKey, Standing] = {}
+    keys = [key for key in graph.toposorted_asset_keys if key in engine.assets]
+    newest = {key: next(iter(history.newest(instance, key, 1)), None) for key in keys}
+    attempts = _attempts(instance, newest)
+    statuses: dict[dg.AssetKey, AssetStatus] = {}
     for key in keys:
-        node, recorded = graph.get(key), records.get(key)
-        inputs = {
-            parent.to_user_string(): records[parent].data_version if parent in records else None
-            for parent in node.parent_keys
-        }
-        origin = made_from(node.code_version, inputs)
-        artifact = artifact_of(store, key.to_user_string(), recorded) if recorded else None
-        status, causes = (
-            _file(artifact, store, verify=verify) if recorded else ("missing", ["never made"])
+        upstream = [parent for parent in sorted(graph.get(key).parent_keys) if parent in statuses]
+        behind = [one for one in upstream if statuses[one].status != "fresh"]
+        statuses[key] = _status(
+            _Looked(engine, graph, instance, newest), key, attempts.get(key, []), behind, verify
         )
-        outdated = _in_words(changes[key], node.metadata[MADE_WITH], recorded)
-        refused = _refused(instance, graph, key, recorded)
-        if outdated or status != "fresh":
-            refused |= _refused_since(recorded, instance, graph, key, origin)
-        behind = [name for name in sorted(inputs) if standings[AssetKey(name)].status != "fresh"]
-        if status == "fresh":
-            status = (
-                "refused" if refused else "stale" if outdated else "waiting" if behind else "fresh"
-            )
-        causes += [f"refused by its check {name}: {saw}" for name, saw in refused.items()]
-        causes += outdated
-        if status == "waiting":
-            causes = [f"{', '.join(behind)} first: not fresh"]
-        standings[key] = Standing(
-            status,
-            causes,
-            recorded.data_version if recorded else None,
-            recorded.code_version if recorded else None,
-            str(artifact.path) if artifact else None,
-            origin,
-        )
-    return standings
+    return statuses
 
 
-def frontier(graph: Graph, standings: Mapping[AssetKey, Standing]) -> list[AssetKey]:
-    """Return what is not fresh and has no ancestor that is not: what can be made now."""
-    not_fresh = {key for key, standing in standings.items() if standing.status != "fresh"}
-    return [
-        key
-        for key in standings
-        if key in not_fresh and not graph.get_ancestor_asset_keys(key) & not_fresh
-    ]
+@dataclass(frozen=True)
+class _Looked:
+    """What an assessment looks at."""
+
+    engine: Engine
+    graph: Graph
+    instance: dg.DagsterInstance
+    newest: Mapping[dg.AssetKey, Materialization | None]
 
 
-def _file(artifact: Artifact | None, store: Store, *, verify: bool) -> tuple[Status, list[str]]:
-    """Look for the file of the newest materialization: `fresh` where it is what was recorded."""
+def _status(
+    at: _Looked,
+    key: dg.AssetKey,
+    attempts: list[str],
+    behind: list[dg.AssetKey],
+    verify: bool,
+) -> AssetStatus:
+    made = at.newest[key]
+    artifact = made.artifact(at.engine.store) if made else None
+    state, causes = _file(at.engine, made, verify) if made else ("missing", ["never materialized"])
+    outdated = _changes(at, key)
+    refused = {}
+    if made:
+        checks = at.engine.blocking.get(key, [])
+        refused = history.refusals(at.instance, made.data_version, checks)
+    if outdated or state != "fresh":
+        refused |= _refused_since(at, key)
+    outdated += attempts
+    if state == "fresh":
+        state = "refused" if refused else "stale" if outdated else "waiting" if behind else "fresh"
+    causes += [f"refused by its check {name}: {why}" for name, why in refused.items()]
+    causes += outdated
+    if state == "waiting":
+        names = ", ".join(one.to_user_string() for one in behind)
+        causes = [f"upstream is not up to date: {names}"]
+    return AssetStatus(
+        state,
+        causes,
+        made.data_version if made else None,
+        made.code_version if made else None,
+        str(artifact.path) if artifact else None,
+        made.storage_id if made else None,
+    )
+
+
+def _attempts(
+    instance: dg.DagsterInstance, newest: Mapping[dg.AssetKey, Materialization | None]
+) -> dict[dg.AssetKey, list[str]]:
+    """Say where the newest materialization was deleted, or the last attempt failed."""
+    found: dict[dg.AssetKey, list[str]] = {}
+    last: dict[dg.AssetKey, str] = {}
+    for record in instance.get_asset_records(list(newest)):
+        entry = record.asset_entry
+        made, indexed = newest[entry.asset_key], entry.last_materialization_record
+        # Dagster's index of assets keeps what a deleted run materialized
+        if indexed and (made is None or made.storage_id < indexed.storage_id):
+            found[entry.asset_key] = [
+                f"its newest materialization was deleted with run {indexed.run_id}"
+            ]
+        elif entry.last_run_id and not (made and made.run_id == entry.last_run_id):
+            last[entry.asset_key] = entry.last_run_id
+    ids = sorted(set(last.values()))
+    # an empty list is no filter
+    records = instance.get_run_records(dg.RunsFilter(run_ids=ids)) if ids else []
+    failed = {one.dagster_run.run_id for one in records if one.dagster_run.is_failure_or_canceled}
+    return found | {
+        key: [f"its last attempt failed, in run {run_id}"]
+        for key, run_id in last.items()
+        if run_id in failed
+    }
+
+
+def _file(engine: Engine, made: Materialization, verify: bool) -> tuple[State, list[str]]:
+    """Look for the file of a materialization: `fresh` where it is what was recorded."""
+    artifact = made.artifact(engine.store)
     if artifact is None:
         return "missing", ["its newest materialization was not made here and names no file"]
-    found = store.size(artifact)
-    if found is None:
+    size = engine.store.size(artifact)
+    if size is None:
         return "missing", [f"its file is gone from the store: {artifact.path}"]
-    if found != artifact.size:
-        saw = f"{artifact.path} has {found:,} bytes, recorded were {artifact.size:,}"
-        return "damaged", [f"its file is damaged: {saw}"]
+    if size != artifact.size:
+        found = f"{artifact.path} has {size:,} bytes, recorded were {artifact.size:,}"
+        return "damaged", [f"its file is damaged: {found}"]
     if verify:
         try:
-            with store.local(artifact):
+            with engine.store.local(artifact):
                 pass
         except StoreError as error:
             return "damaged", [str(error)]
     return "fresh", []
 
 
-def _in_words(
-    changes: Sequence[Change], recipe: Mapping[str, Any], recorded: Recorded | None
-) -> list[str]:
-    words = []
-    for change in changes:
-        if change.kind == "CODE":
-            before = recorded.metadata.get(MADE_WITH) if recorded else None
-            details = Recipe(**recipe).changes_since(before.value if before else None)
-            words += details or ["its code version changed"]
-        elif change.kind == "DATA":
-            words.append(f"{change.on} is newer")
-        else:
-            words.append(f"it {change.reason}")
-    return words
+def _changes(at: _Looked, key: dg.AssetKey) -> list[str]:
+    """Say in what the newest materialization differs from what would be computed now."""
+    made, node = at.newest[key], at.graph.get(key)
+    if made is None:
+        return []
+    causes = []
+    if made.code_version != node.code_version:
+        now = CodeVersion(**node.metadata[COMPUTED_WITH])
+        causes += now.changes_since(made.value(COMPUTED_WITH)) or ["its code version changed"]
+    for parent in sorted(node.parent_keys):
+        name = parent.to_user_string()
+        if parent not in made.inputs:
+            causes.append(f"it has a new input: {name}")
+        elif (newer := at.newest.get(parent)) and newer.data_version != made.inputs[parent]:
+            causes.append(f"{name} is newer")
+    causes += [
+        f"it no longer has the input {old.to_user_string()}"
+        for old in sorted(made.inputs)
+        if old not in node.parent_keys
+    ]
+    return causes
 
 
-def _blocking(graph: Graph, key: AssetKey) -> list[dg.AssetCheckKey]:
-    return [check for check in graph.get(key).check_keys if graph.get(check).blocking]
-
-
-def _refused(
-    instance: dg.DagsterInstance, graph: Graph, key: AssetKey, recorded: Recorded | None
-) -> dict[str, str]:
-    if recorded is None:
-        return {}
-    return _dagster.refusals(instance, recorded.data_version, _blocking(graph, key))
-
-
-def _refused_since(
-    recorded: Recorded | None,
-    instance: dg.DagsterInstance,
-    graph: Graph,
-    key: AssetKey,
-    origin: str,
-) -> dict[str, str]:
-    """Return the checks that refused, before publication, what would be made again now.
+def _refused_since(at: _Looked, key: dg.AssetKey) -> dict[str, str]:
+    """Return the checks that refused, before publication, what would be computed again now.
 
     What was materialized later has overcome that.
     """
-    refused = {}
-    for check in _blocking(graph, key):
-        since = recorded.timestamp if recorded else 0.0
-        failed = _dagster.failed_without_target(instance, check, since)
-        what = failed.metadata.get(MADE_FROM) if failed else None
-        if failed and what and what.value == origin:
-            refused[check.name] = failed.description or "failed"
-    return refused
+    checks, made = at.engine.blocking.get(key, []), at.newest[key]
+    since = made.timestamp if made else 0.0
+    found: dict[str, tuple[str, str]] = {}
+    for check in checks:
+        for _, timestamp, result in _dagster.check_results(
+            at.instance, check, passed=False, limit=1
+        ):
+            refused = result.metadata.get(REFUSED_KEY)
+            if refused and timestamp > since and not result.target_materialization_data:
+                found[check.name] = str(refused.value), result.description or "failed"
+    if not found:
+        return {}
+    current = _key(at, at.engine.assets[key])
+    return {name: why for name, (refused, why) in found.items() if refused == current}
+
+
+def _key(at: _Looked, asset: Asset) -> str | None:
+    """Return the key under which an asset would be computed now; None where that is not known."""
+    direct = {
+        key: made
+        for key in asset.deps
+        if key in asset.inputs.values() and (made := at.newest.get(key))
+    }
+    try:
+        read = direct | at.engine.further(at.instance, direct, asset.upstream)
+    except StoreError:
+        return None
+    versions = {key: made.data_version for key, made in read.items()}
+    return results.key_of(at.graph.get(asset.key).code_version or "", versions)

@@ -1,0 +1,346 @@
+"""How a step runs: its inputs are looked up, an earlier result is reused or a new one published."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from mnist_pipeline.incremental import _dagster, history, results, runs
+from mnist_pipeline.incremental.check import CheckResult
+from mnist_pipeline.incremental.errors import FormatError, HistoryError, PipelineError, StoreError
+from mnist_pipeline.incremental.history import Materialization
+from mnist_pipeline.incremental.locks import Confirm, locks_of
+from mnist_pipeline.incremental.results import REUSED_FROM, Earlier
+from mnist_pipeline.incremental.steps import DETERMINISTIC, Asset, Result
+from mnist_pipeline.incremental.store import Store
+
+COMPUTED_WITH = "computed_with"
+"""Metadata of an asset and of its materializations: source, libraries and inputs of the step."""
+
+REFUSED_KEY = "refused_key"
+"""Metadata of the results of checks that refused a value: the key that it was computed under."""
+
+
+def force_tag(name: str) -> str:
+    """Return the tag of a run of a pipeline in which nothing is reused."""
+    return f"{name}/force"
+
+
+@dataclass(frozen=True)
+class Engine(dg.IOManager):
+    """What the steps of a pipeline share; for other assets, the IO manager that reads theirs.
+
+    Parameters
+    ----------
+    name : str
+        Of the pipeline.
+    store : Store
+    assets : mapping
+        By key, the assets whose values are in the store.
+    blocking : mapping
+        By asset, the checks whose refusal keeps a version from being read.
+    """
+
+    name: str
+    store: Store
+    assets: Mapping[dg.AssetKey, Asset]
+    blocking: Mapping[dg.AssetKey, list[dg.AssetCheckKey]]
+
+    def run_step(self, asset: Asset, context: dg.AssetExecutionContext) -> Iterator[Any]:
+        """Run a step: the body of an asset.
+
+        Other runs of the same step wait until the result is recorded, then find it.
+        """
+        run = _dagster.run_of(context)
+        partition = context.partition_key if context.has_partition_key else None
+        lock = "-".join(["step", asset.name, *([partition] if partition else [])])
+
+        def waiting() -> None:
+            context.log.info(f"another run computes {asset.name}: waiting for it")
+
+        try:
+            tags = runs.owner(context.instance, self.store, run.run_id)
+            if run.tags.get(runs.OWNER) != tags[runs.OWNER]:
+                _dagster.add_tags(context.instance, run.run_id, tags)
+            with locks_of(context.instance, self.store).hold(lock, waiting) as confirm:
+                # Dagster records what is yielded before it asks for more: under the lock
+                yield self._result(asset, context, partition, confirm)
+        except PipelineError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+
+    def _result(
+        self,
+        asset: Asset,
+        context: dg.AssetExecutionContext,
+        partition: str | None,
+        confirm: Confirm,
+    ) -> dg.MaterializeResult[Any]:
+        start = time.perf_counter()
+        instance, run = context.instance, _dagster.run_of(context)
+        read = self._inputs(asset, context)
+        key = results.key_of(
+            _dagster.code_version(context) or "",
+            {one: made.data_version for one, made in read.items()},
+            partition,
+            asset.reads(context) if asset.reads else None,
+        )
+        earlier = results.find(instance, asset.key, key) if asset.reuse else None
+        forced = run.tags.get(force_tag(self.name), "").lower() == "true"
+        if earlier and not forced and self._is_usable(earlier, asset, instance):
+            context.log.info(f"reused from run {earlier.run_id}")
+            return self._recorded(asset, context, earlier, reused=True)
+        values = {name: self.load(instance, read[one]) for name, one in asset.inputs.items()}
+        resources = {name: getattr(context.resources, name) for name in asset.resources}
+        passed = {"context": context} if "context" in asset.parameters else {}
+        result = asset.step(**passed, **values, **resources)
+        result = result if isinstance(result, Result) else Result(result)
+        checks = _enforced(asset, context, result, key)
+        version = asset.codec.version(result.value)
+        confirm()
+        runs.confirm(instance, run.run_id)
+        artifact = self.store.publish(
+            asset.name, asset.codec.name_of(result.value), asset.codec.dump(result.value)
+        )
+        if asset.reuse:
+            checks.append(_same_again(earlier, version))
+        spec = context.assets_def.get_asset_spec(asset.key)
+        metadata = {
+            "seconds": round(time.perf_counter() - start, 3),
+            **result.metadata,
+            **history.artifact_metadata(artifact),
+            COMPUTED_WITH: spec.metadata[COMPUTED_WITH],
+        }
+        # as Dagster makes metadata values of plain ones
+        normal = dg.AssetMaterialization(asset.key, metadata=metadata).metadata
+        new = Earlier(
+            version, artifact.filename, artifact.sha256, artifact.size, normal, checks, run.run_id
+        )
+        if asset.reuse:
+            # before the event: a process that is killed in between loses nothing
+            results.record(instance, asset.key, key, new)
+        return self._recorded(asset, context, new, reused=False)
+
+    def _inputs(
+        self, asset: Asset, context: dg.AssetExecutionContext
+    ) -> dict[dg.AssetKey, Materialization]:
+        """Return what the step reads, by asset.
+
+        Direct inputs are those that Dagster records as its provenance; what is further upstream is
+        what they were computed from.
+        """
+        direct: dict[dg.AssetKey, Materialization] = {}
+        for key, place in _dagster.input_ids(context).items():
+            if key not in self.assets or key not in asset.inputs.values():
+                continue  # the step reads it by itself
+            found = None if place is None else history.at(context.instance, key, place)
+            if found is None:
+                name = key.to_user_string()
+                raise StoreError(f"{name} was never materialized: materialize {name} first.")
+            direct[key] = found
+        return direct | self.further(context.instance, direct, asset.upstream)
+
+    def further(
+        self,
+        instance: dg.DagsterInstance,
+        direct: Mapping[dg.AssetKey, Materialization],
+        wanted: frozenset[dg.AssetKey],
+    ) -> dict[dg.AssetKey, Materialization]:
+        """Return what some materializations were computed from, further upstream.
+
+        Raises
+        ------
+        StoreError
+            A wanted one is not recorded, or its file is gone.
+        """
+        found: dict[dg.AssetKey, Materialization] = {}
+        waiting = list(direct.values())
+        while waiting and wanted - found.keys():
+            below = waiting.pop(0)
+            for key, version in below.inputs.items():
+                if key in found or key in direct or key not in self.assets:
+                    continue
+                made = history.with_version(instance, self.store, key, version)
+                if made:
+                    found[key] = made
+                    waiting.append(made)
+                elif key in wanted:
+                    name = key.to_user_string()
+                    raise StoreError(
+                        f"{name} {version}, which {below.key.to_user_string()} was computed from, "
+                        f"is gone: materialize {name} and what is downstream of it."
+                    )
+        if missing := sorted(key.to_user_string() for key in wanted - found.keys()):
+            names = ", ".join(sorted(key.to_user_string() for key in direct))
+            raise StoreError(
+                f"it is not recorded which {', '.join(missing)} {names} was computed from: "
+                f"materialize {', '.join(missing)} and what is downstream of it."
+            )
+        return {key: made for key, made in found.items() if key in wanted}
+
+    def load(self, instance: dg.DagsterInstance, made: Materialization) -> Any:
+        """Read the value of a materialization.
+
+        Raises
+        ------
+        StoreError
+            It is gone, damaged, names no file, or was refused by a check.
+        FormatError
+            Its file is not what its name says.
+        """
+        name = made.key.to_user_string()
+        if refused := history.refusals(instance, made.data_version, self.blocking.get(made.key, [])):
+            raise StoreError(
+                f"{name} {made.data_version} was refused by {', '.join(refused)} and is never an "
+                f"input: fix the cause, then materialize {name} again."
+            )
+        return self._read(made)
+
+    def _read(self, made: Materialization) -> Any:
+        name = made.key.to_user_string()
+        artifact = made.artifact(self.store)
+        if artifact is None or made.data_version is None:
+            raise StoreError(
+                f"the newest materialization of {name} was not made by this pipeline and names no "
+                f"file: materialize {name}."
+            )
+        return self.assets[made.key].codec.read(self.store, artifact, made.data_version)
+
+    def _is_usable(self, earlier: Earlier, asset: Asset, instance: dg.DagsterInstance) -> bool:
+        """Whether an earlier result may be reused: its file is intact, and no check refused it."""
+        if not self.store.is_intact(earlier.artifact(self.store, asset.key)):
+            return False
+        return not history.refusals(
+            instance, earlier.data_version, self.blocking.get(asset.key, [])
+        )
+
+    def _recorded(
+        self,
+        asset: Asset,
+        context: dg.AssetExecutionContext,
+        result: Earlier,
+        *,
+        reused: bool,
+    ) -> dg.MaterializeResult[Any]:
+        artifact = result.artifact(self.store, asset.key)
+        metadata = {**result.metadata, **history.artifact_metadata(artifact)}
+        if reused:
+            metadata[REUSED_FROM] = dg.MetadataValue.dagster_run(result.run_id)
+        selected = {key.name for key in context.selected_asset_check_keys}
+        return dg.MaterializeResult(
+            asset_key=asset.key,
+            metadata=metadata,
+            check_results=[one for one in result.checks if one.check_name in selected],
+            data_version=dg.DataVersion(result.data_version),
+        )
+
+    # For assets that are not of this engine, and for notebooks
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """Refuse: values of other assets need an IO manager of their own."""
+        raise dg.Failure(
+            f"{context.asset_key.to_user_string()} is declared without a codec: declare it with "
+            "`incremental.asset`, or give it an io_manager_key of its own.",
+            allow_retries=False,
+        )
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """Read the version that is recorded as the input of a step or a check.
+
+        Raises
+        ------
+        dagster.Failure
+            It was never materialized, is gone, damaged or refused; says what to materialize.
+        """
+        key, instance = context.asset_key, _dagster.instance_of(context)
+        name = key.to_user_string()
+        try:
+            made = self._of_input(context, instance)
+            if made is None:
+                raise StoreError(f"{name} was never materialized: materialize {name} first.")
+            # a check reads what it judges: only so can it lift its own refusal
+            return self._read(made) if _dagster.is_check(context) else self.load(instance, made)
+        except (StoreError, FormatError, HistoryError) as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+
+    def _of_input(
+        self, context: dg.InputContext, instance: dg.DagsterInstance
+    ) -> Materialization | None:
+        key = context.asset_key
+        if context.has_asset_partitions:
+            if len(context.asset_partition_keys) != 1:
+                raise StoreError(
+                    f"{key.to_user_string()} is read one partition at a time, not "
+                    f"{len(context.asset_partition_keys)}: depend on it with `deps`."
+                )
+            wanted = dg.AssetRecordsFilter(key, asset_partitions=list(context.asset_partition_keys))
+            return next(history.all_of(instance, wanted), None)
+        if (place := _dagster.input_id(context)) is not None:
+            return history.at(instance, key, place)
+        return next(iter(history.newest(instance, key, 1)), None)
+
+
+def _enforced(
+    asset: Asset, context: dg.AssetExecutionContext, result: Result, key: str
+) -> list[dg.AssetCheckResult]:
+    """Return the results of the checks for Dagster.
+
+    Raises
+    ------
+    dagster.Failure
+        A blocking check failed: its result is recorded without a materialization as its target.
+    """
+    blocking = {check.__name__ for check in asset.blocking}
+
+    def severity(one: CheckResult) -> dg.AssetCheckSeverity:
+        is_error = result.enforce and one.name in blocking
+        return dg.AssetCheckSeverity.ERROR if is_error else dg.AssetCheckSeverity.WARN
+
+    refused = [one for one in result.checks if one.name in blocking and not one.passed]
+    if refused and result.enforce:
+        for one in result.checks:
+            context.log_event(
+                dg.AssetCheckEvaluation(
+                    asset_key=asset.key,
+                    check_name=one.name,
+                    passed=one.passed,
+                    severity=severity(one),
+                    description=one.description,
+                    metadata={**one.metadata, REFUSED_KEY: key},
+                    blocking=one.name in blocking,
+                )
+            )
+        why = "; ".join(f"{one.name}: {one.description}" for one in refused)
+        raise dg.Failure(f"{asset.name} is refused and not published. {why}", allow_retries=False)
+    return [
+        dg.AssetCheckResult(
+            passed=one.passed,
+            check_name=one.name,
+            severity=severity(one),
+            description=one.description,
+            metadata=one.metadata,
+        )
+        for one in result.checks
+    ]
+
+
+def _same_again(earlier: Earlier | None, version: str) -> dg.AssetCheckResult:
+    """Compare a result with the earlier one under the same key."""
+    same = earlier is None or earlier.data_version == version
+    if earlier is None:
+        text = "computed for the first time"
+    elif same:
+        text = f"computed again with the same content as in run {earlier.run_id}"
+    else:
+        text = (
+            f"computed again with other content: {version} now, {earlier.data_version} in run "
+            f"{earlier.run_id}, from the same inputs, code and params. The step, a library or the "
+            "machine is not deterministic; results downstream may differ."
+        )
+    return dg.AssetCheckResult(
+        passed=same,
+        check_name=DETERMINISTIC,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=text,
+    )

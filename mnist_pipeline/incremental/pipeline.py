@@ -1,0 +1,232 @@
+"""A pipeline: assets, what they depend on, and where they are kept. Becomes Dagster definitions."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from mnist_pipeline.incremental import _dagster, automation, code_version, runs
+from mnist_pipeline.incremental import instance as dagster_instance
+from mnist_pipeline.incremental.code_version import CodeVersion, Sources
+from mnist_pipeline.incremental.console import terminal
+from mnist_pipeline.incremental.engine import COMPUTED_WITH, Engine, force_tag
+from mnist_pipeline.incremental.errors import PipelineError
+from mnist_pipeline.incremental.runs import Say
+from mnist_pipeline.incremental.steps import Asset
+from mnist_pipeline.incremental.store import Store
+
+if TYPE_CHECKING:
+    from mnist_pipeline.incremental.session import Session
+
+REFRESH = "refresh"
+RECOMPUTE_ALL = "recompute_all"
+
+Keep = Callable[[dg.DagsterInstance], Mapping[dg.AssetKey, set[str]]]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Assets that are recomputed only where something changed.
+
+    Attributes
+    ----------
+    name : str
+        Prefix of the run tags, and the name of the code location unless `location` is given.
+    module : str
+        The Python module with the definitions, which the workspace loads.
+    assets : sequence of Asset
+        What `refresh` brings up to date.
+    store : Store
+        Where the values are.
+    home : Path
+        Dagster's home folder, where materializations are recorded.
+    inputs : mapping
+        Params and settings that results depend on, by the resource that steps require. They count
+        for the code version of those steps.
+    resources : mapping
+        Further resources, which do not count.
+    on_request : sequence of Asset
+        Assets that `refresh` leaves alone, such as experiments.
+    checks, sensors : sequences
+        Further Dagster checks and sensors. A version that a blocking check refused is never read.
+    not_counted : collection of str
+        Modules that only display values; they take no part in code versions.
+    cron, schedule : str
+        When the schedule of this name runs `refresh`, UTC; no cron, no schedule.
+    keep : callable, optional
+        Returns, by asset, data versions that garbage collection keeps.
+    current : callable, optional
+        Returns the pipeline as it would be loaded now. Automation asks for nothing while that
+        differs from what is loaded.
+    config : Path, optional
+        A `dagster.yaml` for the home.
+    location : str, optional
+        Name of the code location.
+    """
+
+    name: str
+    module: str
+    assets: Sequence[Asset]
+    store: Store
+    home: Path
+    inputs: Mapping[str, object] = field(default_factory=dict)
+    resources: Mapping[str, object] = field(default_factory=dict)
+    on_request: Sequence[Asset] = ()
+    checks: Sequence[dg.AssetChecksDefinition] = ()
+    sensors: Sequence[dg.SensorDefinition] = ()
+    not_counted: Collection[str] = ()
+    cron: str | None = None
+    schedule: str = "scheduled_refresh"
+    keep: Keep | None = None
+    current: "Callable[[], Pipeline] | None" = None
+    config: Path | None = None
+    location: str | None = None
+
+    @property
+    def keys(self) -> list[dg.AssetKey]:
+        """Keys of the assets that `refresh` brings up to date."""
+        return [asset.key for asset in self.assets]
+
+    @cached_property
+    def code_versions(self) -> Mapping[dg.AssetKey, CodeVersion]:
+        """The code version of each asset, from the source as it is on disk now."""
+        sources = Sources(self.not_counted)
+        return {
+            asset.key: CodeVersion(
+                *sources.reached(asset.step.__module__, asset.file),
+                {
+                    name: code_version.plain(value)
+                    for name, value in self.inputs.items()
+                    if name in asset.resources
+                },
+            )
+            for asset in [*self.assets, *self.on_request]
+        }
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What the steps share."""
+        every = [*self.assets, *self.on_request]
+        specs = [spec for one in [*every, *self.checks] for spec in one.check_specs]
+        blocking: dict[dg.AssetKey, list[dg.AssetCheckKey]] = {}
+        for spec in specs:
+            if spec.blocking:
+                blocking.setdefault(spec.asset_key, []).append(spec.key)
+        return Engine(self.name, self.store, {one.key: one for one in every}, blocking)
+
+    @cached_property
+    def definitions(self) -> dg.Definitions:
+        """What Dagster loads: assets, checks, jobs, schedule, sensors and resources.
+
+        Raises
+        ------
+        SettingsError
+            The cron expression is not valid.
+        """
+        tag = {force_tag(self.name): "true"}
+        every_day = dg.AssetSelection.assets(*self.keys)
+        jobs = [
+            dg.define_asset_job(
+                REFRESH,
+                every_day,
+                description="Materializes all assets; computes only what changed, reuses the rest.",
+            ),
+            dg.define_asset_job(
+                RECOMPUTE_ALL,
+                every_day,
+                tags=tag,
+                description="Computes all assets again, whether anything changed or not.",
+            ),
+        ]
+        return dg.Definitions(
+            assets=[self._defined(one) for one in [*self.assets, *self.on_request]],
+            asset_checks=self.checks,
+            jobs=jobs,
+            schedules=[automation.schedule(self, self.cron)] if self.cron else [],
+            sensors=[automation.keep_fresh(self), automation.report_failure, *self.sensors],
+            resources={
+                **{
+                    name: dg.ResourceDefinition.hardcoded_resource(value)
+                    for name, value in {**self.inputs, **self.resources}.items()
+                },
+                "io_manager": self.engine,
+            },
+            loggers={"terminal": terminal},
+            # steps take seconds: a process each would cost more than they do
+            executor=dg.in_process_executor,
+        )
+
+    def load(self) -> dg.Definitions:
+        """Return the definitions for a code location.
+
+        Raises
+        ------
+        SettingsError
+            In a run worker: code versions or store are not those that the run was asked for with.
+        """
+        code_version.stop_if_changed(_dagster.graph_of(self.definitions), str(self.store.root))
+        return self.definitions
+
+    def changed(self) -> str | None:
+        """Say what is not as it was when this pipeline was loaded, or return None."""
+        if self.current is None:
+            return None
+        try:
+            now = self.current()
+            versions = now.code_versions
+        except (PipelineError, SyntaxError, ValueError, OSError) as error:
+            return f"the definitions changed and do not load: {error}"
+        changed = sorted(
+            key.to_user_string()
+            for key, found in self.code_versions.items()
+            if key not in versions or versions[key].digest != found.digest
+        )
+        if changed:
+            return f"the definitions of {', '.join(changed)} changed"
+        if now.settings != self.settings:
+            return "the settings changed"
+        return None
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        """What differs after a change of settings."""
+        return str(self.store.root), self.home, self.cron, dict(self.resources), self.keys
+
+    @contextmanager
+    def session(self, say: Say = lambda text: None) -> "Iterator[Session]":
+        """Open the pipeline in this process; its runs are recorded in the same home as the UI's.
+
+        Runs whose process is dead are marked failed first.
+
+        Raises
+        ------
+        SettingsError
+            The home cannot be used.
+        HistoryError
+            The disk with Dagster's history is full, its database damaged, or its server gone.
+        """
+        from mnist_pipeline.incremental.session import Session
+
+        with dagster_instance.opened(self.home, self.config) as instance:
+            opened = Session(self, instance, say)
+            runs.unfinished(instance, opened.every_key, [REFRESH, RECOMPUTE_ALL], say)
+            yield opened
+
+    def _defined(self, asset: Asset) -> dg.AssetsDefinition:
+        def compute(context: dg.AssetExecutionContext) -> Iterator[Any]:
+            yield from self.engine.run_step(asset, context)
+
+        version = self.code_versions[asset.key]
+        defined = asset.define(compute, version.digest, {COMPUTED_WITH: asdict(version)})
+        if not self.cron or asset.deps or asset.reuse:
+            return defined
+        # only what every tick materializes can be overdue
+        policy = dg.FreshnessPolicy.cron(
+            deadline_cron=self.cron, lower_bound_delta=timedelta(minutes=1)
+        )
+        return defined.map_asset_specs(lambda spec: dg.apply_freshness_policy(spec, policy))

@@ -1,0 +1,117 @@
+"""Results of earlier computations, found by the key of what they were computed from.
+
+They are kept in the key-value table of Dagster's database: tags of events cannot be searched. A
+result stays there when the run that computed it is deleted.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from mnist_pipeline.incremental import _dagster
+from mnist_pipeline.incremental.digest import content_digest
+from mnist_pipeline.incremental.store import Artifact, Store
+
+_PREFIX = "incremental/result"
+
+REUSED_FROM = "reused_from"
+"""Metadata of a materialization that reused a result: the run that computed it."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A result that was computed and published.
+
+    Attributes
+    ----------
+    data_version : str
+    filename, sha256, size
+        Its file in the store.
+    metadata : mapping
+        Of Dagster's metadata values, as they were recorded.
+    checks : sequence of AssetCheckResult
+    run_id : str
+        The run that computed it.
+    """
+
+    data_version: str
+    filename: str
+    sha256: str
+    size: int
+    metadata: Mapping[str, Any]
+    checks: Sequence[dg.AssetCheckResult]
+    run_id: str
+
+    def artifact(self, store: Store, key: dg.AssetKey) -> Artifact:
+        """Return its file in a store."""
+        return store.artifact(key.to_user_string(), self.sha256, self.filename, self.size)
+
+
+def key_of(
+    code_version: str,
+    versions: Mapping[dg.AssetKey, str | None],
+    partition: str | None = None,
+    reads: Mapping[str, object] | None = None,
+) -> str:
+    """Digest what a step's result depends on.
+
+    Parameters
+    ----------
+    code_version : str
+    versions : mapping
+        By asset that is read, direct or further upstream, its data version.
+    partition : str, optional
+    reads : mapping, optional
+        What the asset says it reads besides.
+    """
+    read = {key.to_user_string(): version for key, version in versions.items()}
+    return content_digest(
+        {"code_version": code_version, "read": read, "partition": partition, "more": reads or {}}
+    )
+
+
+def find(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str) -> Earlier | None:
+    """Return the result with a key, or None."""
+    name = _name(asset, key)
+    text = _dagster.values(instance, [name]).get(name)
+    if not text:
+        return None
+    found: Any = dg.deserialize_value(text)
+    checks = [
+        dg.AssetCheckResult(
+            passed=one["passed"],
+            check_name=one["name"],
+            severity=dg.AssetCheckSeverity(one["severity"]),
+            description=one["description"],
+            metadata=one["metadata"],
+        )
+        for one in found["checks"]
+    ]
+    return Earlier(**{**found, "checks": checks})
+
+
+def record(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, key: str, result: Earlier
+) -> None:
+    """Record a result under its key, in place of an earlier one."""
+    content = {
+        **{name: getattr(result, name) for name in Earlier.__dataclass_fields__},
+        "checks": [
+            {
+                "name": one.check_name,
+                "passed": one.passed,
+                "severity": one.severity.value,
+                "description": one.description,
+                "metadata": dict(one.metadata or {}),
+            }
+            for one in result.checks
+        ],
+        "metadata": dict(result.metadata),
+    }
+    _dagster.set_values(instance, {_name(asset, key): dg.serialize_value(content)})
+
+
+def _name(asset: dg.AssetKey, key: str) -> str:
+    return f"{_PREFIX}/{asset.to_user_string()}/{key}"

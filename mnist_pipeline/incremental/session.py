@@ -1,0 +1,238 @@
+"""A pipeline opened in one process: what the command line, notebooks and tests do with it."""
+
+import uuid
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from mnist_pipeline.incremental import _dagster, automation, history, retention, runs, status
+from mnist_pipeline.incremental.engine import force_tag
+from mnist_pipeline.incremental.errors import SettingsError
+from mnist_pipeline.incremental.locks import locks_of
+from mnist_pipeline.incremental.results import REUSED_FROM
+from mnist_pipeline.incremental.runs import Say
+from mnist_pipeline.incremental.status import AssetStatus
+from mnist_pipeline.incremental.store import Garbage
+
+if TYPE_CHECKING:
+    from mnist_pipeline.incremental.pipeline import Pipeline
+
+_JOBS = ["refresh", "recompute_all"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run did.
+
+    Attributes
+    ----------
+    run_id : str or None
+        None where there was nothing to do, and no run.
+    computed, reused : list of str
+        Keys of the materialized assets, in order.
+    error : str or None
+        What failed, for a person.
+    metadata : mapping
+        By materialized asset, the plain values of its metadata.
+    """
+
+    run_id: str | None
+    computed: list[str]
+    reused: list[str]
+    error: str | None
+    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def success(self) -> bool:
+        """Whether nothing failed."""
+        return self.error is None
+
+
+@dataclass(frozen=True)
+class Session:
+    """A pipeline and its Dagster instance; `Pipeline.session` opens one.
+
+    `say` is called with sentences about the progress, for a person who waits.
+    """
+
+    pipeline: "Pipeline"
+    instance: dg.DagsterInstance
+    say: Say
+
+    @cached_property
+    def graph(self) -> _dagster.Graph:
+        """All assets, with their current code versions."""
+        return _dagster.graph_of(self.pipeline.definitions)
+
+    @property
+    def every_key(self) -> list[dg.AssetKey]:
+        """Keys of all assets, on request too."""
+        return list(self.pipeline.engine.assets)
+
+    def status(self, *, verify: bool = False) -> dict[dg.AssetKey, AssetStatus]:
+        """Return the state of each asset, upstream before downstream.
+
+        Parameters
+        ----------
+        verify : bool
+            Read every file again and compare its digest with the recorded one.
+        """
+        found = status.assess(self.pipeline.engine, self.graph, self.instance, verify=verify)
+        return {key: one for key, one in found.items() if key in set(self.pipeline.keys)}
+
+    def plan(self, *, verify: bool = False) -> list[str]:
+        """Return what `refresh` would materialize."""
+        wanted = automation.plan(self.graph, self.status(verify=verify))
+        return [key.to_user_string() for key in wanted]
+
+    def refresh(self, *, verify: bool = False, trigger: str = "refresh") -> RunResult:
+        """Materialize what is not up to date and all downstream of it, in one run, or in none.
+
+        Refreshes of one store run one after another, and each waits for the runs in progress.
+        """
+        try:
+            with self.alone():
+                wanted = automation.plan(self.graph, self.status(verify=verify))
+                if not wanted:
+                    return RunResult(None, [], [], None)
+                done = self.run(wanted, trigger=trigger)
+        except KeyboardInterrupt:
+            return RunResult(None, [], [], runs.INTERRUPTED)
+        if done.error is None:
+            left = {key: one for key, one in self.status().items() if one.status != "fresh"}
+            problems = [
+                f"{key.to_user_string()} is {one.status}: {'; '.join(one.causes)}"
+                for key, one in left.items()
+            ]
+            return RunResult(
+                done.run_id, done.computed, done.reused, "\n".join(problems) or None, done.metadata
+            )
+        return done
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the lock of the store's refresh when no run is in progress on the assets."""
+
+        def waiting() -> None:
+            self.say("another refresh is in progress: waiting for it")
+
+        with locks_of(self.instance, self.pipeline.store).hold("refresh", waiting):
+            runs.wait(self.instance, self.every_key, _JOBS, self.say)
+            yield
+
+    def run(
+        self,
+        assets: Collection[dg.AssetKey] | None = None,
+        *,
+        trigger: str = "run",
+        force: bool = False,
+        tags: Mapping[str, str] | None = None,
+        partition: str | None = None,
+    ) -> RunResult:
+        """Materialize assets, by default all that `refresh` knows, in a run in this process.
+
+        Parameters
+        ----------
+        trigger : str
+            What asked for the run, as the history shows it.
+        force : bool
+            Compute all of them; reuse nothing.
+        tags : mapping, optional
+            Further tags of the run.
+        partition : str, optional
+            The partition to materialize.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            The run was interrupted.
+        """
+        pipeline, run_id = self.pipeline, str(uuid.uuid4())
+        every_day = assets is None or set(assets) <= set(pipeline.keys)
+        job = (
+            _dagster.job_of(pipeline.definitions, "refresh")
+            if every_day
+            else _dagster.job_of_all(pipeline.definitions)
+        )
+        all_tags = {
+            **(tags or {}),
+            self.trigger_tag: trigger,
+            **({force_tag(pipeline.name): "true"} if force else {}),
+            **({"dagster/partition": partition} if partition else {}),
+            # who runs a command sees that it failed, and runs it again
+            "dagster/max_retries": "0",
+            **runs.owner(self.instance, pipeline.store, run_id),
+        }
+        run = _dagster.create_run(
+            self.instance,
+            job,
+            module=pipeline.module,
+            location=pipeline.location or pipeline.name,
+            run_id=run_id,
+            assets=assets,
+            tags=all_tags,
+            run_config={"loggers": {"terminal": {}}},
+        )
+        success = _dagster.execute(self.instance, job, run).success
+        if not success and runs.was_interrupted(self.instance, run_id):
+            raise KeyboardInterrupt
+        return self._result(run_id, success)
+
+    def _result(self, run_id: str, success: bool) -> RunResult:
+        made = {
+            one.asset_key.to_user_string(): {k: v.value for k, v in one.metadata.items()}
+            for one in _dagster.materialized(self.instance, run_id)
+        }
+        return RunResult(
+            run_id,
+            [key for key, values in made.items() if REUSED_FROM not in values],
+            [key for key, values in made.items() if REUSED_FROM in values],
+            None if success else runs.why_failed(self.instance, run_id),
+            made,
+        )
+
+    def select(self, selection: str) -> list[dg.AssetKey]:
+        """Return the assets that a Dagster asset selection names.
+
+        Raises
+        ------
+        SettingsError
+            It is not a selection, or selects nothing.
+        """
+        try:
+            keys = dg.AssetSelection.from_string(selection).resolve(self.graph)
+        except (dg.DagsterError, NotImplementedError) as error:
+            raise SettingsError(f"{selection!r} is not an asset selection: {error}") from None
+        if not (keys := keys & set(self.pipeline.keys)):
+            known = ", ".join(sorted(key.to_user_string() for key in self.pipeline.keys))
+            raise SettingsError(f"{selection!r} selects nothing; the assets are {known}")
+        return sorted(keys)
+
+    def history(
+        self, assets: Collection[dg.AssetKey] | None = None, limit: int = 20
+    ) -> list[history.Event]:
+        """Return the newest materializations, of all assets or of some, newest first."""
+        keys = self.pipeline.keys if assets is None else assets
+        return history.events(self.instance, keys, limit, self.trigger_tag)
+
+    def collect_garbage(self, *, keep: int, dry_run: bool = True) -> list[Garbage]:
+        """Return the files that nothing points at; remove them unless it is a dry run.
+
+        Parameters
+        ----------
+        keep : int
+            Keep what the newest so many materializations of each asset point at.
+        """
+        with nullcontext() if dry_run else self.alone():
+            return retention.collect(
+                self.pipeline, self.instance, keep=keep, remove=not dry_run
+            )
+
+    @property
+    def trigger_tag(self) -> str:
+        """Tag of a run: what asked for it, where Dagster's own tags do not say."""
+        return f"{self.pipeline.name}/trigger"

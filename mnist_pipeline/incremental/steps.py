@@ -1,0 +1,222 @@
+"""Assets: a step that computes a value, declared with its inputs, its codec and its checks."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from mnist_pipeline.incremental.check import CheckResult
+from mnist_pipeline.incremental.codecs import Codec
+
+Check = Callable[..., CheckResult]
+
+DETERMINISTIC = "deterministic"
+"""Name of the warning check that a result computed again has the same content."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a step returns.
+
+    Attributes
+    ----------
+    value
+        What is published, unless a blocking check failed.
+    checks : sequence of CheckResult
+        Results of the asset's checks.
+    metadata : mapping
+        What Dagster shows of the materialization, for people.
+    enforce : bool
+        Without it checks stop nothing: those that failed are recorded as warnings.
+    """
+
+    value: Any
+    checks: Sequence[CheckResult] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    enforce: bool = True
+
+
+@dataclass(frozen=True)
+class Asset:
+    """An asset and its step; made by the decorator `asset`.
+
+    Attributes
+    ----------
+    key : AssetKey
+    step : callable
+        Computes the value.
+    codec : Codec
+    inputs : mapping
+        By parameter of the step, the asset that it is the value of.
+    upstream : frozenset of AssetKey
+        Those inputs that are not direct: the step gets the version that its direct inputs were
+        computed from.
+    deps : tuple of AssetKey
+        Direct inputs: those of the parameters, and others that the step reads by itself.
+    resources : tuple of str
+        Parameters that are Dagster resources.
+    blocking, warning : sequences of callables
+        Its checks.
+    reuse : bool
+        Whether an earlier result stands in for a computation with the same key.
+    reads : callable, optional
+        Returns, from the step's context, JSON-like content that the result depends on besides.
+    options : mapping
+        Further arguments of `dagster.asset`.
+    """
+
+    key: dg.AssetKey
+    step: Callable[..., Any]
+    codec: Codec[Any]
+    inputs: Mapping[str, dg.AssetKey]
+    upstream: frozenset[dg.AssetKey]
+    deps: tuple[dg.AssetKey, ...]
+    resources: tuple[str, ...]
+    blocking: Sequence[Check]
+    warning: Sequence[Check]
+    reuse: bool
+    reads: Callable[[dg.AssetExecutionContext], Mapping[str, object]] | None
+    options: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The key, as people write it."""
+        return self.key.to_user_string()
+
+    @property
+    def parameters(self) -> set[str]:
+        """Names of the step's parameters."""
+        return set(inspect.signature(self.step).parameters)
+
+    @property
+    def file(self) -> Path:
+        """Where the step is defined."""
+        return Path(inspect.getsourcefile(self.step) or "")
+
+    @property
+    def check_specs(self) -> list[dg.AssetCheckSpec]:
+        """What Dagster is told of the checks."""
+        specs = [
+            dg.AssetCheckSpec(
+                check.__name__,
+                asset=self.key,
+                blocking=check in self.blocking,
+                description=inspect.getdoc(check),
+            )
+            for check in [*self.blocking, *self.warning]
+        ]
+        if self.reuse:
+            text = "Computed again from the same inputs, code and params, the content is the same."
+            specs.append(dg.AssetCheckSpec(DETERMINISTIC, asset=self.key, description=text))
+        return specs
+
+    def define(
+        self,
+        compute: Callable[..., Any],
+        code_version: str,
+        metadata: Mapping[str, Any],
+    ) -> dg.AssetsDefinition:
+        """Return the asset for Dagster, with `compute` (context -> events) as its body."""
+        options = dict(self.options)
+        line = inspect.getsourcelines(self.step)[1]
+        source = dg.CodeReferencesMetadataValue(
+            [dg.LocalFileCodeReference(str(self.file), line, self.name)]
+        )
+        compute.__name__ = self.step.__name__
+        return dg.asset(
+            key=self.key,
+            deps=self.deps,
+            code_version=code_version,
+            check_specs=self.check_specs,
+            required_resource_keys=set(self.resources),
+            description=options.pop("description", None) or inspect.getdoc(self.step),
+            metadata={
+                **options.pop("metadata", {}),
+                **metadata,
+                "dagster/code_references": source,
+            },
+            # values pass through the store, not from step to step
+            dagster_type=dg.Nothing,
+            # params count for the code version: nothing is to be set for one run
+            config_schema={},
+            **options,
+        )(compute)
+
+
+def asset(
+    codec: Codec[Any],
+    *,
+    key: dg.AssetKey | Sequence[str] | str | None = None,
+    inputs: Mapping[str, dg.AssetKey] | None = None,
+    upstream: Sequence[str] = (),
+    deps: Sequence[dg.AssetKey] = (),
+    blocking: Sequence[Check] = (),
+    warning: Sequence[Check] = (),
+    reuse: bool = True,
+    reads: Callable[[dg.AssetExecutionContext], Mapping[str, object]] | None = None,
+    **options: Any,
+) -> Callable[[Callable[..., Any]], Asset]:
+    """Declare an asset: the decorated function is its step.
+
+    A parameter annotated as `dagster.ResourceParam` is a resource, `context` is Dagster's. Every
+    other one is the value of the asset of its name. The step returns a value or a `Result`. An
+    earlier result is reused where code, params and all that is read are the same.
+
+    Parameters
+    ----------
+    codec : Codec
+        How the value is stored.
+    key : AssetKey, sequence of str or str, optional
+        By default the function's name.
+    inputs : mapping, optional
+        By parameter, the key of an asset that has another name.
+    upstream : sequence of str
+        Parameters whose assets are further upstream: the step gets the very version that its direct
+        inputs were computed from, and has no edge to them.
+    deps : sequence of AssetKey
+        Further direct inputs, which the step reads by itself; they must be in `reads` too.
+    blocking, warning : sequences of callables
+        Checks, named and described as the functions are. The step calls them and returns their
+        results. What a blocking one refuses is not published; a warning only shows.
+    reuse : bool
+        False for a step that depends on more than it reads, such as the time or a server.
+    reads : callable, optional
+        Returns, from the step's context, JSON-like content that the result depends on besides its
+        code, params and inputs.
+    options
+        Further arguments of `dagster.asset`, such as `group_name`, `kinds`, `metadata`.
+    """
+
+    def decorate(step: Callable[..., Any]) -> Asset:
+        signature = inspect.signature(step).parameters
+        resources = tuple(name for name, one in signature.items() if _is_resource(one.annotation))
+        named = {
+            name: (inputs or {}).get(name, dg.AssetKey(name))
+            for name in signature
+            if name != "context" and name not in resources
+        }
+        return Asset(
+            dg.AssetKey(key or step.__name__) if not isinstance(key, dg.AssetKey) else key,
+            step,
+            codec,
+            named,
+            frozenset(named[name] for name in upstream),
+            (*(one for name, one in named.items() if name not in upstream), *deps),
+            resources,
+            blocking,
+            warning,
+            reuse,
+            reads,
+            options,
+        )
+
+    return decorate
+
+
+def _is_resource(annotation: Any) -> bool:
+    if isinstance(annotation, str):  # from __future__ import annotations
+        return "ResourceParam[" in annotation
+    return "resource_param" in getattr(annotation, "__metadata__", ())
