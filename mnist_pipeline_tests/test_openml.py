@@ -93,9 +93,9 @@ def test_a_content_encoding_that_was_not_asked_for_is_refused(small_openml: Open
 
 
 def test_an_archive_that_is_no_gzip_fails_its_checksum_and_does_not_raise() -> None:
-    verdict = checksum(Archive(b"<html>", "mnist_784.arff.gz"), "0" * 32)
-    assert not verdict.passed
-    assert "not a whole gzip file" in verdict.saw
+    result = checksum(Archive(b"<html>", "mnist_784.arff.gz"), "0" * 32)
+    assert not result.passed
+    assert "not a whole gzip file" in result.description
 
 
 def test_an_archive_that_unpacks_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,9 +106,9 @@ def test_what_is_held_out_does_not_reach_the_fit(parts: Parts) -> None:
 def test_test_rows_in_the_fit_or_among_those_held_out_are_seen(drawn: Split, parts: Parts) -> None:
     quick = ModelParams(preset="scaled", max_iter=2)
     model = training.fit(quick, parts)
-    verdict = validation.only_training_rows(model, drawn.train)
-    assert verdict.passed
-    assert verdict.facts == {"fitted": 3600, "held_out": 400, "test_rows": 0}
+    result = validation.only_training_rows(model, drawn.train)
+    assert result.passed
+    assert result.metadata == {"fitted": 3600, "held_out": 400, "test_rows": 0}
 
     both = [parts.fitted, drawn.test]
     leaked = dataclasses.replace(
@@ -118,22 +118,22 @@ def test_test_rows_in_the_fit_or_among_those_held_out_are_seen(drawn: Split, par
         labels=np.concatenate([part.labels for part in both]),
     )
     cheat = training.fit(quick, Parts(leaked, parts.held_out))
-    verdict = validation.only_training_rows(cheat, drawn.train)
-    assert not verdict.passed
-    assert "fitted on other rows" in verdict.saw
+    result = validation.only_training_rows(cheat, drawn.train)
+    assert not result.passed
+    assert "fitted on other rows" in result.description
 
     assert model.validated is not None
     chosen_by_test = dataclasses.replace(
         model, validated=dataclasses.replace(model.validated, row_id=drawn.test.row_id[:400])
     )
-    verdict = validation.only_training_rows(chosen_by_test, drawn.train)
-    assert not verdict.passed
-    assert verdict.facts["test_rows"] == 400
+    result = validation.only_training_rows(chosen_by_test, drawn.train)
+    assert not result.passed
+    assert result.metadata["test_rows"] == 400
 
     other = dataclasses.replace(model, origin=dataclasses.replace(model.origin, test_size=0.1))
-    verdict = validation.only_training_rows(other, drawn.train)
-    assert not verdict.passed
-    assert "of another split" in verdict.saw
+    result = validation.only_training_rows(other, drawn.train)
+    assert not result.passed
+    assert "of another split" in result.description
 
 
 def test_a_fit_by_epoch_ends_when_the_validation_accuracy_stays(parts: Parts) -> None:

@@ -62,7 +62,7 @@ def champion_model(
         ruling.champion,
         [*guards, gate.in_service(sgd_model, ruling)],
         {
-            **ruling.facts,
+            **ruling.metadata,
             **past_models(decided),
             "decision": f"{ruling.outcome}: {ruling.why}",
             "candidate": version,

@@ -69,7 +69,7 @@ def raw_mnist(
         {
             "source": source,
             "origin": dg.MetadataValue.url(origin) if "://" in origin else origin,
-            "md5": acquired.checksum.facts.get("md5", "none: it cannot be unpacked"),
+            "md5": acquired.checksum.metadata.get("md5", "none: it cannot be unpacked"),
             "downloaded": acquired.downloaded,
             "failed": acquired.failed,
             "seconds": seconds(),

@@ -22,7 +22,7 @@ from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits, Origin
 from mnist_pipeline.digits.shape import PIXELS
 from mnist_pipeline.digits.validation import Fitted, Validated
-from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.errors import FormatError
 
 TRUSTED = (
@@ -136,19 +136,19 @@ def _as_format_error() -> Iterator[None]:
         raise FormatError(f"not a model file of this pipeline: {error!r}") from error
 
 
-def reloads_identically(model: TrainedModel, train: Digits) -> Verdict:
+def reloads_identically(model: TrainedModel, train: Digits) -> CheckResult:
     """The model, encoded and decoded, gives the same scores to the bit on training digits."""
     probe = train.pixels[:_PROBE]
     try:
         again = loads(dumps(model))
     except FormatError as error:
-        return Verdict("reloads_identically", passed=False, saw=str(error))
+        return CheckResult("reloads_identically", passed=False, description=str(error))
     same = np.array_equal(again.scores(probe), model.scores(probe))
     passed = same and again.data_version == model.data_version
-    saw = (
+    description = (
         f"scores of {len(probe):,} digits {'are' if passed else 'are not'} identical once reloaded"
     )
-    return Verdict("reloads_identically", bool(passed), saw)
+    return CheckResult("reloads_identically", bool(passed), description)
 
 
 def _self_test() -> npt.NDArray[np.uint8]:

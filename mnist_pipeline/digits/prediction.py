@@ -12,7 +12,7 @@ from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits, Origin, from_parquet, to_parquet, with_metadata
 from mnist_pipeline.digits.pixels import CHUNK, IN_MEMORY
 from mnist_pipeline.digits.shape import CLASSES
-from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.digest import content_digest
 
 SCORES = [f"score_{digit}" for digit in range(CLASSES)]
@@ -145,16 +145,16 @@ def predict(model: TrainedModel, digits: Digits) -> Predictions:
     )
 
 
-def unseen_in_training(model: TrainedModel, digits: Digits) -> Verdict:
+def unseen_in_training(model: TrainedModel, digits: Digits) -> CheckResult:
     """Model and test digits come from the same split of the same table, so no row is in both."""
     passed = model.origin == digits.origin
     if passed:
-        saw = "the model was fitted on the other part of the same split"
+        description = "the model was fitted on the other part of the same split"
     else:
         different = asdict(model.origin).items() - asdict(digits.origin).items()
-        saw = (
+        description = (
             f"the model was fitted on another split ({', '.join(sorted(k for k, _ in different))} "
             "differ), so test digits may be training digits: materialize train_set and sgd_model, "
             "or test_set, so that both come from the same download and params"
         )
-    return Verdict("unseen_in_training", passed, saw)
+    return CheckResult("unseen_in_training", passed, description)

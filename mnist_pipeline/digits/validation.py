@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.dataset import Digits, Origin
-from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.incremental.errors import FormatError
 
@@ -118,7 +118,7 @@ def hold_out_rows(train: Digits, row_id: npt.NDArray[np.int32]) -> Parts:
     return _parts(train, is_held_out, np.flatnonzero(np.isin(train.row_id, row_id)))
 
 
-def only_training_rows(model: Fitted, train: Digits) -> Verdict:
+def only_training_rows(model: Fitted, train: Digits) -> CheckResult:
     """A model was fitted on training rows but those held out, and no test row was among either.
 
     Test rows are drawn anew from the split's own arguments, and the rows that were given to the fit
@@ -132,18 +132,18 @@ def only_training_rows(model: Fitted, train: Digits) -> Verdict:
     foreign = len(np.setdiff1d(held_out, train.row_id))
     same_split = model.origin == train.origin
     as_recorded = model.rows == digest_of_rows(fitted)
-    saw = (
+    description = (
         f"{len(fitted):,} rows fitted and {len(held_out):,} held out to choose by: {in_test:,} are "
         f"test rows, {foreign:,} are not in train_set"
     )
     if not same_split:
-        saw = "the model is of another split than train_set: materialize sgd_model"
+        description = "the model is of another split than train_set: materialize sgd_model"
     elif not as_recorded:
-        saw += "; the model was fitted on other rows than these"
-    return Verdict(
+        description += "; the model was fitted on other rows than these"
+    return CheckResult(
         "only_training_rows",
         same_split and as_recorded and in_test == foreign == 0,
-        saw,
+        description,
         {"fitted": len(fitted), "held_out": len(held_out), "test_rows": in_test},
     )
 

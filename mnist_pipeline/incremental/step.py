@@ -8,11 +8,11 @@ from typing import Any, TypeVar, cast
 import dagster as dg
 
 from mnist_pipeline.incremental import _dagster
-from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.digest import content_digest
 
 T = TypeVar("T")
-Guard = Callable[..., Verdict]
+Guard = Callable[..., CheckResult]
 
 OWNERS = ["team:mnist-pipeline"]
 
@@ -81,7 +81,7 @@ def published_asset(
 def judged(
     context: dg.AssetExecutionContext,
     value: T,
-    verdicts: Sequence[Verdict],
+    verdicts: Sequence[CheckResult],
     metadata: Mapping[str, Any],
     *,
     only_told: bool = False,
@@ -105,8 +105,8 @@ def judged(
             passed=verdict.passed,
             check_name=verdict.name,
             severity=dg.AssetCheckSeverity.WARN if only_told else _severity(specs[verdict.name]),
-            description=verdict.saw,
-            metadata=verdict.facts,
+            description=verdict.description,
+            metadata=verdict.metadata,
         )
         for verdict in verdicts
         if verdict.name in selected
@@ -114,7 +114,7 @@ def judged(
     return dg.MaterializeResult(value=value, metadata=metadata, check_results=results)
 
 
-def hear(context: dg.AssetExecutionContext, verdicts: Sequence[Verdict]) -> None:
+def hear(context: dg.AssetExecutionContext, verdicts: Sequence[CheckResult]) -> None:
     """Go on if no blocking guard refused; for a step that must not start its work otherwise.
 
     Raises
@@ -137,12 +137,12 @@ def hear(context: dg.AssetExecutionContext, verdicts: Sequence[Verdict]) -> None
                     check_name=spec.name,
                     passed=verdict.passed,
                     severity=_severity(spec),
-                    description=verdict.saw,
-                    metadata={**verdict.facts, MADE_FROM: origin},
+                    description=verdict.description,
+                    metadata={**verdict.metadata, MADE_FROM: origin},
                     blocking=spec.blocking,
                 )
             )
-        saw = "; ".join(f"{verdict.name}: {verdict.saw}" for verdict in refused)
+        saw = "; ".join(f"{verdict.name}: {verdict.description}" for verdict in refused)
         raise dg.Failure(
             f"{context.asset_key.to_user_string()} is refused and not published. {saw}",
             allow_retries=False,

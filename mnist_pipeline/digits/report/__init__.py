@@ -22,7 +22,7 @@ from mnist_pipeline.digits.pixels import chunks_of
 from mnist_pipeline.digits.prediction import Predictions
 from mnist_pipeline.digits.report import gallery
 from mnist_pipeline.digits.shape import CLASSES, PIXELS
-from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.digest import content_digest
 
 TUTORIAL_ACCURACY = 0.8844
@@ -151,7 +151,7 @@ def render(evidence: Evidence, as_of: AsOf | None = None) -> Report:
     return Report(html)
 
 
-def one_model(evidence: Evidence) -> Verdict:
+def one_model(evidence: Evidence) -> CheckResult:
     """All parts of the evidence are about the same model and the same split."""
     version = evidence.model.data_version
     versions = {
@@ -166,10 +166,10 @@ def one_model(evidence: Evidence) -> Verdict:
     other = [asset for asset, found in versions.items() if found != version]
     other += [asset for asset, found in origins.items() if found != evidence.model.origin]
     if other:
-        saw = f"{', '.join(other)} are not of sgd_model {version}: materialize them first"
+        description = f"{', '.join(other)} are not of sgd_model {version}: materialize them first"
     else:
-        saw = f"all inputs are of model {version} and its split"
-    return Verdict("one_model", not other, saw)
+        description = f"all inputs are of model {version} and its split"
+    return CheckResult("one_model", not other, description)
 
 
 def class_maps(model: TrainedModel, test: Digits) -> npt.NDArray[np.floating[Any]]:
