@@ -8,7 +8,8 @@ import pytest
 
 from mnist_pipeline.digits import openml, sample
 from mnist_pipeline.digits.archive import Archive, checksum
-from mnist_pipeline.incremental.errors import FormatError, SourceError, UnreachableError
+from mnist_pipeline.digits.errors import SourceError, UnreachableError
+from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline_tests.openml_server import DOWNLOAD, OpenML, serve
 
 LIST = "/api/v1/json/data/list/data_name/mnist_784/limit/2/data_version/1"

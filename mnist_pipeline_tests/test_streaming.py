@@ -17,6 +17,7 @@ from mnist_pipeline.digits import filed, prediction, training, validation
 from mnist_pipeline.digits.batches import in_batches
 from mnist_pipeline.digits.classifier import TrainedModel, build
 from mnist_pipeline.digits.dataset import COLUMNS, Digits
+from mnist_pipeline.digits.errors import FitError
 from mnist_pipeline.digits.filed import FiledDigits
 from mnist_pipeline.digits.infinite import Recipe
 from mnist_pipeline.digits.large import large_epochs
@@ -28,7 +29,7 @@ from mnist_pipeline.digits.table import DigitTable, decode
 from mnist_pipeline.digits.whitening import Whitening
 from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.digest import Chunked, content_digest
-from mnist_pipeline.incremental.errors import FitError, FormatError, StoreError
+from mnist_pipeline.incremental.errors import FormatError, StoreError
 from mnist_pipeline.incremental.store import Store
 from mnist_pipeline.params import ModelParams
 from mnist_pipeline_tests.conftest import House

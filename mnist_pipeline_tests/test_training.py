@@ -8,10 +8,11 @@ import pytest
 
 from mnist_pipeline.digits import epochs, persistence, progress, sample, training, validation
 from mnist_pipeline.digits.classifier import TrainedModel
+from mnist_pipeline.digits.errors import FitError
 from mnist_pipeline.digits.split import Split, split
 from mnist_pipeline.digits.table import decode
 from mnist_pipeline.digits.validation import Parts
-from mnist_pipeline.incremental.errors import FitError, FormatError
+from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline.params import ModelParams
 
 SMALL_KERNEL = {"preset": "accurate", "n_components": 200, "n_whitening": 1000, "max_iter": 3}

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 
 from mnist_pipeline.digits import infinite, mirrors, openml, sample, transfer
 from mnist_pipeline.digits.archive import Archive, checksum
-from mnist_pipeline.digits.transfer import Progress, redacted
-from mnist_pipeline.incremental.check import CheckResult
-from mnist_pipeline.incremental.errors import (
+from mnist_pipeline.digits.errors import (
     RefusedError,
     SourceError,
     UnavailableError,
     UnreachableError,
 )
+from mnist_pipeline.digits.transfer import Progress, redacted
+from mnist_pipeline.incremental.check import CheckResult
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from mnist_pipeline.digits import training
 from mnist_pipeline.digits.champion import Champion
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
+from mnist_pipeline.digits.errors import FitError
 from mnist_pipeline.digits.metrics import Evaluation
 from mnist_pipeline.digits.progress import Report
 from mnist_pipeline.digits.validation import Fitted, hold_out_rows
 from mnist_pipeline.incremental.check import CheckResult, Scalar
-from mnist_pipeline.incremental.errors import FitError
 from mnist_pipeline.params import ModelParams
 
 Outcome = Literal["promoted", "stays", "refused", "rolled back"]

@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 from mnist_pipeline.digits import columns, mnist, transfer
 from mnist_pipeline.digits.archive import MAX_BYTES, Archive, checksum
+from mnist_pipeline.digits.errors import SourceError
 from mnist_pipeline.digits.transfer import Progress, redacted
 from mnist_pipeline.incremental.check import CheckResult
-from mnist_pipeline.incremental.errors import FormatError, SourceError
+from mnist_pipeline.incremental.errors import FormatError
 
 PUBLIC = (
     "https://data.openml.org/datasets/0000/0554/dataset_554.pq",

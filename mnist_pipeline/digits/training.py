@@ -13,12 +13,13 @@ from mnist_pipeline.digits import calibration
 from mnist_pipeline.digits.classifier import TrainedModel, build
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.epochs import fit_by_epoch
+from mnist_pipeline.digits.errors import FitError
 from mnist_pipeline.digits.pixels import IN_MEMORY, LazyPixels
 from mnist_pipeline.digits.progress import NowAndThen, Report
 from mnist_pipeline.digits.shape import CLASSES
 from mnist_pipeline.digits.shared_features import Features
 from mnist_pipeline.digits.validation import Parts, Validated, digest_of_rows
-from mnist_pipeline.incremental.errors import FitError, FormatError
+from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline.params import ModelParams
 
 if TYPE_CHECKING:
