@@ -127,7 +127,7 @@ def test_a_model_fitted_on_all_training_rows_is_never_champion(
     drawn: Split, evaluation: Evaluation
 ) -> None:
     params = ModelParams(preset="tutorial", max_iter=2)
-    candidate = training.fit(params, validation.Parts(drawn.train, None))
+    candidate = training.fit(params, validation.all_rows(drawn.train))
     ruling = decided(candidate, drawn, evaluation)
     assert (ruling.outcome, ruling.champion) == ("refused", Champion())
     assert "it can never be champion" in ruling.why

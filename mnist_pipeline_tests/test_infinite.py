@@ -148,7 +148,7 @@ def test_held_out_rows_are_bounded_and_what_was_fitted_is_still_known(
     assert 400 < len(parts.held_out) <= 500
     by = validation.Validated(parts.held_out.row_id, parts.held_out.labels, 1.0, [], 1.0)
     rows = validation.digest_of_rows(parts.fitted.row_id)
-    model = validation.Fitted(drawn.train.origin, {}, rows, by)
+    model = validation.Fitted(drawn.train.origin, "digits", {}, rows, by)
     result = validation.only_training_rows(model, drawn.train)
     assert result.passed, result.description
     again = validation.hold_out_rows(drawn.train, parts.held_out.row_id)
@@ -218,7 +218,14 @@ def test_the_evaluation_tells_the_accuracy_on_real_test_digits_alone(drawn: Spli
     prediction = np.where(own, drawn.test.labels, 9 - drawn.test.labels).astype(np.uint8)
     scores = np.eye(10, dtype=np.float32)[prediction]
     predictions = Predictions(
-        drawn.test.row_id, drawn.test.labels, prediction, scores, drawn.test.origin, "a model", None
+        drawn.test.row_id,
+        drawn.test.labels,
+        prediction,
+        scores,
+        drawn.test.origin,
+        "a model",
+        "digits",
+        None,
     )
     found = metrics.evaluate(predictions)
     assert found.real_test is not None

@@ -118,7 +118,7 @@ def test_test_rows_in_the_fit_or_among_those_held_out_are_seen(drawn: Split, par
         pixels=np.concatenate([part.pixels for part in both]),
         labels=np.concatenate([part.labels for part in both]),
     )
-    cheat = training.fit(quick, Parts(leaked, parts.held_out))
+    cheat = training.fit(quick, dataclasses.replace(parts, fitted=leaked))
     result = validation.only_training_rows(cheat, drawn.train)
     assert not result.passed
     assert "fitted on other rows" in result.description
@@ -194,7 +194,7 @@ def test_digits_that_do_not_show_all_classes_are_refused(drawn: Split) -> None:
         labels=drawn.train.labels[keep],
     )
     with pytest.raises(FormatError, match=r"show only \[0, 1, 2, 4"):
-        training.fit(ModelParams(), Parts(few, None))
+        training.fit(ModelParams(), validation.all_rows(few))
 
 
 def test_too_few_digits_to_hold_some_out_are_refused(drawn: Split) -> None:
@@ -229,7 +229,7 @@ def test_keys_go_together_as_one_likes_and_the_model_can_be_filed(
     params: dict[str, object], drawn: Split, parts: Parts
 ) -> None:
     wanted = ModelParams.model_validate(params)
-    given = parts if wanted.hold_out else Parts(drawn.train, None)
+    given = parts if wanted.hold_out else validation.all_rows(drawn.train)
     model = training.fit(wanted, given)
     assert accuracy(model, drawn) > 0.7
     assert (model.validated is not None) is wanted.hold_out

@@ -43,7 +43,7 @@ class TrainedModel(Fitted):
 
     @cached_property
     def data_version(self) -> str:
-        """Digest of the fitted arrays of all steps, the validation, the params and the split.
+        """Digest of the fitted arrays, the validation, the params and the training digits' version.
 
         The minor version of scikit-learn counts: another may read the same arrays otherwise.
         """
@@ -51,6 +51,7 @@ class TrainedModel(Fitted):
         params = {key: value for key, value in self.params.items() if key != "preset"}
         minor = ".".join(version("scikit-learn").split(".")[:2])
         parts: list[Any] = [params, asdict(self.origin), self.rows, f"scikit-learn {minor}"]
+        parts.append(self.train_version)
         for name, step in self.pipeline.steps:
             for attribute, value in sorted(vars(step).items()):
                 if attribute.endswith("_") and isinstance(value, np.ndarray):

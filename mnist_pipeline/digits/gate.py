@@ -190,17 +190,6 @@ def allow(before: Champion, version: str) -> Champion:
     return Champion(before.model_version, barred)
 
 
-def evaluation_matches(model_version: str, evaluation: Evaluation) -> CheckResult:
-    """The evaluation that decides is of this very model."""
-    passed = evaluation.model_version == model_version
-    description = f"the evaluation is of model {evaluation.model_version}"
-    if not passed:
-        description += (
-            f", sgd_model is now {model_version}: materialize predictions and evaluation first"
-        )
-    return CheckResult("evaluation_matches", passed, description)
-
-
 def in_service(candidate: TrainedModel, ruling: Ruling) -> CheckResult:
     """The newest model is the champion: it was not refused, and not rolled back."""
     passed = ruling.champion.model_version == candidate.data_version

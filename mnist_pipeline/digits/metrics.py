@@ -44,6 +44,8 @@ class Evaluation:
         digits; None where the source is not all of MNIST. No training row is among them.
     model_version : str
         Data version of the model that predicted.
+    predictions_version : str
+        Data version of the predictions, and so of their test digits too.
     real_test : dict or None
         Of a source of deformed digits, the same numbers over those test digits that are not
         deformed, with n for n_test. None, and not filed, of any other source.
@@ -59,6 +61,7 @@ class Evaluation:
     ece: float | None
     mnist_test: dict[str, Any] | None
     model_version: str
+    predictions_version: str
     real_test: dict[str, Any] | None = None
 
     @property
@@ -107,6 +110,7 @@ def evaluate(predictions: Predictions) -> Evaluation:
         **numbers,
         mnist_test=mnist_test,
         model_version=predictions.model_version,
+        predictions_version=predictions.data_version,
         real_test=real,
     )
 

@@ -53,6 +53,7 @@ def dumps(model: TrainedModel) -> bytes:
             **{library: version(library) for library in _LIBRARIES},
         },
         "origin": asdict(model.origin),
+        "train_version": model.train_version,
         "params": model.params,
         "rows": model.rows,
         "validated": validated,
@@ -99,7 +100,7 @@ def _open(data: bytes) -> TrainedModel:
     pipeline = skops.io.loads(data, trusted=list(TRUSTED))
     if not isinstance(pipeline, Pipeline) or not isinstance(pipeline[-1], SGDClassifier):
         raise FormatError("not a model file of this pipeline: no pipeline ending in SGDClassifier")
-    model = TrainedModel(known.origin, known.params, known.rows, known.validated, pipeline)
+    model = TrainedModel(**vars(known), pipeline=pipeline)
     # files of earlier versions of this project have none
     if expected := facts.get("self_test"):
         wanted, found = np.array(expected, np.float64), model.scores(_self_test())
@@ -167,7 +168,13 @@ def _facts(data: bytes) -> tuple[Fitted, dict[str, Any]]:
             "prediction": np.array(by["prediction"], np.uint8),
         }
         validated = Validated(**(by | arrays))
-    known = Fitted(Origin(**facts["origin"]), facts["params"], facts["rows"], validated)
+    known = Fitted(
+        Origin(**facts["origin"]),
+        str(facts["train_version"]),
+        facts["params"],
+        facts["rows"],
+        validated,
+    )
     return known, facts
 
 

@@ -39,6 +39,8 @@ class Predictions:
         The split that was predicted.
     model_version : str
         Data version of the model.
+    test_version : str
+        Data version of the digits.
     temperature : float or None
         What scores are divided by to be probabilities; None where the model has none.
     """
@@ -49,6 +51,7 @@ class Predictions:
     scores: npt.NDArray[np.float32]
     origin: Origin
     model_version: str
+    test_version: str
     temperature: float | None
 
     @cached_property
@@ -78,7 +81,7 @@ class Predictions:
 
     @cached_property
     def data_version(self) -> str:
-        """Digest of all rows, the split, the model's version and temperature."""
+        """Digest of all rows, the split, the temperature, the versions of model and digits."""
         return content_digest(
             self.row_id,
             self.label,
@@ -86,6 +89,7 @@ class Predictions:
             self.scores,
             {"origin": asdict(self.origin), "temperature": self.temperature},
             self.model_version,
+            self.test_version,
         )
 
     def to_parquet(self) -> bytes:
@@ -105,6 +109,7 @@ class Predictions:
                 table,
                 origin=asdict(self.origin),
                 model_version=self.model_version,
+                test_version=self.test_version,
                 temperature=self.temperature,
             )
         )
@@ -126,7 +131,8 @@ class Predictions:
             np.stack([table[name].to_numpy() for name in SCORES], axis=1),
             Origin(**metadata["origin"]),
             metadata["model_version"],
-            metadata.get("temperature"),
+            metadata["test_version"],
+            metadata["temperature"],
         )
 
 
@@ -141,6 +147,7 @@ def predict(model: TrainedModel, digits: Digits) -> Predictions:
         scores.astype(np.float32),
         digits.origin,
         model.data_version,
+        digits.data_version,
         model.validated.temperature if model.validated else None,
     )
 

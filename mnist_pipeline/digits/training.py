@@ -68,9 +68,14 @@ def fit(
                 _fit_by_its_own_rule(pipeline, parts.fitted, report)
         except (ArithmeticError, ValueError) as error:
             raise FitError(f"SGDClassifier cannot fit with these params: {error}") from error
-    fitted = parts.fitted
-    rows = digest_of_rows(fitted.row_id)
-    model = TrainedModel(fitted.origin, params.model_dump(mode="json"), rows, None, pipeline)
+    model = TrainedModel(
+        parts.fitted.origin,
+        parts.train_version,
+        params.model_dump(mode="json"),
+        digest_of_rows(parts.fitted.row_id),
+        None,
+        pipeline,
+    )
     return replace(model, validated=_validated(model, parts.held_out, accuracies, features))
 
 

@@ -20,13 +20,20 @@ MOST_HELD_OUT = 50_000
 
 @dataclass(frozen=True)
 class Parts:
-    """The training rows: what is fitted, and what is held out of it (None: nothing is).
+    """The training rows in two parts.
 
-    What is held out is in memory.
+    Attributes
+    ----------
+    fitted : Digits
+    held_out : Digits or None
+        In memory. None where nothing is held out of the fit.
+    train_version : str
+        Data version of all training digits, of both parts together.
     """
 
     fitted: Digits
     held_out: Digits | None
+    train_version: str
 
 
 @dataclass(frozen=True)
@@ -54,16 +61,32 @@ class Validated:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What is known of a fitted model: the split it was fitted on, the params, the rows.
+    """What is known of a fitted model without its pipeline.
 
-    `rows` is the digest of the row ids that were fitted. `validated` is None where nothing was held
-    out of the fit: such a model has no probabilities and cannot be compared with others.
+    Attributes
+    ----------
+    origin : Origin
+        The split that it was fitted on.
+    train_version : str
+        Data version of the training digits, with those held out of the fit.
+    params : dict
+    rows : str
+        Digest of the row ids that were fitted.
+    validated : Validated or None
+        None where nothing was held out of the fit: such a model has no probabilities and cannot be
+        compared with others.
     """
 
     origin: Origin
+    train_version: str
     params: dict[str, Any]
     rows: str
     validated: Validated | None
+
+
+def all_rows(train: Digits) -> Parts:
+    """Hold nothing out of the fit."""
+    return Parts(train, None, train.data_version)
 
 
 def hold_out(train: Digits, *, size: float, random_state: int) -> Parts:
@@ -102,7 +125,8 @@ def hold_out(train: Digits, *, size: float, random_state: int) -> Parts:
     except ValueError as error:
         raise FormatError(f"no validation part can be held out: {error}") from None
     if alone:
-        return Parts(train.chosen(np.sort(fitted)), train.chosen(np.sort(held_out))[:])
+        rows = np.sort(fitted), np.sort(held_out)
+        return Parts(train.chosen(rows[0]), train.chosen(rows[1])[:], train.data_version)
     is_held_out = np.isin(together, held_out)
     places = np.flatnonzero(is_held_out)
     # one of every base digit at least: what was held out with them can be told by that
@@ -156,4 +180,5 @@ def digest_of_rows(row_id: npt.NDArray[np.int32]) -> str:
 def _parts(
     train: Digits, is_held_out: npt.NDArray[np.bool_], places: npt.NDArray[np.integer]
 ) -> Parts:
-    return Parts(train.chosen(np.flatnonzero(~is_held_out)), train.chosen(places)[:])
+    fitted = train.chosen(np.flatnonzero(~is_held_out))
+    return Parts(fitted, train.chosen(places)[:], train.data_version)
