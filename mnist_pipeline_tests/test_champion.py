@@ -31,10 +31,7 @@ def swapped(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         fit = training.fit
 
         def deceived(
-            params: ModelParams,
-            parts: Parts,
-            report: Report = lambda text: None,
-            features: None = None,
+            params: ModelParams, parts: Parts, report: Report = lambda text: None
         ) -> TrainedModel:
             labels = parts.fitted.labels.copy()
             labels[parts.fitted.labels == 3], labels[parts.fitted.labels == 5] = 5, 3

@@ -17,7 +17,6 @@ from mnist_pipeline.digits.errors import FitError
 from mnist_pipeline.digits.pixels import IN_MEMORY, LazyPixels
 from mnist_pipeline.digits.progress import NowAndThen, Report
 from mnist_pipeline.digits.shape import CLASSES
-from mnist_pipeline.digits.shared_features import Features
 from mnist_pipeline.digits.validation import Parts, Validated, digest_of_rows
 from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline.params import ModelParams
@@ -26,16 +25,10 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 
-def fit(
-    params: ModelParams,
-    parts: Parts,
-    report: Report = lambda text: None,
-    features: Features | None = None,
-) -> TrainedModel:
+def fit(params: ModelParams, parts: Parts, report: Report = lambda text: None) -> TrainedModel:
     """Fit one binary classifier a class, over all cores, and calibrate on what is held out.
 
-    The result does not depend on the number of cores: each class has a seed of its own. Nor does it
-    on who made the features, if they are given to a fit by epoch.
+    The result does not depend on the number of cores: each class has a seed of its own.
 
     Raises
     ------
@@ -63,7 +56,7 @@ def fit(
     with parallel_config(backend="threading", n_jobs=-1), threadpool_limits(limits=1):
         try:
             if params.by_epoch:
-                accuracies = fit_by_epoch(pipeline, params, parts, report, features)
+                accuracies = fit_by_epoch(pipeline, params, parts, report)
             else:
                 _fit_by_its_own_rule(pipeline, parts.fitted, report)
         except (ArithmeticError, ValueError) as error:
@@ -76,18 +69,15 @@ def fit(
         None,
         pipeline,
     )
-    return replace(model, validated=_validated(model, parts.held_out, accuracies, features))
+    return replace(model, validated=_validated(model, parts.held_out, accuracies))
 
 
 def _validated(
-    model: TrainedModel,
-    held_out: Digits | None,
-    accuracies: list[float],
-    features: Features | None,
+    model: TrainedModel, held_out: Digits | None, accuracies: list[float]
 ) -> Validated | None:
     if held_out is None:
         return None
-    scores = model.scores_of(features.held_out) if features else model.scores(held_out.pixels)
+    scores = model.scores(held_out.pixels)
     prediction = scores.argmax(axis=1).astype(np.uint8)
     return Validated(
         held_out.row_id,
