@@ -67,8 +67,8 @@ def steps(rows: int) -> dict[str, Any]:
 def _filed(
     table: Any, drawn: Split, part: Any, folder: str, found: dict[str, Any], clock: "_Clock"
 ) -> Digits:
-    digits, verdicts = survey(table, drawn, part, _say)
-    refused = [verdict.name for verdict in verdicts if not verdict.passed]
+    digits, results = survey(table, drawn, part, _say)
+    refused = [result.name for result in results if not result.passed]
     if set(refused) - {"is_mnist"}:
         raise RuntimeError(f"refused: {refused}")
     file = Path(folder, f"{part}.parquet")
@@ -138,7 +138,7 @@ def steps_table(measured: list[Measured]) -> str:
         line(name, lambda one: f"{1e6 * one[key] / one[of]:.1f}")
 
     line(
-        "decode (make, judge and file both parts), us a row",
+        "decode (make, check and file both parts), us a row",
         lambda one: f"{1e6 * (one['train_set'] + one['test_set']) / one['rows']:.1f}",
     )
     per_row("features, us a row", "features", "made")

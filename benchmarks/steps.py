@@ -77,7 +77,7 @@ def preset(archive: str, name: str, own: str = "") -> Numbers:
     if params.hold_out:
         parts = validation.hold_out(drawn.train, size=0.1, random_state=42)
     else:
-        parts = validation.Parts(drawn.train, None)
+        parts = validation.all_rows(drawn.train)
 
     def report(text: str) -> None:
         print(f"{name}: {text}", file=sys.stderr)

@@ -9,10 +9,10 @@ import numpy.typing as npt
 from dagster import AssetKey
 
 from mnist_pipeline.assets.champion_history import Past
+from mnist_pipeline.digits.errors import PictureError
 from mnist_pipeline.digits.leaderboard import Leaderboard
 from mnist_pipeline.digits.reading import Reading
 from mnist_pipeline.digits.shape import WIDTH
-from mnist_pipeline.incremental.errors import PictureError
 from mnist_pipeline.incremental.history import Made
 from mnist_pipeline.incremental.refresh import Plan
 from mnist_pipeline.incremental.status import Standing

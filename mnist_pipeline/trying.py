@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from mnist_pipeline import documents
-from mnist_pipeline.incremental.errors import PictureError, SettingsError
+from mnist_pipeline.digits.errors import PictureError
+from mnist_pipeline.incremental.errors import SettingsError
 from mnist_pipeline.upkeep import as_json_option
 
 

@@ -12,9 +12,10 @@ from PIL import Image
 
 from mnist_pipeline.digits import mnist, pictures, preparation
 from mnist_pipeline.digits.archive import Archive
+from mnist_pipeline.digits.errors import PictureError
 from mnist_pipeline.digits.shape import PIXELS
 from mnist_pipeline.digits.table import DigitTable, decode
-from mnist_pipeline.incremental.errors import FormatError, PictureError
+from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline_tests.conftest import HEADER
 
 FORMS = ["PNG", "JPEG", "WEBP", "BMP"]

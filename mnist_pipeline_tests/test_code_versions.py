@@ -112,8 +112,8 @@ def versions_of_copy(folder: Path) -> dict[str, str | None]:
         ("digits/metrics.py", "Compare predictions with the labels", "Compare them", set()),
         (
             "digits/metrics.py",
-            "least_accuracy: float) -> Verdict",
-            "least_accuracy) -> Verdict",
+            "least_accuracy: float) -> CheckResult",
+            "least_accuracy) -> CheckResult",
             set(),
         ),
         ("assets/display.py", '"confusion matrix"', '"matrix"', set()),
@@ -136,8 +136,8 @@ def versions_of_copy(folder: Path) -> dict[str, str | None]:
         ("digits/report/page.css", "16px", "17px", {"report"}),
         ("digits/transfer.py", "READ_SECONDS = 30.0", "READ_SECONDS = 31.0", {"raw_mnist"}),
         ("digits/rows.py", "MAX_LINE = CHUNK", "MAX_LINE = 2 * CHUNK", {"train_set", "test_set"}),
-        ("digits/guards.py", "UNBALANCED = 0.5", "UNBALANCED = 0.4", {"train_set", "test_set"}),
-        # the guard of an asset is its step's own code
+        ("digits/checks.py", "UNBALANCED = 0.5", "UNBALANCED = 0.4", {"train_set", "test_set"}),
+        # the check of an asset is its step's own code
         (
             "digits/metrics.py",
             "evaluation.accuracy >= least_accuracy",

@@ -7,18 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import numpy as np
 import pytest
 
-from mnist_pipeline.assets import experiments, feature_sharing
+from mnist_pipeline.assets import experiments
 from mnist_pipeline.assets.experiments import CANDIDATE, LEADERBOARD
 from mnist_pipeline.definitions import RETRAIN_ALL, build_definitions
-from mnist_pipeline.digits import sample, shared_features, training, validation
 from mnist_pipeline.digits.leaderboard import Leaderboard
-from mnist_pipeline.digits.split import split
-from mnist_pipeline.digits.table import decode
 from mnist_pipeline.incremental import partitions
-from mnist_pipeline.params import ModelParams, Params
+from mnist_pipeline.params import Params
 from mnist_pipeline_tests.conftest import House, once
 from mnist_pipeline_tests.processes import Forked
 from mnist_pipeline_tests.test_pipeline import ASSETS
@@ -95,32 +91,6 @@ def test_code_versions_know_no_variants_so_that_editing_one_makes_nothing_stale(
     assert plain == {key: versions("[variants.a]\n")[key] for key in plain}
 
 
-def test_shared_features_give_the_same_model_to_the_bit(tmp_path: Path) -> None:
-    drawn = split(decode(sample.read()), test_size=0.2, random_state=42)
-    parts = validation.hold_out(drawn.train, size=0.1, random_state=42)
-    params = ModelParams(max_iter=2)
-    file = tmp_path / "features.npy"
-    shared_features.make(params, parts, file)
-    features = shared_features.read(file, params, parts)
-    assert features is not None
-    assert not features.fitted.flags.writeable
-    known = training.fit(params, parts, features=features)
-    assert known.data_version == training.fit(params, parts).data_version
-    # of another kind of processor
-    other = np.load(file)
-    other[3, 5] = np.nextafter(other[3, 5], np.float32(1))
-    np.save(file, other)
-    assert shared_features.read(file, params, parts) is None
-
-
-def test_features_of_fits_that_hold_other_rows_out_are_not_shared() -> None:
-    digits = split(decode(sample.read()), test_size=0.2, random_state=42).train
-    kept = feature_sharing.key_of(ModelParams(), digits, "code")
-    everything = ModelParams(hold_out=False, early_stopping=False)
-    assert kept != feature_sharing.key_of(everything, digits, "code")
-    assert kept == feature_sharing.key_of(ModelParams(alpha=1e-3), digits, "code")
-
-
 def test_compare_fits_what_is_not_fitted_and_makes_nothing_else_stale(
     compared: Forked, once_compared: Path
 ) -> None:
@@ -140,8 +110,6 @@ def test_compare_fits_what_is_not_fitted_and_makes_nothing_else_stale(
         won = one.only_this_right - one.only_best_right
         assert won == round(400 * (one.accuracy - board.entries[0].accuracy))
     assert board.entries[-1].p_value < 0.001
-    # small and smooth share features
-    assert len(list(compared.data.glob("features/*/features.npy"))) == 1
 
     compared.edit("params.toml", "whitening = 0.1\n", "whitening = 0.2\n")
     with (compared.folder / "params.toml").open("a") as file:
@@ -188,7 +156,7 @@ def test_promote_makes_the_candidate_the_champion_and_says_so_in_the_params_file
     text = file.read_text().replace("[variants.poor]", "[variants.renamed]")
     file.write_text(text)
     removed = {one["path"] for one in compared.json("gc", "--keep", "1", "--no-dry-run")["removed"]}
-    assert not [path for path in removed if "/candidate/" in path or "/features/" in path]
+    assert not [path for path in removed if "/candidate/" in path]
     assert len(list(compared.data.glob("candidate/*/candidate.skops"))) == 3
 
     # what is in service is not renamed behind its back

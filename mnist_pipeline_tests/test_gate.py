@@ -69,7 +69,7 @@ def test_without_a_champion_the_floor_alone_decides(
     candidate = wrong_in(fitted, drawn, range(40))
     ruling = decided(candidate, drawn, evaluation)
     assert (ruling.outcome, ruling.champion) == ("promoted", Champion(candidate.data_version))
-    assert ruling.facts["validation_accuracy"] == 0.9
+    assert ruling.metadata["validation_accuracy"] == 0.9
     assert "no champion was in service" in ruling.why
     refused = decided(candidate, drawn, evaluation, floor=0.901)
     assert (refused.outcome, refused.champion) == ("refused", Champion())
@@ -112,9 +112,9 @@ def test_a_candidate_is_refused_if_it_is_worse_beyond_chance(
     ruling = decided(candidate, drawn, evaluation, before, rival)
     assert (ruling.outcome == "promoted") is promoted
     assert ruling.champion == (Champion(candidate.data_version) if promoted else before)
-    assert ruling.facts["p_value"] == pytest.approx(p_value, abs=1e-3)
-    assert ruling.facts["only_champion_right"] == lost
-    assert ruling.facts["only_candidate_right"] == won
+    assert ruling.metadata["p_value"] == pytest.approx(p_value, abs=1e-3)
+    assert ruling.metadata["only_champion_right"] == lost
+    assert ruling.metadata["only_candidate_right"] == won
     assert f"{won} are right only now and {lost} were right only with the champion" in ruling.why
     # again, of the same candidate
     assert decided(candidate, drawn, evaluation, before, rival) == ruling
@@ -127,7 +127,7 @@ def test_a_model_fitted_on_all_training_rows_is_never_champion(
     drawn: Split, evaluation: Evaluation
 ) -> None:
     params = ModelParams(preset="tutorial", max_iter=2)
-    candidate = training.fit(params, validation.Parts(drawn.train, None))
+    candidate = training.fit(params, validation.all_rows(drawn.train))
     ruling = decided(candidate, drawn, evaluation)
     assert (ruling.outcome, ruling.champion) == ("refused", Champion())
     assert "it can never be champion" in ruling.why

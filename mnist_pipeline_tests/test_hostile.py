@@ -22,8 +22,9 @@ from PIL import Image
 
 from mnist_pipeline.digits import openml, persistence, pictures, transfer
 from mnist_pipeline.digits.archive import Archive
+from mnist_pipeline.digits.errors import PictureError, SourceError
 from mnist_pipeline.digits.table import decode
-from mnist_pipeline.incremental.errors import FormatError, PictureError, SettingsError, SourceError
+from mnist_pipeline.incremental.errors import FormatError, SettingsError
 from mnist_pipeline.params import Params
 from mnist_pipeline_tests import hostile
 from mnist_pipeline_tests.conftest import HEADER

@@ -148,9 +148,9 @@ def test_held_out_rows_are_bounded_and_what_was_fitted_is_still_known(
     assert 400 < len(parts.held_out) <= 500
     by = validation.Validated(parts.held_out.row_id, parts.held_out.labels, 1.0, [], 1.0)
     rows = validation.digest_of_rows(parts.fitted.row_id)
-    model = validation.Fitted(drawn.train.origin, {}, rows, by)
-    verdict = validation.only_training_rows(model, drawn.train)
-    assert verdict.passed, verdict.saw
+    model = validation.Fitted(drawn.train.origin, "digits", {}, rows, by)
+    result = validation.only_training_rows(model, drawn.train)
+    assert result.passed, result.description
     again = validation.hold_out_rows(drawn.train, parts.held_out.row_id)
     np.testing.assert_array_equal(again.fitted.row_id, parts.fitted.row_id)
     leaky = dataclasses.replace(model, rows=validation.digest_of_rows(drawn.train.row_id))
@@ -158,11 +158,11 @@ def test_held_out_rows_are_bounded_and_what_was_fitted_is_still_known(
 
 
 def failed(table: DigitTable, drawn: Split, part: str = "train") -> set[str]:
-    _, verdicts = survey(table, drawn, part)  # type: ignore[arg-type]
-    return {verdict.name for verdict in verdicts if not verdict.passed}
+    _, results = survey(table, drawn, part)  # type: ignore[arg-type]
+    return {result.name for result in results if not result.passed}
 
 
-def test_sound_parts_pass_every_guard_but_that_they_are_mnist(
+def test_sound_parts_pass_every_check_but_that_they_are_mnist(
     table: DigitTable, drawn: Split
 ) -> None:
     assert failed(table, drawn) == failed(table, drawn, "test") == {"is_mnist"}
@@ -190,9 +190,9 @@ def test_an_image_in_both_parts_is_seen_under_another_row(table: DigitTable, dra
     pixels = drawn.test.pixels.copy()
     pixels[3] = drawn.train.pixels[5]
     twice = drawn._replace(test=dataclasses.replace(drawn.test, pixels=pixels))
-    _, verdicts = survey(table, twice, "train")
-    [disjoint] = [verdict for verdict in verdicts if verdict.name == "disjoint"]
-    assert disjoint.facts == {"rows": 0, "bases": 0, "images": 1}
+    _, results = survey(table, twice, "train")
+    [disjoint] = [result for result in results if result.name == "disjoint"]
+    assert disjoint.metadata == {"rows": 0, "bases": 0, "images": 1}
     assert not disjoint.passed
 
 
@@ -218,7 +218,14 @@ def test_the_evaluation_tells_the_accuracy_on_real_test_digits_alone(drawn: Spli
     prediction = np.where(own, drawn.test.labels, 9 - drawn.test.labels).astype(np.uint8)
     scores = np.eye(10, dtype=np.float32)[prediction]
     predictions = Predictions(
-        drawn.test.row_id, drawn.test.labels, prediction, scores, drawn.test.origin, "a model", None
+        drawn.test.row_id,
+        drawn.test.labels,
+        prediction,
+        scores,
+        drawn.test.origin,
+        "a model",
+        "digits",
+        None,
     )
     found = metrics.evaluate(predictions)
     assert found.real_test is not None

@@ -84,7 +84,8 @@ def test_the_version_of_a_model_follows_each_fitted_array_and_param(model: Train
         versions.add(dataclasses.replace(model, validated=validated).data_version)
     versions.add(dataclasses.replace(model, validated=None).data_version)
     versions.add(dataclasses.replace(model, rows="other").data_version)
-    assert len(versions) == 11
+    versions.add(dataclasses.replace(model, train_version="other").data_version)
+    assert len(versions) == 12
     renamed = model.params | {"preset": "tutorial"}
     assert dataclasses.replace(model, params=renamed).data_version == model.data_version
 
@@ -96,8 +97,36 @@ def test_the_version_of_predictions_follows_each_part(predictions: Predictions) 
         other.flat[-1] += 1
         versions.add(dataclasses.replace(predictions, **{name: other}).data_version)
     versions.add(dataclasses.replace(predictions, model_version="other").data_version)
+    versions.add(dataclasses.replace(predictions, test_version="other").data_version)
     versions.add(dataclasses.replace(predictions, temperature=None).data_version)
-    assert len(versions) == 7
+    assert len(versions) == 8
+
+
+def test_results_of_test_sets_that_differ_have_different_versions_even_if_all_numbers_agree(
+    drawn: Split,
+) -> None:
+    model = training.fit(ModelParams(preset="scaled", max_iter=2), held_out(drawn))
+    pixels = drawn.test.pixels.copy()
+    pixels[:, 0] = 255  # no training digit has ink there, so the model gives it no weight
+    assert not drawn.train.pixels[:, 0].any()
+    other = dataclasses.replace(drawn.test, pixels=pixels)
+    one, two = (prediction.predict(model, digits) for digits in (drawn.test, other))
+    np.testing.assert_array_equal(one.scores, two.scores)
+    assert one.test_version == drawn.test.data_version != two.test_version
+    assert one.data_version != two.data_version
+    metrics_of = [metrics.evaluate(predictions) for predictions in (one, two)]
+    renamed = dataclasses.replace(metrics_of[0], predictions_version=two.data_version)
+    assert renamed == metrics_of[1]
+    assert metrics_of[0].data_version != metrics_of[1].data_version
+    assert json.loads(metrics_of[0].to_json())["predictions_version"] == one.data_version
+
+
+def test_a_model_names_all_training_digits_not_only_those_fitted(
+    model: TrainedModel, drawn: Split
+) -> None:
+    assert model.train_version == drawn.train.data_version
+    assert persistence.loads_fitted(persistence.dumps(model)).train_version == model.train_version
+    assert validation.all_rows(drawn.train).train_version == model.train_version
 
 
 def test_the_file_comes_back_as_the_same_model(model: TrainedModel, drawn: Split) -> None:
@@ -208,7 +237,7 @@ def test_the_predictions_file_has_the_promised_columns(
 
 
 def test_a_model_without_validation_has_no_probabilities(drawn: Split) -> None:
-    everything = Parts(drawn.train, None)
+    everything = validation.all_rows(drawn.train)
     model = training.fit(ModelParams(preset="tutorial", max_iter=5), everything)
     found = prediction.predict(model, drawn.test)
     assert found.probabilities is None

@@ -8,7 +8,8 @@ import pytest
 
 from mnist_pipeline.digits import openml, sample
 from mnist_pipeline.digits.archive import Archive, checksum
-from mnist_pipeline.incremental.errors import FormatError, SourceError, UnreachableError
+from mnist_pipeline.digits.errors import SourceError, UnreachableError
+from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline_tests.openml_server import DOWNLOAD, OpenML, serve
 
 LIST = "/api/v1/json/data/list/data_name/mnist_784/limit/2/data_version/1"
@@ -93,9 +94,9 @@ def test_a_content_encoding_that_was_not_asked_for_is_refused(small_openml: Open
 
 
 def test_an_archive_that_is_no_gzip_fails_its_checksum_and_does_not_raise() -> None:
-    verdict = checksum(Archive(b"<html>", "mnist_784.arff.gz"), "0" * 32)
-    assert not verdict.passed
-    assert "not a whole gzip file" in verdict.saw
+    result = checksum(Archive(b"<html>", "mnist_784.arff.gz"), "0" * 32)
+    assert not result.passed
+    assert "not a whole gzip file" in result.description
 
 
 def test_an_archive_that_unpacks_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,10 @@ import pytest
 
 from mnist_pipeline.digits import mirrors, mnist, transfer
 from mnist_pipeline.digits.archive import Archive
+from mnist_pipeline.digits.errors import SourceError
 from mnist_pipeline.digits.table import decode
 from mnist_pipeline.incremental import failures
-from mnist_pipeline.incremental.errors import FormatError, SourceError
+from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline.incremental.store import Store
 from mnist_pipeline_tests.conftest import House, open_house
 from mnist_pipeline_tests.openml_server import DOWNLOAD, Fault, OpenML, serve, serve_files

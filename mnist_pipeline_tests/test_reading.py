@@ -16,9 +16,10 @@ from PIL import Image
 from mnist_pipeline.digits import gradients, persistence, pictures, preparation, sample
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
+from mnist_pipeline.digits.errors import PictureError
 from mnist_pipeline.digits.reading import read_digit
 from mnist_pipeline.digits.table import decode
-from mnist_pipeline.incremental.errors import FormatError, PictureError
+from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline_tests.conftest import House, house_of
 from mnist_pipeline_tests.photos import encoded, enlarged, photo
 

@@ -55,8 +55,8 @@ def test_refresh_makes_everything_where_nothing_is(forked: Forked) -> None:
             id="a comment in the classifier",
         ),
         pytest.param(
-            f"{DIGITS}/metrics.py", "least_accuracy: float) -> Verdict",
-            'least_accuracy: "float") -> "Verdict"',
+            f"{DIGITS}/metrics.py", "least_accuracy: float) -> CheckResult",
+            'least_accuracy: "float") -> "CheckResult"',
             set(), "", id="annotations of a function",
         ),
         pytest.param(

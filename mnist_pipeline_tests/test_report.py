@@ -44,7 +44,7 @@ def evidence_of(**params: object) -> Evidence:
     parts = (
         validation.hold_out(drawn.train, size=0.1, random_state=42)
         if chosen.hold_out
-        else validation.Parts(drawn.train, None)
+        else validation.all_rows(drawn.train)
     )
     model = training.fit(chosen, parts)
     predictions = prediction.predict(model, drawn.test)
@@ -92,17 +92,6 @@ def with_right_answers(evidence: Evidence, digit: int) -> Evidence:
     mended = dataclasses.replace(predictions, prediction=right, scores=scores)
     evaluation = metrics.evaluate(mended)
     return dataclasses.replace(evidence, predictions=mended, evaluation=evaluation)
-
-
-def test_evidence_of_another_model_or_split_is_seen(evidence: Evidence) -> None:
-    assert report.one_model(evidence).passed
-    elsewhere = dataclasses.replace(evidence.train.origin, random_state=7)
-    for part in ("train", "test", "predictions"):
-        foreign = dataclasses.replace(getattr(evidence, part), origin=elsewhere)
-        assert not report.one_model(dataclasses.replace(evidence, **{part: foreign})).passed
-    for part in ("predictions", "evaluation"):
-        foreign = dataclasses.replace(getattr(evidence, part), model_version="other")
-        assert not report.one_model(dataclasses.replace(evidence, **{part: foreign})).passed
 
 
 def test_a_report_looks_the_same_under_any_matplotlibrc_and_leaves_no_figure_open(

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mnist_pipeline.digits import guards, mnist
+from mnist_pipeline.digits import checks, mnist
 from mnist_pipeline.digits.archive import Archive
 from mnist_pipeline.digits.dataset import COLUMNS, Digits
 from mnist_pipeline.digits.split import Split, split
 from mnist_pipeline.digits.table import DigitTable, decode
-from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline_tests.conftest import archive
 
@@ -31,8 +31,8 @@ def drawn(table: DigitTable) -> Split:
     return split(table, **TUTORIAL)  # type: ignore[arg-type]
 
 
-def failed(verdicts: list[Verdict]) -> set[str]:
-    return {verdict.name for verdict in verdicts if not verdict.passed}
+def failed(results: list[CheckResult]) -> set[str]:
+    return {result.name for result in results if not result.passed}
 
 
 def test_a_split_equals_scikit_learns_row_for_row(table: DigitTable, drawn: Split) -> None:
@@ -100,15 +100,15 @@ def archive_of_table(table: DigitTable) -> Archive:
     return archive(HEADER + b"\r\n".join(lines))
 
 
-def test_sound_splits_pass_every_guard_but_that_they_are_all_of_mnist(
+def test_sound_splits_pass_every_check_but_that_they_are_all_of_mnist(
     table: DigitTable, drawn: Split
 ) -> None:
-    assert failed(guards.of_split(table, drawn, "train")) == {"is_mnist"}
+    assert failed(checks.of_split(table, drawn, "train")) == {"is_mnist"}
 
 
 def test_a_row_in_both_parts_is_seen(table: DigitTable, drawn: Split) -> None:
     leaking = drawn._replace(test=rows_of(table, [*drawn.test.row_id, drawn.train.row_id[0]]))
-    assert {"disjoint", "row_counts"} <= failed(guards.of_split(table, leaking, "test"))
+    assert {"disjoint", "row_counts"} <= failed(checks.of_split(table, leaking, "test"))
 
 
 def test_an_image_in_both_parts_is_seen_under_another_row(table: DigitTable, drawn: Split) -> None:
@@ -116,42 +116,42 @@ def test_an_image_in_both_parts_is_seen_under_another_row(table: DigitTable, dra
     pixels[drawn.test.row_id[0]] = pixels[drawn.train.row_id[0]]
     twice = dataclasses.replace(table, pixels=pixels)
     again = split(twice, **TUTORIAL)  # type: ignore[arg-type]
-    verdict = guards.disjoint(again)
-    assert not verdict.passed
-    assert verdict.facts == {"rows": 0, "images": 1}
+    result = checks.disjoint(again)
+    assert not result.passed
+    assert result.metadata == {"rows": 0, "images": 1}
 
 
 def test_rows_in_another_order_than_scikit_learns_are_seen(table: DigitTable, drawn: Split) -> None:
     reordered = drawn._replace(train=rows_of(table, sorted(drawn.train.row_id)))
-    assert failed(guards.of_split(table, reordered, "train")) >= {"equals_sklearn"}
+    assert failed(checks.of_split(table, reordered, "train")) >= {"equals_sklearn"}
 
 
 def test_labels_that_are_not_their_images_are_seen(table: DigitTable, drawn: Split) -> None:
     labels = np.roll(drawn.train.labels, 1)
     mixed = drawn._replace(train=dataclasses.replace(drawn.train, labels=labels))
-    assert not guards.equals_sklearn(table, mixed, "train").passed
+    assert not checks.equals_sklearn(table, mixed, "train").passed
 
 
 def test_a_row_that_is_in_neither_part_is_seen(table: DigitTable, drawn: Split) -> None:
     short = drawn._replace(train=rows_of(table, drawn.train.row_id[1:]))
-    assert not guards.row_counts(table, short).passed
+    assert not checks.row_counts(table, short).passed
 
 
 def test_columns_of_another_type_are_seen(drawn: Split) -> None:
     wide = dataclasses.replace(drawn.test, labels=drawn.test.labels.astype(np.int64))
-    assert not guards.schema_and_range(wide).passed
+    assert not checks.schema_and_range(wide).passed
 
 
 def test_a_missing_class_is_seen(table: DigitTable, drawn: Split) -> None:
     keep = drawn.train.row_id[drawn.train.labels != 3]
-    assert not guards.class_balance(rows_of(table, keep)).passed
+    assert not checks.class_balance(rows_of(table, keep)).passed
 
 
 def test_images_without_ink_and_classes_beyond_nine_are_seen(drawn: Split) -> None:
     blank = dataclasses.replace(drawn.test, pixels=np.zeros_like(drawn.test.pixels))
-    assert not guards.schema_and_range(blank).passed
+    assert not checks.schema_and_range(blank).passed
     eleven = dataclasses.replace(drawn.test, labels=np.full_like(drawn.test.labels, 11))
-    assert not guards.schema_and_range(eleven).passed
+    assert not checks.schema_and_range(eleven).passed
 
 
 def rows_of(table: DigitTable, row_id: object) -> Digits:
@@ -170,7 +170,7 @@ def all_of_mnist(genuine: Archive) -> DigitTable:
 
 def test_the_genuine_digits_are_proven_to_be_mnist(all_of_mnist: DigitTable) -> None:
     assert mnist.idx_md5(all_of_mnist.pixels, all_of_mnist.labels) == mnist.IDX_MD5
-    assert guards.is_mnist(all_of_mnist).passed
+    assert checks.is_mnist(all_of_mnist).passed
     assert all_of_mnist.labels[:5].tolist() == [5, 0, 4, 1, 9]
     assert all_of_mnist.labels[60_000:60_005].tolist() == [7, 2, 1, 0, 4]
 
@@ -179,7 +179,7 @@ def test_mnist_with_two_rows_swapped_is_not_mnist(all_of_mnist: DigitTable) -> N
     order = np.arange(mnist.ROWS)
     order[[10, 11]] = order[[11, 10]]
     swapped = DigitTable(all_of_mnist.pixels[order], all_of_mnist.labels[order], "openml")
-    assert not guards.is_mnist(swapped).passed
+    assert not checks.is_mnist(swapped).passed
 
 
 def test_the_genuine_splits_are_the_tutorials(all_of_mnist: DigitTable) -> None:
@@ -197,4 +197,4 @@ def test_the_genuine_splits_are_the_tutorials(all_of_mnist: DigitTable) -> None:
     np.testing.assert_array_equal(drawn.test.pixels, X_test)
     np.testing.assert_array_equal(drawn.train.labels, y_train)
     np.testing.assert_array_equal(drawn.test.labels, y_test)
-    assert failed(guards.of_split(all_of_mnist, drawn, "train")) == set()
+    assert failed(checks.of_split(all_of_mnist, drawn, "train")) == set()

@@ -17,6 +17,7 @@ from mnist_pipeline.digits import filed, prediction, training, validation
 from mnist_pipeline.digits.batches import in_batches
 from mnist_pipeline.digits.classifier import TrainedModel, build
 from mnist_pipeline.digits.dataset import COLUMNS, Digits
+from mnist_pipeline.digits.errors import FitError
 from mnist_pipeline.digits.filed import FiledDigits
 from mnist_pipeline.digits.infinite import Recipe
 from mnist_pipeline.digits.large import large_epochs
@@ -26,9 +27,9 @@ from mnist_pipeline.digits.split import Split, split
 from mnist_pipeline.digits.survey import survey
 from mnist_pipeline.digits.table import DigitTable, decode
 from mnist_pipeline.digits.whitening import Whitening
-from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.digest import Chunked, content_digest
-from mnist_pipeline.incremental.errors import FitError, FormatError, StoreError
+from mnist_pipeline.incremental.errors import FormatError, StoreError
 from mnist_pipeline.incremental.store import Store
 from mnist_pipeline.params import ModelParams
 from mnist_pipeline_tests.conftest import House
@@ -47,7 +48,7 @@ class Both:
     whole: Split
     lazy: Split
     filed: Split
-    verdicts: dict[str, list[Verdict]]
+    results: dict[str, list[CheckResult]]
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +57,8 @@ def both() -> Both:
     whole = split(table, **TUTORIAL)  # type: ignore[arg-type]
     lazy = split(table, **TUTORIAL, in_memory=FEW)  # type: ignore[arg-type]
     found = {part: survey(table, lazy, part) for part in ("train", "test")}
-    verdicts = {part: judged for part, (_, judged) in found.items()}
-    return Both(table, whole, lazy, Split(*(digits for digits, _ in found.values())), verdicts)
+    results = {part: checked for part, (_, checked) in found.items()}
+    return Both(table, whole, lazy, Split(*(digits for digits, _ in found.values())), results)
 
 
 def opened(digits: Digits) -> Digits:
@@ -67,7 +68,7 @@ def opened(digits: Digits) -> Digits:
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
-def test_a_part_written_in_one_pass_has_the_version_and_the_verdicts_of_one_in_memory(
+def test_a_part_written_in_one_pass_has_the_version_and_the_check_results_of_one_in_memory(
     part: str, both: Both
 ) -> None:
     lazy, whole = getattr(both.filed, part), getattr(both.whole, part)
@@ -75,8 +76,8 @@ def test_a_part_written_in_one_pass_has_the_version_and_the_verdicts_of_one_in_m
     assert isinstance(whole.pixels, np.ndarray)
     assert lazy.data_version == whole.data_version
     assert getattr(both.lazy, part).data_version == whole.data_version
-    _, verdicts = survey(both.table, both.whole, part)  # type: ignore[arg-type]
-    assert both.verdicts[part] == verdicts
+    _, results = survey(both.table, both.whole, part)  # type: ignore[arg-type]
+    assert both.results[part] == results
 
 
 def test_its_file_is_the_table_that_anybody_reads(both: Both) -> None:

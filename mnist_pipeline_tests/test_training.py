@@ -8,10 +8,11 @@ import pytest
 
 from mnist_pipeline.digits import epochs, persistence, progress, sample, training, validation
 from mnist_pipeline.digits.classifier import TrainedModel
+from mnist_pipeline.digits.errors import FitError
 from mnist_pipeline.digits.split import Split, split
 from mnist_pipeline.digits.table import decode
 from mnist_pipeline.digits.validation import Parts
-from mnist_pipeline.incremental.errors import FitError, FormatError
+from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline.params import ModelParams
 
 SMALL_KERNEL = {"preset": "accurate", "n_components": 200, "n_whitening": 1000, "max_iter": 3}
@@ -106,9 +107,9 @@ def test_what_is_held_out_does_not_reach_the_fit(parts: Parts) -> None:
 def test_test_rows_in_the_fit_or_among_those_held_out_are_seen(drawn: Split, parts: Parts) -> None:
     quick = ModelParams(preset="scaled", max_iter=2)
     model = training.fit(quick, parts)
-    verdict = validation.only_training_rows(model, drawn.train)
-    assert verdict.passed
-    assert verdict.facts == {"fitted": 3600, "held_out": 400, "test_rows": 0}
+    result = validation.only_training_rows(model, drawn.train)
+    assert result.passed
+    assert result.metadata == {"fitted": 3600, "held_out": 400, "test_rows": 0}
 
     both = [parts.fitted, drawn.test]
     leaked = dataclasses.replace(
@@ -117,23 +118,23 @@ def test_test_rows_in_the_fit_or_among_those_held_out_are_seen(drawn: Split, par
         pixels=np.concatenate([part.pixels for part in both]),
         labels=np.concatenate([part.labels for part in both]),
     )
-    cheat = training.fit(quick, Parts(leaked, parts.held_out))
-    verdict = validation.only_training_rows(cheat, drawn.train)
-    assert not verdict.passed
-    assert "fitted on other rows" in verdict.saw
+    cheat = training.fit(quick, dataclasses.replace(parts, fitted=leaked))
+    result = validation.only_training_rows(cheat, drawn.train)
+    assert not result.passed
+    assert "fitted on other rows" in result.description
 
     assert model.validated is not None
     chosen_by_test = dataclasses.replace(
         model, validated=dataclasses.replace(model.validated, row_id=drawn.test.row_id[:400])
     )
-    verdict = validation.only_training_rows(chosen_by_test, drawn.train)
-    assert not verdict.passed
-    assert verdict.facts["test_rows"] == 400
+    result = validation.only_training_rows(chosen_by_test, drawn.train)
+    assert not result.passed
+    assert result.metadata["test_rows"] == 400
 
     other = dataclasses.replace(model, origin=dataclasses.replace(model.origin, test_size=0.1))
-    verdict = validation.only_training_rows(other, drawn.train)
-    assert not verdict.passed
-    assert "of another split" in verdict.saw
+    result = validation.only_training_rows(other, drawn.train)
+    assert not result.passed
+    assert "of another split" in result.description
 
 
 def test_a_fit_by_epoch_ends_when_the_validation_accuracy_stays(parts: Parts) -> None:
@@ -193,7 +194,7 @@ def test_digits_that_do_not_show_all_classes_are_refused(drawn: Split) -> None:
         labels=drawn.train.labels[keep],
     )
     with pytest.raises(FormatError, match=r"show only \[0, 1, 2, 4"):
-        training.fit(ModelParams(), Parts(few, None))
+        training.fit(ModelParams(), validation.all_rows(few))
 
 
 def test_too_few_digits_to_hold_some_out_are_refused(drawn: Split) -> None:
@@ -228,7 +229,7 @@ def test_keys_go_together_as_one_likes_and_the_model_can_be_filed(
     params: dict[str, object], drawn: Split, parts: Parts
 ) -> None:
     wanted = ModelParams.model_validate(params)
-    given = parts if wanted.hold_out else Parts(drawn.train, None)
+    given = parts if wanted.hold_out else validation.all_rows(drawn.train)
     model = training.fit(wanted, given)
     assert accuracy(model, drawn) > 0.7
     assert (model.validated is not None) is wanted.hold_out

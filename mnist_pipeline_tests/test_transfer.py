@@ -11,7 +11,7 @@ import pytest
 
 from mnist_pipeline.digits import openml, transfer
 from mnist_pipeline.digits.archive import Archive, checksum
-from mnist_pipeline.incremental.errors import SourceError, UnavailableError, UnreachableError
+from mnist_pipeline.digits.errors import SourceError, UnavailableError, UnreachableError
 from mnist_pipeline_tests.openml_server import DOWNLOAD, Fault, OpenML, serve
 from mnist_pipeline_tests.test_openml import DESCRIPTION, LIST
 

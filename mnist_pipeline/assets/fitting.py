@@ -38,7 +38,7 @@ def fit(
     if params.hold_out:
         parts = validation.hold_out(train, **by.model_dump())
     else:
-        parts = Parts(train, None)
+        parts = validation.all_rows(train)
         context.log.info("nothing is held out of the fit: this model can never be champion")
     context.log.info(f"fitting preset {params.preset} on {len(parts.fitted):,} digits")
     known = features(parts)

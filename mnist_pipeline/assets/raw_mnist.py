@@ -9,10 +9,11 @@ import dagster as dg
 from mnist_pipeline.digits import infinite
 from mnist_pipeline.digits.acquisition import Kept, from_openml, from_recipe, from_sample
 from mnist_pipeline.digits.archive import MAX_BYTES, Archive, checksum
+from mnist_pipeline.digits.errors import UnavailableError
 from mnist_pipeline.digits.openml import FILENAME
 from mnist_pipeline.digits.transfer import Progress
 from mnist_pipeline.incremental import records
-from mnist_pipeline.incremental.errors import StoreError, UnavailableError
+from mnist_pipeline.incremental.errors import StoreError
 from mnist_pipeline.incremental.step import Seconds, judged, published_asset
 from mnist_pipeline.incremental.store import Store
 
@@ -69,7 +70,7 @@ def raw_mnist(
         {
             "source": source,
             "origin": dg.MetadataValue.url(origin) if "://" in origin else origin,
-            "md5": acquired.checksum.facts.get("md5", "none: it cannot be unpacked"),
+            "md5": acquired.checksum.metadata.get("md5", "none: it cannot be unpacked"),
             "downloaded": acquired.downloaded,
             "failed": acquired.failed,
             "seconds": seconds(),

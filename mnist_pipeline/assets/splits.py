@@ -5,7 +5,7 @@ from typing import Literal
 import dagster as dg
 
 from mnist_pipeline.assets.display import class_balance, column_schema, first_digits
-from mnist_pipeline.digits import guards
+from mnist_pipeline.digits import checks
 from mnist_pipeline.digits.archive import Archive
 from mnist_pipeline.digits.dataset import COLUMNS, Digits
 from mnist_pipeline.digits.split import split
@@ -26,12 +26,12 @@ def split_asset(part: Literal["train", "test"], description: str) -> dg.AssetsDe
         kind="parquet",
         metadata=column_schema(COLUMNS),
         blocking=[
-            guards.schema_and_range,
-            guards.row_counts,
-            guards.disjoint,
-            guards.equals_sklearn,
+            checks.schema_and_range,
+            checks.row_counts,
+            checks.disjoint,
+            checks.equals_sklearn,
         ],
-        warning=[guards.class_balance, guards.is_mnist],
+        warning=[checks.class_balance, checks.is_mnist],
     )
     def digits_of_part(
         context: dg.AssetExecutionContext,
@@ -46,7 +46,7 @@ def split_asset(part: Literal["train", "test"], description: str) -> dg.AssetsDe
             digits, verdicts = survey(table, drawn, part, context.log.info)
         else:
             digits = getattr(drawn, part)
-            verdicts = guards.of_split(table, drawn, part)
+            verdicts = checks.of_split(table, drawn, part)
         return judged(
             context,
             digits,

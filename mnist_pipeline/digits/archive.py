@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.errors import FormatError
 
 Source = Literal["openml", "sample", "infinite"]
@@ -104,11 +104,11 @@ class _Bounded(io.RawIOBase):
         return count
 
 
-def checksum(archive: Archive, promised: str) -> Verdict:
+def checksum(archive: Archive, promised: str) -> CheckResult:
     """The decompressed archive has the MD5 that its source names."""
     try:
         found = archive.md5
     except FormatError as error:
-        return Verdict("checksum", passed=False, saw=str(error))
-    saw = f"{archive.filename} has md5 {found}, its source promises {promised}"
-    return Verdict("checksum", found == promised, saw, {"md5": found})
+        return CheckResult("checksum", passed=False, description=str(error))
+    description = f"{archive.filename} has md5 {found}, its source promises {promised}"
+    return CheckResult("checksum", found == promised, description, {"md5": found})

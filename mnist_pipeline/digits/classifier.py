@@ -43,7 +43,7 @@ class TrainedModel(Fitted):
 
     @cached_property
     def data_version(self) -> str:
-        """Digest of the fitted arrays of all steps, the validation, the params and the split.
+        """Digest of the fitted arrays, the validation, the params and the training digits' version.
 
         The minor version of scikit-learn counts: another may read the same arrays otherwise.
         """
@@ -51,6 +51,7 @@ class TrainedModel(Fitted):
         params = {key: value for key, value in self.params.items() if key != "preset"}
         minor = ".".join(version("scikit-learn").split(".")[:2])
         parts: list[Any] = [params, asdict(self.origin), self.rows, f"scikit-learn {minor}"]
+        parts.append(self.train_version)
         for name, step in self.pipeline.steps:
             for attribute, value in sorted(vars(step).items()):
                 if attribute.endswith("_") and isinstance(value, np.ndarray):
@@ -67,13 +68,10 @@ class TrainedModel(Fitted):
         The last product is in float64, on one thread: the number of threads, and which instructions
         the processor has, would show in the last bits of one in float32.
         """
-        return in_batches(lambda part: self._scores(features_of(self.pipeline, part)), pixels)
+        return in_batches(self._scores, pixels)
 
-    def scores_of(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Return the same of features that were made of images before, shape (n, k)."""
-        return in_batches(self._scores, features)
-
-    def _scores(self, features: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    def _scores(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+        features = self.pipeline[:-1].transform(pixels) if len(self.pipeline) > 1 else pixels
         scores: npt.NDArray[np.float64] = self.pipeline[-1].decision_function(
             features.astype(np.float64)
         )
@@ -106,11 +104,3 @@ def build(params: ModelParams) -> "Pipeline":
     return make_pipeline(
         *steps[params.features], SGDClassifier(**params.model_dump(include=SGD_PARAMS))
     )
-
-
-def features_of(pipeline: "Pipeline", pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-    """Return what the pipeline's classifier sees of images of shape (n, 784), shape (n, k)."""
-    if len(pipeline) == 1:
-        return pixels
-    seen: npt.NDArray[Any] = pipeline[:-1].transform(pixels)
-    return seen

@@ -10,7 +10,7 @@ from mnist_pipeline.digits.gate import in_order, mcnemar
 from mnist_pipeline.digits.leaderboard import Entry, Leaderboard
 from mnist_pipeline.digits.metrics import wilson
 from mnist_pipeline.digits.validation import Fitted
-from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.check import CheckResult
 
 
 def compare(
@@ -58,24 +58,26 @@ def compare(
     return Leaderboard(entries, dict(sorted(left_out.items())), len(rows), train.data_version)
 
 
-def same_rows(candidates: Mapping[str, tuple[str, Fitted]]) -> Verdict:
+def same_rows(candidates: Mapping[str, tuple[str, Fitted]]) -> CheckResult:
     """All candidates say something of the same validation rows."""
     validated = {name: fitted.validated for name, (_, fitted) in candidates.items()}
     rows = [np.sort(by.row_id) for by in validated.values() if by]
     same = len(rows) == len(validated) and all(np.array_equal(rows[0], one) for one in rows)
-    saw = (
+    description = (
         f"{len(validated)} candidates on {len(rows[0]):,} validation rows"
         if same
         else "not all candidates have the same validation rows: fit them again"
     )
-    return Verdict("same_rows", same, saw)
+    return CheckResult("same_rows", same, description)
 
 
-def every_variant(left_out: Mapping[str, str]) -> Verdict:
+def every_variant(left_out: Mapping[str, str]) -> CheckResult:
     """All variants are compared: none is left out."""
     reasons = "; ".join(f"{name}: {why}" for name, why in list(left_out.items())[:20])
-    saw = f"{len(left_out)} left out: {reasons}" if left_out else "all variants are compared"
-    return Verdict("every_variant", not left_out, saw, {"left_out": len(left_out)})
+    description = (
+        f"{len(left_out)} left out: {reasons}" if left_out else "all variants are compared"
+    )
+    return CheckResult("every_variant", not left_out, description, {"left_out": len(left_out)})
 
 
 def _differing(params: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from mnist_pipeline.digits import infinite
 from mnist_pipeline.digits.archive import Source
-from mnist_pipeline.digits.pixels import CHUNK, Pixels, chosen
+from mnist_pipeline.digits.pixels import CHUNK, Pixels, chosen, chunked
 from mnist_pipeline.digits.shape import PIXEL_NAMES, PIXELS
-from mnist_pipeline.incremental.digest import chunked, content_digest
+from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.incremental.errors import FormatError
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from mnist_pipeline.digits.large import Batch, large_epochs, whitened
 from mnist_pipeline.digits.pixels import LazyPixels
 from mnist_pipeline.digits.progress import NowAndThen, Report
 from mnist_pipeline.digits.shape import CLASSES
-from mnist_pipeline.digits.shared_features import Features
 from mnist_pipeline.digits.validation import Parts
 from mnist_pipeline.digits.whitening import Whitening
 from mnist_pipeline.params import ModelParams
@@ -30,16 +29,11 @@ CHUNK = 4096
 
 
 def fit_by_epoch(
-    pipeline: "Pipeline",
-    params: ModelParams,
-    parts: Parts,
-    report: Report,
-    known: Features | None = None,
+    pipeline: "Pipeline", params: ModelParams, parts: Parts, report: Report
 ) -> list[float]:
     """Fit whitened features, with `early_stopping` until the accuracy on held-out rows stays.
 
-    The epoch with the best accuracy is kept, without `early_stopping` the last. Features that are
-    known are not made again.
+    The epoch with the best accuracy is kept, without `early_stopping` the last.
 
     Returns
     -------
@@ -50,12 +44,8 @@ def fit_by_epoch(
     fitted, held_out = parts.fitted, parts.held_out
     shipped, some = pipeline[-1], params.n_whitening
     large = isinstance(fitted.pixels, LazyPixels)
-    if known:
-        pipeline[:-1].fit(fitted.pixels[:1])
-        features = known.fitted
-    else:
-        by_chunk = params.streamed or large
-        features = _fit_features(pipeline, fitted.pixels[:some] if by_chunk else fitted.pixels)
+    by_chunk = params.streamed or large
+    features = _fit_features(pipeline, fitted.pixels[:some] if by_chunk else fitted.pixels)
     whitening = Whitening.of(features[:some], params.whitening)
     report(f"{features.shape[1]:,} features are ready")
     epochs: Iterable[Iterable[Batch]]
@@ -67,9 +57,7 @@ def fit_by_epoch(
         epochs = itertools.repeat([(in_batches(whitening.transform, features), fitted.labels)])
     del features
     seen = None
-    if known:
-        seen = in_batches(whitening.transform, known.held_out)
-    elif held_out:
+    if held_out:
         seen = in_batches(whitened(pipeline[:-1], whitening), held_out.pixels)
     # as many rows as those epochs have: SGDClassifier counts in rows
     averaged = params.average and 1 + params.average_after * len(fitted)

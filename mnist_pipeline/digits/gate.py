@@ -11,11 +11,11 @@ from mnist_pipeline.digits import training
 from mnist_pipeline.digits.champion import Champion
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
+from mnist_pipeline.digits.errors import FitError
 from mnist_pipeline.digits.metrics import Evaluation
 from mnist_pipeline.digits.progress import Report
 from mnist_pipeline.digits.validation import Fitted, hold_out_rows
-from mnist_pipeline.incremental.check import Fact, Verdict
-from mnist_pipeline.incremental.errors import FitError
+from mnist_pipeline.incremental.check import CheckResult, Scalar
 from mnist_pipeline.params import ModelParams
 
 Outcome = Literal["promoted", "stays", "refused", "rolled back"]
@@ -31,12 +31,12 @@ class Ruling:
     champion: Champion
     outcome: Outcome
     why: str
-    facts: dict[str, Fact] = field(default_factory=dict)
+    metadata: dict[str, Scalar] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float | None:
         """Of the candidate on its validation rows, None where they were not looked at."""
-        found = self.facts.get("validation_accuracy")
+        found = self.metadata.get("validation_accuracy")
         return None if found is None else float(found)
 
 
@@ -98,7 +98,7 @@ def decide(
     labels = in_order(train.labels, train.row_id, candidate.validated.row_id)
     right = candidate.validated.prediction == labels
     accuracy = float(right.mean())
-    facts: dict[str, Fact] = {
+    metadata: dict[str, Scalar] = {
         "validation_rows": len(labels),
         "validation_accuracy": accuracy,
         "floor": floor,
@@ -108,19 +108,19 @@ def decide(
             f"accuracy {accuracy:.4f} on the validation rows, {evaluation.accuracy:.4f} on the "
             f"test rows: both must be at least {floor:.4f}"
         )
-        return Ruling(before, "refused", why, facts)
+        return Ruling(before, "refused", why, metadata)
     promoted = Champion(version, before.barred)
     beats = (
         f"accuracy {accuracy:.4f} on {len(labels):,} validation rows beats the floor {floor:.4f}"
     )
     if rival is None:
-        return Ruling(promoted, "promoted", f"{beats}; no champion was in service", facts)
+        return Ruling(promoted, "promoted", f"{beats}; no champion was in service", metadata)
     if rival.prediction is None:
-        return Ruling(promoted, "promoted", f"{beats}; not compared: {rival.how}", facts)
+        return Ruling(promoted, "promoted", f"{beats}; not compared: {rival.how}", metadata)
     rival_right = rival.prediction == labels
     lost, won = int((rival_right & ~right).sum()), int((right & ~rival_right).sum())
     p_value = mcnemar(lost, won)
-    facts |= {
+    metadata |= {
         "champion_validation_accuracy": float(rival_right.mean()),
         "only_champion_right": lost,
         "only_candidate_right": won,
@@ -133,9 +133,9 @@ def decide(
     )
     if p_value < level:
         why = f"significantly worse than the champion: {compared} < {level:g})"
-        return Ruling(before, "refused", why, facts)
+        return Ruling(before, "refused", why, metadata)
     why = f"{beats}; not significantly worse than the champion: {compared} >= {level:g})"
-    return Ruling(promoted, "promoted", why, facts)
+    return Ruling(promoted, "promoted", why, metadata)
 
 
 def rival_of(
@@ -190,19 +190,10 @@ def allow(before: Champion, version: str) -> Champion:
     return Champion(before.model_version, barred)
 
 
-def evaluation_matches(model_version: str, evaluation: Evaluation) -> Verdict:
-    """The evaluation that decides is of this very model."""
-    passed = evaluation.model_version == model_version
-    saw = f"the evaluation is of model {evaluation.model_version}"
-    if not passed:
-        saw += f", sgd_model is now {model_version}: materialize predictions and evaluation first"
-    return Verdict("evaluation_matches", passed, saw)
-
-
-def in_service(candidate: TrainedModel, ruling: Ruling) -> Verdict:
+def in_service(candidate: TrainedModel, ruling: Ruling) -> CheckResult:
     """The newest model is the champion: it was not refused, and not rolled back."""
     passed = ruling.champion.model_version == candidate.data_version
-    return Verdict("in_service", passed, f"{ruling.outcome}: {ruling.why}", ruling.facts)
+    return CheckResult("in_service", passed, f"{ruling.outcome}: {ruling.why}", ruling.metadata)
 
 
 def in_order(

@@ -100,8 +100,8 @@ def recipe_of(archive: Archive) -> Recipe:
         It is no recipe, or one of another generator or base than those that are here.
     """
     try:
-        told = json.loads(archive.data)
-        recipe = Recipe(**(told | {"deformation": Deformation(**told["deformation"])}))
+        content = json.loads(archive.data)
+        recipe = Recipe(**(content | {"deformation": Deformation(**content["deformation"])}))
         known = recipe == Recipe(recipe.rows) and LEAST <= recipe.rows <= MOST
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{archive.filename} is no recipe for digits: {error!r}") from None

@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from mnist_pipeline.digits.batches import in_batches
 from mnist_pipeline.digits.dataset import Digits
+from mnist_pipeline.digits.errors import FitError
 from mnist_pipeline.digits.pixels import CHUNK
 from mnist_pipeline.digits.progress import NowAndThen, Report
 from mnist_pipeline.digits.whitening import Whitening
-from mnist_pipeline.incremental.errors import FitError
 from mnist_pipeline.params import ModelParams
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from mnist_pipeline.digits import calibration, infinite, mnist
 from mnist_pipeline.digits.pixels import IN_MEMORY
 from mnist_pipeline.digits.prediction import Predictions
 from mnist_pipeline.digits.shape import CLASSES
-from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.incremental.errors import FormatError
 
@@ -41,9 +41,11 @@ class Evaluation:
         bins (C. Guo et al., ICML 2017, eq. 3).
     mnist_test : dict or None
         The same numbers, with n for n_test, over those rows that are of MNIST's own 10,000 test
-        digits; None where the source is not all of MNIST. Training saw none of them.
+        digits; None where the source is not all of MNIST. No training row is among them.
     model_version : str
         Data version of the model that predicted.
+    predictions_version : str
+        Data version of the predictions, and so of their test digits too.
     real_test : dict or None
         Of a source of deformed digits, the same numbers over those test digits that are not
         deformed, with n for n_test. None, and not filed, of any other source.
@@ -59,6 +61,7 @@ class Evaluation:
     ece: float | None
     mnist_test: dict[str, Any] | None
     model_version: str
+    predictions_version: str
     real_test: dict[str, Any] | None = None
 
     @property
@@ -107,15 +110,20 @@ def evaluate(predictions: Predictions) -> Evaluation:
         **numbers,
         mnist_test=mnist_test,
         model_version=predictions.model_version,
+        predictions_version=predictions.data_version,
         real_test=real,
     )
 
 
-def plausible(evaluation: Evaluation, least_accuracy: float) -> Verdict:
+def plausible(evaluation: Evaluation, least_accuracy: float) -> CheckResult:
     """Accuracy is far from chance: below that, digits or labels are mixed up, not just hard."""
-    saw = f"accuracy {evaluation.accuracy:.4f}, at least {least_accuracy:.4f} is plausible"
-    facts: dict[str, Any] = {"accuracy": evaluation.accuracy, "least_accuracy": least_accuracy}
-    return Verdict("plausible", evaluation.accuracy >= least_accuracy, saw, facts)
+    description = f"accuracy {evaluation.accuracy:.4f}, at least {least_accuracy:.4f} is plausible"
+    return CheckResult(
+        "plausible",
+        evaluation.accuracy >= least_accuracy,
+        description,
+        {"accuracy": evaluation.accuracy, "least_accuracy": least_accuracy},
+    )
 
 
 def _numbers(predictions: Predictions, rows: npt.NDArray[np.bool_]) -> dict[str, Any]:

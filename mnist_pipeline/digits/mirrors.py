@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 from mnist_pipeline.digits import columns, mnist, transfer
 from mnist_pipeline.digits.archive import MAX_BYTES, Archive, checksum
+from mnist_pipeline.digits.errors import SourceError
 from mnist_pipeline.digits.transfer import Progress, redacted
-from mnist_pipeline.incremental.check import Verdict
-from mnist_pipeline.incremental.errors import FormatError, SourceError
+from mnist_pipeline.incremental.check import CheckResult
+from mnist_pipeline.incremental.errors import FormatError
 
 PUBLIC = (
     "https://data.openml.org/datasets/0000/0554/dataset_554.pq",
@@ -20,7 +21,9 @@ PUBLIC = (
 """OpenML's Parquet copy, and the IDX files as PyTorch and TensorFlow users get them."""
 
 
-def download(mirror: str, progress: Progress = lambda done, total: None) -> tuple[Archive, Verdict]:
+def download(
+    mirror: str, progress: Progress = lambda done, total: None
+) -> tuple[Archive, CheckResult]:
     """Get the digits from a mirror, byte for byte as it serves them, and prove that they are MNIST.
 
     Of IDX files the bytes are compared with MNIST's MD5 sums before anything reads them. A Parquet
@@ -28,7 +31,7 @@ def download(mirror: str, progress: Progress = lambda done, total: None) -> tupl
 
     Returns
     -------
-    The archive, and the verdict that it is MNIST.
+    The archive, and the passed check of its checksum.
 
     Raises
     ------
@@ -50,10 +53,12 @@ def download(mirror: str, progress: Progress = lambda done, total: None) -> tupl
         for name, md5 in mnist.IDX_MD5.items():
             url = f"{mirror}/{name}.gz"
             part = transfer.get(url, as_is, most=MAX_BYTES, progress=progress).body
-            verdict = checksum(Archive(part, f"{name}.gz"), md5)
-            if not verdict.passed:
-                raise SourceError(f"{redacted(url)}: {verdict.saw}")
+            result = checksum(Archive(part, f"{name}.gz"), md5)
+            if not result.passed:
+                raise SourceError(f"{redacted(url)}: {result.description}")
             parts.append(part)
         archive = Archive(b"".join(parts), "mnist.idx.gz")
-    saw = "its digits are MNIST: written as IDX files they have its four md5 sums"
-    return archive, Verdict("checksum", passed=True, saw=saw, facts={"md5": archive.md5})
+    description = "its digits are MNIST: written as IDX files they have its four md5 sums"
+    return archive, CheckResult(
+        "checksum", passed=True, description=description, metadata={"md5": archive.md5}
+    )

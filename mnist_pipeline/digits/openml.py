@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from mnist_pipeline.digits import transfer
 from mnist_pipeline.digits.archive import MAX_BYTES, Archive
+from mnist_pipeline.digits.errors import SourceError
 from mnist_pipeline.digits.transfer import Progress, redacted
-from mnist_pipeline.incremental.errors import SourceError
 
 NAME = "mnist_784"
 VERSION = 1

@@ -22,7 +22,7 @@ from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits, Origin
 from mnist_pipeline.digits.shape import PIXELS
 from mnist_pipeline.digits.validation import Fitted, Validated
-from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.errors import FormatError
 
 TRUSTED = (
@@ -53,6 +53,7 @@ def dumps(model: TrainedModel) -> bytes:
             **{library: version(library) for library in _LIBRARIES},
         },
         "origin": asdict(model.origin),
+        "train_version": model.train_version,
         "params": model.params,
         "rows": model.rows,
         "validated": validated,
@@ -99,7 +100,7 @@ def _open(data: bytes) -> TrainedModel:
     pipeline = skops.io.loads(data, trusted=list(TRUSTED))
     if not isinstance(pipeline, Pipeline) or not isinstance(pipeline[-1], SGDClassifier):
         raise FormatError("not a model file of this pipeline: no pipeline ending in SGDClassifier")
-    model = TrainedModel(known.origin, known.params, known.rows, known.validated, pipeline)
+    model = TrainedModel(**vars(known), pipeline=pipeline)
     # files of earlier versions of this project have none
     if expected := facts.get("self_test"):
         wanted, found = np.array(expected, np.float64), model.scores(_self_test())
@@ -136,19 +137,19 @@ def _as_format_error() -> Iterator[None]:
         raise FormatError(f"not a model file of this pipeline: {error!r}") from error
 
 
-def reloads_identically(model: TrainedModel, train: Digits) -> Verdict:
+def reloads_identically(model: TrainedModel, train: Digits) -> CheckResult:
     """The model, encoded and decoded, gives the same scores to the bit on training digits."""
     probe = train.pixels[:_PROBE]
     try:
         again = loads(dumps(model))
     except FormatError as error:
-        return Verdict("reloads_identically", passed=False, saw=str(error))
+        return CheckResult("reloads_identically", passed=False, description=str(error))
     same = np.array_equal(again.scores(probe), model.scores(probe))
     passed = same and again.data_version == model.data_version
-    saw = (
+    description = (
         f"scores of {len(probe):,} digits {'are' if passed else 'are not'} identical once reloaded"
     )
-    return Verdict("reloads_identically", bool(passed), saw)
+    return CheckResult("reloads_identically", bool(passed), description)
 
 
 def _self_test() -> npt.NDArray[np.uint8]:
@@ -167,7 +168,13 @@ def _facts(data: bytes) -> tuple[Fitted, dict[str, Any]]:
             "prediction": np.array(by["prediction"], np.uint8),
         }
         validated = Validated(**(by | arrays))
-    known = Fitted(Origin(**facts["origin"]), facts["params"], facts["rows"], validated)
+    known = Fitted(
+        Origin(**facts["origin"]),
+        str(facts["train_version"]),
+        facts["params"],
+        facts["rows"],
+        validated,
+    )
     return known, facts
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.incremental.errors import PictureError
+from mnist_pipeline.digits.errors import PictureError
 
 _UPRIGHT = {
     2: "FLIP_LEFT_RIGHT",

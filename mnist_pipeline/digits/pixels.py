@@ -1,4 +1,4 @@
-"""Pixels that are not all in memory: made, or read, where they are asked for. Not where from."""
+"""Pixels that are not all in memory: made, or read, where they are asked for."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.shape import PIXELS
+from mnist_pipeline.incremental.digest import Chunked
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -87,3 +88,8 @@ def chunks_of(rows: Rows[T]) -> Iterator[T]:
     """Yield all rows in order, `CHUNK` at a time."""
     for start in range(0, len(rows), CHUNK):
         yield rows[start : start + CHUNK]
+
+
+def chunked(pixels: Pixels) -> Chunked:
+    """Return pixels as `content_digest` takes an array that comes in parts."""
+    return Chunked(pixels.dtype, pixels.shape, chunks_of(pixels))

@@ -12,7 +12,7 @@ from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits, Origin, from_parquet, to_parquet, with_metadata
 from mnist_pipeline.digits.pixels import CHUNK, IN_MEMORY
 from mnist_pipeline.digits.shape import CLASSES
-from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.digest import content_digest
 
 SCORES = [f"score_{digit}" for digit in range(CLASSES)]
@@ -39,6 +39,8 @@ class Predictions:
         The split that was predicted.
     model_version : str
         Data version of the model.
+    test_version : str
+        Data version of the digits.
     temperature : float or None
         What scores are divided by to be probabilities; None where the model has none.
     """
@@ -49,6 +51,7 @@ class Predictions:
     scores: npt.NDArray[np.float32]
     origin: Origin
     model_version: str
+    test_version: str
     temperature: float | None
 
     @cached_property
@@ -78,7 +81,7 @@ class Predictions:
 
     @cached_property
     def data_version(self) -> str:
-        """Digest of all rows, the split, the model's version and temperature."""
+        """Digest of all rows, the split, the temperature, the versions of model and digits."""
         return content_digest(
             self.row_id,
             self.label,
@@ -86,6 +89,7 @@ class Predictions:
             self.scores,
             {"origin": asdict(self.origin), "temperature": self.temperature},
             self.model_version,
+            self.test_version,
         )
 
     def to_parquet(self) -> bytes:
@@ -105,6 +109,7 @@ class Predictions:
                 table,
                 origin=asdict(self.origin),
                 model_version=self.model_version,
+                test_version=self.test_version,
                 temperature=self.temperature,
             )
         )
@@ -126,7 +131,8 @@ class Predictions:
             np.stack([table[name].to_numpy() for name in SCORES], axis=1),
             Origin(**metadata["origin"]),
             metadata["model_version"],
-            metadata.get("temperature"),
+            metadata["test_version"],
+            metadata["temperature"],
         )
 
 
@@ -141,20 +147,21 @@ def predict(model: TrainedModel, digits: Digits) -> Predictions:
         scores.astype(np.float32),
         digits.origin,
         model.data_version,
+        digits.data_version,
         model.validated.temperature if model.validated else None,
     )
 
 
-def unseen_in_training(model: TrainedModel, digits: Digits) -> Verdict:
+def unseen_in_training(model: TrainedModel, digits: Digits) -> CheckResult:
     """Model and test digits come from the same split of the same table, so no row is in both."""
     passed = model.origin == digits.origin
     if passed:
-        saw = "the model was fitted on the other part of the same split"
+        description = "the model was fitted on the other part of the same split"
     else:
         different = asdict(model.origin).items() - asdict(digits.origin).items()
-        saw = (
+        description = (
             f"the model was fitted on another split ({', '.join(sorted(k for k, _ in different))} "
             "differ), so test digits may be training digits: materialize train_set and sgd_model, "
             "or test_set, so that both come from the same download and params"
         )
-    return Verdict("unseen_in_training", passed, saw)
+    return CheckResult("unseen_in_training", passed, description)

@@ -9,8 +9,8 @@ C. J. C. Burges, "The MNIST database of handwritten digits"). Which pixels are i
 import numpy as np
 import numpy.typing as npt
 
+from mnist_pipeline.digits.errors import PictureError
 from mnist_pipeline.digits.shape import PIXELS, WIDTH
-from mnist_pipeline.incremental.errors import PictureError
 
 BOX = 20
 """Pixels of the longer side of a digit in MNIST."""

@@ -11,7 +11,7 @@ SECONDS = 5.0
 
 
 class NowAndThen:
-    """Reports what it is told, but only every few seconds."""
+    """Reports what it is called with, but only every few seconds."""
 
     def __init__(self, report: Report) -> None:
         self._report = report

@@ -1,6 +1,6 @@
-"""A split of generated digits, judged in one pass over both parts, in which one of them is filed.
+"""The checks of a split of generated digits, in one pass over both parts, which also files one.
 
-The guards of other sources are in `guards`; these see the same, with a bound on memory.
+They are those of `checks`, with a bound on memory.
 """
 
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits import filed, guards, infinite
+from mnist_pipeline.digits import checks, filed, infinite
 from mnist_pipeline.digits.dataset import COLUMNS, Digits
 from mnist_pipeline.digits.infinite import BASE, Generated
 from mnist_pipeline.digits.pixels import LazyPixels, chunks_of
@@ -17,7 +17,7 @@ from mnist_pipeline.digits.progress import NowAndThen, Report
 from mnist_pipeline.digits.shape import CLASSES
 from mnist_pipeline.digits.split import Split
 from mnist_pipeline.digits.table import DigitTable
-from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.check import CheckResult
 
 
 @dataclass
@@ -53,15 +53,15 @@ def survey(
     drawn: Split,
     part: Literal["train", "test"],
     report: Report = lambda text: None,
-) -> tuple[Digits, list[Verdict]]:
-    """Judge a split of generated digits; file the part that is asked for where it is lazy.
+) -> tuple[Digits, list[CheckResult]]:
+    """Check a split of generated digits; file the part that is asked for where it is lazy.
 
     Returns
     -------
     digits : Digits
         The part; `FiledDigits` where its pixels are lazy.
-    verdicts : list of Verdict
-        Named as those of `guards.of_split`.
+    results : list of CheckResult
+        Named as those of `checks.of_split`.
     """
     say, done = NowAndThen(report), 0
     total = len(drawn.train) + len(drawn.test)
@@ -84,44 +84,54 @@ def survey(
     return digits, [
         _schema_and_range(digits, seen[part]),
         _row_counts(table, drawn),
-        guards.class_balance(digits),
+        checks.class_balance(digits),
         _disjoint(drawn, seen["train"], seen["test"]),
         _equals_sklearn(table, drawn, part, seen[part]),
-        guards.is_mnist(table),
+        checks.is_mnist(table),
     ]
 
 
-def _schema_and_range(digits: Digits, seen: Seen) -> Verdict:
+def _schema_and_range(digits: Digits, seen: Seen) -> CheckResult:
     found = {one.name: str(one.type) for one in digits[:1].to_arrow().schema}
     top = int(digits.labels.max())
     as_filed = list(found.items()) == list(COLUMNS.items())
     passed = as_filed and seen.lowest < seen.highest and top < CLASSES
-    saw = f"{len(found)} columns, pixels from {seen.lowest} to {seen.highest}, classes up to {top}"
-    facts = {"pixel_min": seen.lowest, "pixel_max": seen.highest}
-    return Verdict("schema_and_range", passed, saw, dict(facts))
+    description = (
+        f"{len(found)} columns, pixels from {seen.lowest} to {seen.highest}, classes up to {top}"
+    )
+    return CheckResult(
+        "schema_and_range",
+        passed,
+        description,
+        {"pixel_min": seen.lowest, "pixel_max": seen.highest},
+    )
 
 
-def _row_counts(table: DigitTable, drawn: Split) -> Verdict:
+def _row_counts(table: DigitTable, drawn: Split) -> CheckResult:
     train, test, rows = len(drawn.train), len(drawn.test), len(table.labels)
     base = int(np.ceil(drawn.test.origin.test_size * BASE))
     # each base digit comes as often as the others, or once more
     least, most = base * (rows // BASE), base * -(-rows // BASE)
-    saw = (
+    description = (
         f"{train:,} training and {test:,} test rows of {rows:,}, expected {least:,} to {most:,} "
         f"test rows: those of {base:,} of {BASE:,} base digits"
     )
-    return Verdict("row_counts", train + test == rows and least <= test <= most, saw)
+    return CheckResult("row_counts", train + test == rows and least <= test <= most, description)
 
 
-def _disjoint(drawn: Split, train: Seen, test: Seen) -> Verdict:
+def _disjoint(drawn: Split, train: Seen, test: Seen) -> CheckResult:
     is_train = np.zeros(drawn.train.origin.rows, bool)
     is_train[drawn.train.row_id] = True
     rows = int(is_train[drawn.test.row_id].sum())
     bases = len(_bases(drawn.train) & _bases(drawn.test))
     images = _images_in_both(drawn, train, test)
-    saw = f"{rows} rows, {bases} base digits and {images} images are in both parts"
-    facts = {"rows": rows, "bases": bases, "images": images}
-    return Verdict("disjoint", rows == bases == images == 0, saw, dict(facts))
+    description = f"{rows} rows, {bases} base digits and {images} images are in both parts"
+    return CheckResult(
+        "disjoint",
+        rows == bases == images == 0,
+        description,
+        {"rows": rows, "bases": bases, "images": images},
+    )
 
 
 def _images_in_both(drawn: Split, train: Seen, test: Seen) -> int:
@@ -143,7 +153,7 @@ def _images_in_both(drawn: Split, train: Seen, test: Seen) -> int:
     return sum(image.tobytes() in images for image in drawn.test.pixels[in_test])
 
 
-def _equals_sklearn(table: DigitTable, drawn: Split, part: str, seen: Seen) -> Verdict:
+def _equals_sklearn(table: DigitTable, drawn: Split, part: str, seen: Seen) -> CheckResult:
     """The rows that are not deformed are those of the tutorial's own call on the base digits.
 
     The others have the labels of theirs.
@@ -152,7 +162,9 @@ def _equals_sklearn(table: DigitTable, drawn: Split, part: str, seen: Seen) -> V
 
     origin, base = drawn.train.origin, table.pixels
     if not isinstance(base, Generated):
-        return Verdict("equals_sklearn", passed=False, saw="the table is not of generated digits")
+        return CheckResult(
+            "equals_sklearn", passed=False, description="the table is not of generated digits"
+        )
     call = {"test_size": origin.test_size, "random_state": origin.random_state}
     drawn_by_it = train_test_split(base.base, table.labels[:BASE], np.arange(BASE), **call)
     X, y, expected = drawn_by_it[part == "test" :: 2]
@@ -167,12 +179,12 @@ def _equals_sklearn(table: DigitTable, drawn: Split, part: str, seen: Seen) -> V
             np.array_equal(seen.base[row], image) for row, image in zip(expected, X, strict=True)
         )
     )
-    saw = (
+    description = (
         f"the {int(own.sum()):,} digits that are not deformed are "
         f"{'those' if passed else 'others than those'} of train_test_split(X, y, "
         f"test_size={origin.test_size}, random_state={origin.random_state})"
     )
-    return Verdict("equals_sklearn", passed, saw)
+    return CheckResult("equals_sklearn", passed, description)
 
 
 def _bases(digits: Digits) -> set[int]:

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from mnist_pipeline.digits import arff, columns, idx, infinite, mnist, rows, sample
 from mnist_pipeline.digits.archive import Archive, Source
 from mnist_pipeline.digits.infinite import Generated
-from mnist_pipeline.digits.pixels import LazyPixels, Pixels
-from mnist_pipeline.incremental.digest import chunked, content_digest
+from mnist_pipeline.digits.pixels import LazyPixels, Pixels, chunked
+from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.incremental.errors import FormatError
 
 

@@ -13,28 +13,22 @@ from mnist_pipeline.digits import calibration
 from mnist_pipeline.digits.classifier import TrainedModel, build
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.epochs import fit_by_epoch
+from mnist_pipeline.digits.errors import FitError
 from mnist_pipeline.digits.pixels import IN_MEMORY, LazyPixels
 from mnist_pipeline.digits.progress import NowAndThen, Report
 from mnist_pipeline.digits.shape import CLASSES
-from mnist_pipeline.digits.shared_features import Features
 from mnist_pipeline.digits.validation import Parts, Validated, digest_of_rows
-from mnist_pipeline.incremental.errors import FitError, FormatError
+from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline.params import ModelParams
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 
-def fit(
-    params: ModelParams,
-    parts: Parts,
-    report: Report = lambda text: None,
-    features: Features | None = None,
-) -> TrainedModel:
+def fit(params: ModelParams, parts: Parts, report: Report = lambda text: None) -> TrainedModel:
     """Fit one binary classifier a class, over all cores, and calibrate on what is held out.
 
-    The result does not depend on the number of cores: each class has a seed of its own. Nor does it
-    on who made the features, if they are given to a fit by epoch.
+    The result does not depend on the number of cores: each class has a seed of its own.
 
     Raises
     ------
@@ -62,26 +56,28 @@ def fit(
     with parallel_config(backend="threading", n_jobs=-1), threadpool_limits(limits=1):
         try:
             if params.by_epoch:
-                accuracies = fit_by_epoch(pipeline, params, parts, report, features)
+                accuracies = fit_by_epoch(pipeline, params, parts, report)
             else:
                 _fit_by_its_own_rule(pipeline, parts.fitted, report)
         except (ArithmeticError, ValueError) as error:
             raise FitError(f"SGDClassifier cannot fit with these params: {error}") from error
-    fitted = parts.fitted
-    rows = digest_of_rows(fitted.row_id)
-    model = TrainedModel(fitted.origin, params.model_dump(mode="json"), rows, None, pipeline)
-    return replace(model, validated=_validated(model, parts.held_out, accuracies, features))
+    model = TrainedModel(
+        parts.fitted.origin,
+        parts.train_version,
+        params.model_dump(mode="json"),
+        digest_of_rows(parts.fitted.row_id),
+        None,
+        pipeline,
+    )
+    return replace(model, validated=_validated(model, parts.held_out, accuracies))
 
 
 def _validated(
-    model: TrainedModel,
-    held_out: Digits | None,
-    accuracies: list[float],
-    features: Features | None,
+    model: TrainedModel, held_out: Digits | None, accuracies: list[float]
 ) -> Validated | None:
     if held_out is None:
         return None
-    scores = model.scores_of(features.held_out) if features else model.scores(held_out.pixels)
+    scores = model.scores(held_out.pixels)
     prediction = scores.argmax(axis=1).astype(np.uint8)
     return Validated(
         held_out.row_id,

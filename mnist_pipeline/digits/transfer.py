@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
-from mnist_pipeline.incremental.errors import (
+from mnist_pipeline.digits.errors import (
     RefusedError,
     SourceError,
     UnavailableError,

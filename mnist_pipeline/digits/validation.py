@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.dataset import Digits, Origin
-from mnist_pipeline.incremental.check import Verdict
+from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.incremental.errors import FormatError
 
@@ -20,13 +20,20 @@ MOST_HELD_OUT = 50_000
 
 @dataclass(frozen=True)
 class Parts:
-    """The training rows: what is fitted, and what is held out of it (None: nothing is).
+    """The training rows in two parts.
 
-    What is held out is in memory.
+    Attributes
+    ----------
+    fitted : Digits
+    held_out : Digits or None
+        In memory. None where nothing is held out of the fit.
+    train_version : str
+        Data version of all training digits, of both parts together.
     """
 
     fitted: Digits
     held_out: Digits | None
+    train_version: str
 
 
 @dataclass(frozen=True)
@@ -54,16 +61,32 @@ class Validated:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What is known of a fitted model: the split it was fitted on, the params, the rows.
+    """What is known of a fitted model without its pipeline.
 
-    `rows` is the digest of the row ids that were fitted. `validated` is None where nothing was held
-    out of the fit: such a model has no probabilities and cannot be compared with others.
+    Attributes
+    ----------
+    origin : Origin
+        The split that it was fitted on.
+    train_version : str
+        Data version of the training digits, with those held out of the fit.
+    params : dict
+    rows : str
+        Digest of the row ids that were fitted.
+    validated : Validated or None
+        None where nothing was held out of the fit: such a model has no probabilities and cannot be
+        compared with others.
     """
 
     origin: Origin
+    train_version: str
     params: dict[str, Any]
     rows: str
     validated: Validated | None
+
+
+def all_rows(train: Digits) -> Parts:
+    """Hold nothing out of the fit."""
+    return Parts(train, None, train.data_version)
 
 
 def hold_out(train: Digits, *, size: float, random_state: int) -> Parts:
@@ -102,7 +125,8 @@ def hold_out(train: Digits, *, size: float, random_state: int) -> Parts:
     except ValueError as error:
         raise FormatError(f"no validation part can be held out: {error}") from None
     if alone:
-        return Parts(train.chosen(np.sort(fitted)), train.chosen(np.sort(held_out))[:])
+        rows = np.sort(fitted), np.sort(held_out)
+        return Parts(train.chosen(rows[0]), train.chosen(rows[1])[:], train.data_version)
     is_held_out = np.isin(together, held_out)
     places = np.flatnonzero(is_held_out)
     # one of every base digit at least: what was held out with them can be told by that
@@ -118,7 +142,7 @@ def hold_out_rows(train: Digits, row_id: npt.NDArray[np.int32]) -> Parts:
     return _parts(train, is_held_out, np.flatnonzero(np.isin(train.row_id, row_id)))
 
 
-def only_training_rows(model: Fitted, train: Digits) -> Verdict:
+def only_training_rows(model: Fitted, train: Digits) -> CheckResult:
     """A model was fitted on training rows but those held out, and no test row was among either.
 
     Test rows are drawn anew from the split's own arguments, and the rows that were given to the fit
@@ -132,18 +156,18 @@ def only_training_rows(model: Fitted, train: Digits) -> Verdict:
     foreign = len(np.setdiff1d(held_out, train.row_id))
     same_split = model.origin == train.origin
     as_recorded = model.rows == digest_of_rows(fitted)
-    saw = (
+    description = (
         f"{len(fitted):,} rows fitted and {len(held_out):,} held out to choose by: {in_test:,} are "
         f"test rows, {foreign:,} are not in train_set"
     )
     if not same_split:
-        saw = "the model is of another split than train_set: materialize sgd_model"
+        description = "the model is of another split than train_set: materialize sgd_model"
     elif not as_recorded:
-        saw += "; the model was fitted on other rows than these"
-    return Verdict(
+        description += "; the model was fitted on other rows than these"
+    return CheckResult(
         "only_training_rows",
         same_split and as_recorded and in_test == foreign == 0,
-        saw,
+        description,
         {"fitted": len(fitted), "held_out": len(held_out), "test_rows": in_test},
     )
 
@@ -156,4 +180,5 @@ def digest_of_rows(row_id: npt.NDArray[np.int32]) -> str:
 def _parts(
     train: Digits, is_held_out: npt.NDArray[np.bool_], places: npt.NDArray[np.integer]
 ) -> Parts:
-    return Parts(train.chosen(np.flatnonzero(~is_held_out)), train.chosen(places)[:])
+    fitted = train.chosen(np.flatnonzero(~is_held_out))
+    return Parts(fitted, train.chosen(places)[:], train.data_version)

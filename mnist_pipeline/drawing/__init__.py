@@ -26,11 +26,12 @@ from starlette.templating import Jinja2Templates
 
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
+from mnist_pipeline.digits.errors import PictureError
 from mnist_pipeline.digits.neighbours import nearest
 from mnist_pipeline.digits.pictures import suffix
 from mnist_pipeline.digits.reading import Reading, read_digit
 from mnist_pipeline.drawing.limits import BodyError, OwnPage, Rate, body
-from mnist_pipeline.incremental.errors import PictureError, PipelineError
+from mnist_pipeline.incremental.errors import PipelineError
 
 NEIGHBOURS = 8
 SEARCHED = 70_000

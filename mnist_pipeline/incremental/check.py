@@ -1,19 +1,29 @@
-"""What a guard returns: the shape that all of them share, and no guard itself.
+"""What a check of a result returns.
 
-A guard looks at a result and returns a verdict. It never raises and never repairs: what a failed
-verdict leads to is decided by who asked. Guards live beside what they guard.
+A check never raises and never repairs: what follows from a failed one is decided by the caller.
 """
 
 from dataclasses import dataclass, field
 
-Fact = str | int | float | bool
+Scalar = str | int | float | bool
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The outcome of one guard: which one, whether it passed, and what it saw in one sentence."""
+class CheckResult:
+    """The outcome of one check.
+
+    Attributes
+    ----------
+    name : str
+        Of the check.
+    passed : bool
+    description : str
+        What was found, in one sentence.
+    metadata : dict
+        Numbers and texts to record with it.
+    """
 
     name: str
     passed: bool
-    saw: str
-    facts: dict[str, Fact] = field(default_factory=dict)
+    description: str
+    metadata: dict[str, Scalar] = field(default_factory=dict)

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits.pixels import Pixels, chunks_of
-
 
 @dataclass(frozen=True)
 class Chunked:
@@ -46,11 +44,6 @@ def content_digest(*parts: Content) -> str:
         digest.update(f"{head} {body.nbytes}\n".encode())
         digest.update(body)
     return digest.hexdigest()
-
-
-def chunked(pixels: Pixels) -> Chunked:
-    """Pixels, as an array that comes in parts."""
-    return Chunked(pixels.dtype, pixels.shape, chunks_of(pixels))
 
 
 def _update(digest: hashlib.blake2b, part: npt.NDArray[np.generic] | Chunked) -> None:

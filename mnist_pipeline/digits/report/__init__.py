@@ -22,7 +22,6 @@ from mnist_pipeline.digits.pixels import chunks_of
 from mnist_pipeline.digits.prediction import Predictions
 from mnist_pipeline.digits.report import gallery
 from mnist_pipeline.digits.shape import CLASSES, PIXELS
-from mnist_pipeline.incremental.check import Verdict
 from mnist_pipeline.incremental.digest import content_digest
 
 TUTORIAL_ACCURACY = 0.8844
@@ -149,27 +148,6 @@ def render(evidence: Evidence, as_of: AsOf | None = None) -> Report:
         figures=_figures(evidence, as_of),
     )
     return Report(html)
-
-
-def one_model(evidence: Evidence) -> Verdict:
-    """All parts of the evidence are about the same model and the same split."""
-    version = evidence.model.data_version
-    versions = {
-        "predictions": evidence.predictions.model_version,
-        "evaluation": evidence.evaluation.model_version,
-    }
-    origins = {
-        "train_set": evidence.train.origin,
-        "test_set": evidence.test.origin,
-        "predictions": evidence.predictions.origin,
-    }
-    other = [asset for asset, found in versions.items() if found != version]
-    other += [asset for asset, found in origins.items() if found != evidence.model.origin]
-    if other:
-        saw = f"{', '.join(other)} are not of sgd_model {version}: materialize them first"
-    else:
-        saw = f"all inputs are of model {version} and its split"
-    return Verdict("one_model", not other, saw)
 
 
 def class_maps(model: TrainedModel, test: Digits) -> npt.NDArray[np.floating[Any]]:

@@ -1,0 +1,34 @@
+"""The errors of the domain. Those of files and of the store are in `incremental.errors`."""
+
+from mnist_pipeline.incremental.errors import PipelineError
+
+
+class SourceError(PipelineError):
+    """The source of the digits could not be reached, or did not serve what it promised."""
+
+
+class RefusedError(SourceError):
+    """A source answered that it does not serve this: 404, 412 or the like."""
+
+
+class UnavailableError(SourceError):
+    """A source failed in a way that may pass: a timeout, a lost connection, a 503.
+
+    `wait_seconds` is the pause that it asks for, or None.
+    """
+
+    def __init__(self, message: str, wait_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.wait_seconds = wait_seconds
+
+
+class UnreachableError(UnavailableError):
+    """There is no connection to a source: it may be down, or this machine offline."""
+
+
+class FitError(PipelineError):
+    """A model could not be fitted with these params."""
+
+
+class PictureError(PipelineError):
+    """An image file cannot be opened, or shows no single digit."""
