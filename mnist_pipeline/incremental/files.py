@@ -1,49 +1,77 @@
-"""Files as they really are: on disk when they seem to be, and of what kind and size.
-
-Written beside, flushed, renamed, by one at a time. It knows nothing of what is in them.
-"""
+"""Durable file operations: whole files on disk, under temporary names until they are complete."""
 
 import contextlib
 import errno
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import stat
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
+LEFT_SECONDS = 3600.0
+"""Age in seconds after which a temporary file belongs to a process that was killed."""
 
-def write(path: Path, data: bytes) -> None:
-    """Write a new file and flush it to disk; there must be none yet."""
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def move(file: Path, path: Path) -> None:
-    """Move a finished file, from whatever disk, to where there must be none yet, and flush it."""
-    shutil.move(file, path)
-    sync(path)
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
 
 
 def sha256(data: bytes | Path) -> str:
-    """Return the SHA-256, in hexadecimal digits, of bytes or of a file, which may be large."""
+    """Return the SHA-256, as 64 hex digits, of bytes or of a file, which may be large."""
     if not isinstance(data, Path):
         return hashlib.sha256(data).hexdigest()
     with data.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def temporary(path: Path) -> Path:
+    """Return a unique hidden name beside `path`, for a file that is renamed when complete."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+
+
+def is_left_behind(path: Path) -> bool:
+    """Return whether this is a temporary file or folder that a killed process left.
+
+    Any hidden folder that ends in `.tmp` counts, so that those of earlier versions do.
+    """
+    pattern = r"\..+\.tmp" if is_folder(path) else r"\..+\.[0-9a-f]{32}\.tmp"
+    if re.fullmatch(pattern, path.name) is None:
+        return False
+    return time.time() - path.lstat().st_mtime > LEFT_SECONDS
+
+
+def write(path: Path, data: bytes | Path) -> None:
+    """Write bytes as a new file, or move a finished file there, and flush it to disk."""
+    if isinstance(data, Path):
+        os.utime(data)  # as old as its new name: temporary names are judged by age
+        shutil.move(os.path.realpath(data), path)
+        sync(path)
+        return
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def sync(path: Path) -> None:
-    """Flush the names in a folder, or the bytes in a file, to disk."""
+    """Flush the names in a folder, or the bytes of a file, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder with its parents, flushed to disk; an existing one is left as it is."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync(path.parent)
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -58,48 +86,58 @@ def replace(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let one holder of a lock file at a time go on; the lock of one that died is free again."""
+    """Hold a lock file exclusively; the lock of a process that died is free."""
     with path.open("ab") as file:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX)
         yield
 
 
+def is_folder(path: Path) -> bool:
+    """Return whether this is a folder itself, not a link to one."""
+    return path.is_dir() and not path.is_symlink()
+
+
 def size(path: Path) -> int | None:
-    """Return the size of a file, or None where there is no regular file."""
+    """Return the size of a regular file in bytes; None for anything else, links too."""
     try:
-        found = path.stat()
+        found = path.lstat()
     except OSError as error:
-        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+        if error.errno in _NOT_THERE:
             return None
         raise
     return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
-def size_inside(path: Path) -> int:
-    """Return the size of a file, or of those in a folder."""
-    # a link counts as what it is, wherever it leads
-    inside = path.iterdir() if path.is_dir() and not path.is_symlink() else [path]
-    return sum(file.lstat().st_size for file in inside)
+def open_regular(path: Path) -> BinaryIO | None:
+    """Open a regular file to read; None for anything else: links, folders, pipes."""
+    try:
+        # O_NONBLOCK: a named pipe without a writer would block
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    return os.fdopen(descriptor, "rb")
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Return the sizes in bytes of all files below a folder by relative path; links as links."""
+    found = {}
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            if not is_folder(path):
+                found[str(path.relative_to(folder))] = path.lstat().st_size
+    return found
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder with all that is in it."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
-def sweep(folder: Path, seconds: float) -> None:
-    """Remove the unfinished folders in a folder that are older than that, as far as possible."""
-    for left in folder.glob(".*.tmp"):
-        if time.time() - left.stat().st_mtime > seconds:
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def set_aside(path: Path) -> None:
-    """Rename what is there to the first free `<name>.damaged-<n>`."""
-    number = 1
-    while os.path.lexists(aside := path.with_name(f"{path.name}.damaged-{number}")):
-        number += 1
-    path.rename(aside)
+    """Remove a file or a folder, if it is there; a folder vanishes all at once."""
+    with contextlib.suppress(FileNotFoundError):
+        if is_folder(path):
+            path = path.rename(temporary(path))
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -1,250 +1,337 @@
-"""The store: immutable artifacts under `<root>/<asset>/<data version>/<file>`, digest beside each.
+"""The store: files named by their content, `<root>/<asset>/<sha256 of the file>/<file>`.
 
-It knows bytes and names, neither Dagster nor what is in a file.
+The name proves the bytes. So writing a file twice is harmless, verifying one needs no record, and
+writers need no lock.
 """
 
 import contextlib
 import hashlib
-import io
 import os
 import re
 import shutil
-import uuid
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
-from mnist_pipeline.incremental import artifacts, files
-from mnist_pipeline.incremental.artifacts import SUMS, Artifact, Leftover, Place
+from mnist_pipeline.incremental import files
 from mnist_pipeline.incremental.errors import StoreError
 
-__all__ = ["LEFT_SECONDS", "SUMS", "Artifact", "Leftover", "Store", "open_store"]
+if TYPE_CHECKING:
+    from upath import UPath
 
-LEFT_SECONDS = 3600.0
-"""Age after which an unfinished folder is one that its writer left behind."""
+StorePath: TypeAlias = "Path | UPath"
+"""A path in a local folder or in a bucket."""
+
+
+class DamagedError(StoreError):
+    """An artifact is missing or its bytes are not the recorded ones: materialize it again."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file in the store, existing or not.
+
+    Attributes
+    ----------
+    asset : str
+        Its folder in the store; asset keys of several parts are `a/b`.
+    sha256 : str
+        64 hex digits: the digest of the file's bytes, and the name of its folder.
+    filename : str
+    size : int
+        Bytes.
+    path : Path or UPath
+        Its full path.
+    """
+
+    asset: str
+    sha256: str
+    filename: str
+    size: int
+    path: StorePath
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """A file or folder in the store that is not needed; `size` in bytes, of all files in it."""
+
+    path: StorePath
+    size: int
 
 
 class Store:
     """Artifacts in a local folder.
 
-    An artifact appears whole or not at all: file and digest are written in a folder beside,
-    flushed to disk, and the folder is renamed. What is published is never changed. Publishers of
-    the same asset, also in other processes, wait for one another; readers never wait.
+    A file is written under a temporary name beside, flushed to disk and renamed: a process that is
+    killed leaves it whole or not there. Any number of processes may publish at once.
 
     Parameters
     ----------
     root : Path
-        The folder, made when the first artifact is published.
+        The folder; it is created when the first artifact is published.
     """
 
-    root: Place
-    """Where the artifacts are."""
+    root: StorePath
     locks: Path
-    """The local folder for the lock files of those who work on the store."""
+    """A local folder for the lock files of those who work on the store."""
 
     def __init__(self, root: Path) -> None:
         self.root = self.locks = self._folder = root
 
-    def publish(
-        self,
-        asset: str,
-        data_version: str,
-        filename: str,
-        data: bytes | Path,
-        is_known: Callable[[str], bool] = lambda sha256: True,
-    ) -> Artifact:
-        """Publish a file as a version of an asset, and return what the store holds of it.
+    def artifact(self, asset: str, sha256: str, filename: str, size: int) -> Artifact:
+        """Return the artifact with these facts; nothing is looked up."""
+        return Artifact(asset, sha256, filename, size, self.root / asset / sha256 / filename)
 
-        The same version with valid bytes stays as it is; a damaged one, or a foreign one, is set
-        aside as `<data version>.damaged-<n>`. What writers left behind is swept.
+    def publish(self, asset: str, filename: str, data: bytes | Path) -> Artifact:
+        """Put a file into the store. What is there intact stays; what is damaged is replaced.
 
         Parameters
         ----------
-        asset, data_version, filename : str
+        asset, filename : str
         data : bytes or Path
-            Its bytes, or a finished local file with them, of any size. That file is moved, or no
-            longer needed: whoever made it must not use it afterwards.
-        is_known : callable
-            Says of the SHA-256 of other bytes, which lie there under that name, whether they were
-            ever published. Whoever can write to the store can put some there.
+            The bytes, or a finished local file with them, of any size. The file may be moved: the
+            caller must not use it afterwards.
 
         Raises
         ------
         StoreError
-            The disk is full or refuses to write. Nothing that was there is lost.
+            The disk is full or cannot be written. Nothing half-written is left.
         """
-        folder = self._folder / asset / data_version
-        beside = self._folder / asset / f".{data_version}.{uuid.uuid4().hex}.tmp"
+        size = data.stat().st_size if isinstance(data, Path) else len(data)
+        artifact = self.artifact(asset, files.sha256(data), filename, size)
+        with contextlib.suppress(StoreError):  # what cannot be read is replaced
+            if self.is_intact(artifact):
+                return artifact
+        path = self._folder / asset / artifact.sha256 / filename
+        beside = files.temporary(self._folder / asset / filename)
         try:
-            if not folder.parent.is_dir():
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                files.sync(self._folder)
-            with files.locked(self._folder / f".{asset}.lock"):
-                files.sweep(folder.parent, LEFT_SECONDS)
-                there = self.find(asset, data_version)
-                sha256 = files.sha256(data)
-                if (
-                    there
-                    and there.path.name == filename
-                    and (there.sha256 == sha256 or is_known(there.sha256))
-                ):
-                    return there
-                beside.mkdir()
-                if isinstance(data, Path):
-                    files.move(data, beside / filename)
-                else:
-                    files.write(beside / filename, data)
-                files.write(beside / SUMS, artifacts.sums_of(sha256, filename))
-                files.sync(beside)
-                if os.path.lexists(folder):
-                    files.set_aside(folder)
-                beside.rename(folder)
-                files.sync(folder.parent)
-            there = self.find(asset, data_version)
+            files.make_folder(beside.parent)
+            files.write(beside, data)
+            _put(beside, path)
         except OSError as error:
             raise StoreError(
-                f"cannot write {folder / filename}: {error.strerror}. Nothing was published; make "
-                "room or mend the permissions there, then materialize again."
+                f"cannot write {path}: {error.strerror or error}. Nothing was published; make room "
+                f"or fix the permissions there, then materialize {asset} again."
             ) from error
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
-        if there is None:
-            raise StoreError(f"{folder} does not keep what is written to it: is the disk sound?")
-        return there
-
-    def find(self, asset: str, data_version: str) -> Artifact | None:
-        """Return the artifact of this version if its bytes are those once published, else None.
-
-        Raises
-        ------
-        OSError
-            It is there and cannot be read.
-        """
-        folder = self._folder / asset / data_version
-        try:
-            if (files.size(folder / SUMS) or artifacts.SUMS_BYTES) >= artifacts.SUMS_BYTES:
-                return None
-            sha256, filename = artifacts.read_sums((folder / SUMS).read_bytes())
-            path = folder / filename
-            if (size := files.size(path)) is None:
-                return None
-            found = files.sha256(path)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
-            return None
-        return Artifact(asset, data_version, path, size, sha256) if found == sha256 else None
+            with contextlib.suppress(OSError):
+                beside.unlink()
+        return artifact
 
     def size(self, artifact: Artifact) -> int | None:
-        """Return how many bytes an artifact has, without reading them, or None if it is gone."""
-        return files.size(Path(str(artifact.path)))
-
-    def read(self, artifact: Artifact) -> bytes:
-        """Return the bytes of an artifact, verified against the size and digest once recorded.
+        """Return the size of an artifact in bytes, without reading it; None if it is missing.
 
         Raises
         ------
         StoreError
-            The artifact is gone or damaged; the message names the asset to materialize.
+            The store cannot be read.
         """
-        with _readable(artifact), _opened(artifact) as file:
-            data = file.read()
-        if (found := files.sha256(data)) != artifact.sha256:
-            raise artifacts.damaged(artifact, len(data), found)
+        with _reading(artifact):
+            return files.size(Path(str(artifact.path)))
+
+    def is_intact(self, artifact: Artifact) -> bool:
+        """Return whether an artifact is there with the recorded size and digest.
+
+        Raises
+        ------
+        StoreError
+            The store cannot be read.
+        """
+        try:
+            with self.reader(artifact):
+                return True
+        except DamagedError:
+            return False
+
+    def read(self, artifact: Artifact) -> bytes:
+        """Return the bytes of an artifact, verified by size and digest.
+
+        Raises
+        ------
+        StoreError
+            The artifact is missing, damaged (`DamagedError`) or cannot be read.
+        """
+        with _reading(artifact), contextlib.ExitStack() as stack:
+            data = _open(artifact, stack).read()
+        check(artifact, len(data), files.sha256(data))
         return data
 
     @contextlib.contextmanager
     def reader(self, artifact: Artifact) -> Iterator[BinaryIO]:
-        """Open an artifact to read any part of it, when its size and digest are as recorded.
-
-        It raises what `read` does.
-        """
+        """Open an artifact to read any part of it, after verifying it. Raises as `read` does."""
         with contextlib.ExitStack() as stack:
-            with _readable(artifact):
-                file = stack.enter_context(_opened(artifact))
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-                if found != artifact.sha256:
-                    raise artifacts.damaged(artifact, file.tell(), found)
+            with _reading(artifact):
+                file = _open(artifact, stack)
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+                check(artifact, file.tell(), sha256)
                 file.seek(0)
             yield file
 
     @contextlib.contextmanager
     def local(self, artifact: Artifact) -> Iterator[Path]:
-        """Give the path of a local file with an artifact's bytes, verified, for as long as needed.
+        """Give a local file with an artifact's verified bytes, for as long as the context lasts.
 
-        It raises what `read` does.
+        Raises as `read` does.
         """
         with self.reader(artifact):
             yield Path(str(artifact.path))
 
     def holds(self, asset: str) -> bool:
-        """Whether any version of an asset is there."""
-        return any((self._folder / asset).glob(f"*/{SUMS}"))
+        """Return whether any artifact of an asset is there, also one of the layout before this."""
+        found = self._recognized(asset)
+        return any(one.size and re.fullmatch("[0-9a-f]+", one.path.name) for one in found)
 
-    def leftovers(
+    def garbage(
         self, asset: str, keep: Callable[[], Collection[str]], *, remove: bool
-    ) -> list[Leftover]:
-        """Return an asset's folders that are not of the kept versions; remove them if asked.
+    ) -> list[Garbage]:
+        """Return what of an asset is not kept, and remove it if asked.
+
+        That is artifacts, folders of the layout before this one (`<data version>` with a
+        `SHA256SUMS`, `<data version>.damaged-<n>`), and temporary files older than an hour. Nothing
+        else is touched, nor are assets below this one.
 
         Parameters
         ----------
         asset : str
         keep : callable
-            Returns the data versions to keep. It is called while nobody can publish one.
+            Returns the SHA-256 of each artifact to keep. It is called again before each removal.
         remove : bool
 
         Raises
         ------
         StoreError
-            A folder cannot be read or removed.
+            Something cannot be read or removed.
         """
-        folder = self._folder / asset
-        if not folder.is_dir():
-            return []
         try:
-            with files.locked(self._folder / f".{asset}.lock"):
-                kept = keep()
-                found = [
-                    path
-                    for path in sorted(folder.iterdir())
-                    if path.name not in kept and _is_made_here(path)
-                ]
-                leftovers = [Leftover(path, files.size_inside(path)) for path in found]
-                for path in found if remove else []:
-                    files.remove(path)
+            kept = keep()
+            found = [one for one in self._recognized(asset) if one.path.name not in kept]
+            if not remove:
+                return found
+            removed = []
+            for one in found:
+                if one.path.name not in keep():
+                    self._remove(one)
+                    removed.append(one)
         except OSError as error:
-            raise StoreError(f"cannot clear {error.filename}: {error.strerror}") from error
-        return leftovers
+            raise StoreError(
+                f"cannot remove {error.filename}: {error.strerror}. Fix the permissions there, "
+                "then try again."
+            ) from error
+        return removed
+
+    def _recognized(self, asset: str) -> list[Garbage]:
+        """Return everything of an asset that may be garbage: artifacts, and what was left."""
+        folder = self._folder / asset
+        found = []
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                inside = files.sizes(path) if files.is_folder(path) else {"": path.lstat().st_size}
+                if is_made_here(path.name, inside) or files.is_left_behind(path):
+                    found.append(Garbage(path, sum(inside.values())))
+        return found
+
+    def _remove(self, garbage: Garbage) -> None:
+        files.remove(Path(str(garbage.path)))
 
 
-def open_store(root: Place, *, locks: Path) -> Store:
-    """Return the store in a folder, or under an URL; the latter has its lock files in `locks`."""
+def open_store(root: StorePath | str, *, locks: Path) -> Store:
+    """Open the store in a local folder or under `s3://bucket/prefix`.
+
+    Parameters
+    ----------
+    root : Path, UPath or str
+    locks : Path
+        The local folder for lock files of a store in a bucket. One in a folder has them there.
+    """
+    if isinstance(root, str) and not root.startswith("s3://"):
+        root = Path(root)
     if isinstance(root, Path):
         return Store(root)
-    from mnist_pipeline.incremental.remote_store import RemoteStore
+    from upath import UPath
 
-    return RemoteStore(root, locks)
+    from mnist_pipeline.incremental.s3 import S3Store
+
+    return S3Store(UPath(root), locks)
+
+
+def missing(artifact: Artifact) -> DamagedError:
+    """Return the error for an artifact without a file."""
+    asset = artifact.asset
+    return DamagedError(
+        f"{asset} is missing from the store: {artifact.path} is not a file. Materialize {asset}."
+    )
+
+
+def check(artifact: Artifact, size: int, sha256: str | None = None) -> None:
+    """Compare what was found with an artifact; a digest of None was not looked at.
+
+    Raises
+    ------
+    DamagedError
+        Size or digest is another one.
+    """
+    if size == artifact.size and sha256 in {None, artifact.sha256}:
+        return
+    found = f"{size:,} bytes with sha256 {sha256}" if sha256 else f"{size:,} bytes, not read"
+    raise DamagedError(
+        f"{artifact.asset} is damaged: {artifact.path} has {found}, recorded were "
+        f"{artifact.size:,} with {artifact.sha256}. Materialize {artifact.asset}."
+    )
+
+
+def is_made_here(name: str, inside: Collection[str]) -> bool:
+    """Return whether a folder in an asset's folder was made by a store, of this layout or earlier.
+
+    Parameters
+    ----------
+    name : str
+    inside : collection of str
+        The files below it, by relative path. An artifact's folder has none in folders of its own.
+    """
+    if re.fullmatch("[0-9a-f]{32}", name):
+        return "SHA256SUMS" in inside
+    if re.fullmatch("[0-9a-f]{64}", name):
+        return not any(file == "" or "/" in file for file in inside)
+    return re.fullmatch(r".+\.damaged-\d+", name) is not None
 
 
 @contextlib.contextmanager
-def _readable(artifact: Artifact) -> Iterator[None]:
+def _reading(artifact: Artifact) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        text = f"cannot read {artifact.path}: {error.strerror}. Mend that first."
-        raise StoreError(text) from error
+        raise StoreError(
+            f"cannot read {artifact.path}: {error.strerror or error}. Fix that first."
+        ) from error
 
 
-def _opened(artifact: Artifact) -> io.BufferedReader:
-    """Open a file of the size that was recorded: what has another is not read, however large."""
-    path = Path(str(artifact.path))
-    if (size := files.size(path)) is None:
-        raise artifacts.gone(artifact)
-    if size != artifact.size:
-        raise artifacts.damaged(artifact, size, None)
-    return path.open("rb")
+def _open(artifact: Artifact, stack: contextlib.ExitStack) -> BinaryIO:
+    """Open a file of the recorded size: one of another size is not read, however large."""
+    file = files.open_regular(Path(str(artifact.path)))
+    if file is None:
+        raise missing(artifact)
+    stack.enter_context(file)
+    check(artifact, os.fstat(file.fileno()).st_size)
+    return file
 
 
-def _is_made_here(folder: Path) -> bool:
-    # nobody writes while the asset is locked: an unfinished folder was left there
-    unfinished = folder.name.startswith(".") and folder.suffix == ".tmp" and folder.is_dir()
-    set_aside = re.search(r"\.damaged-\d+$", folder.name) is not None
-    return unfinished or set_aside or (folder / SUMS).exists()
+def _put(beside: Path, path: Path) -> None:
+    """Rename a complete file to its final path, whatever lies there, and flush the names."""
+    folder = path.parent
+    while True:
+        if not files.is_folder(folder):
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                folder.unlink()
+        files.make_folder(folder)
+        if files.is_folder(path):
+            shutil.rmtree(path, ignore_errors=True)
+        try:
+            beside.replace(path)
+        except FileNotFoundError:
+            if not beside.exists():
+                raise
+            continue  # `garbage` removed the folder in between
+        files.sync(folder)
+        files.sync(folder.parent)
+        return
