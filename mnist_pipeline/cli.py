@@ -4,7 +4,6 @@ Exit status: 0 done, 1 the work failed, 2 wrong usage or settings.
 """
 
 import contextlib
-import dataclasses
 import os
 import signal
 import socket
@@ -31,100 +30,91 @@ def cli() -> None:
 @click.option(
     "--select", metavar="SEL", help="A Dagster asset selection, for example 'key:sgd_model+'."
 )
+@click.option("--force", is_flag=True, help="Compute everything that is selected; reuse nothing.")
 @as_json_option
-def run(select: str | None, as_json: bool) -> int:
-    """Materialize all assets, or a selection of them."""
+def run(select: str | None, force: bool, as_json: bool) -> int:
+    """Materialize all assets, or a selection: compute what changed, reuse the rest."""
     from mnist_pipeline import running, tables
 
     start = time.perf_counter()
-    outcome = running.materialize(select)
+    with running.opened() as session:
+        assets = None if select is None else session.select(select)
+        done = session.run(assets, trigger="mnist-pipeline run", force=force)
     seconds = _since(start)
     if as_json:
         documents.write(
-            outcome.error,
-            run_id=outcome.run_id,
-            status=documents.word(outcome.success),
-            materialized=outcome.materialized,
+            done.error,
+            run_id=done.run_id,
+            status=documents.word(done.success),
+            materialized=done.computed,
+            reused=done.reused,
             seconds=seconds,
         )
-    elif outcome.success:
-        click.echo(tables.run_summary(outcome.metadata, seconds))
+    elif done.success:
+        click.echo(tables.run_summary(done, seconds))
     else:
-        click.echo(f"Failed: {outcome.error}", err=True)
-    return 0 if outcome.success else 1
+        click.echo(f"Failed: {done.error}", err=True)
+    return 0 if done.success else 1
 
 
 @cli.command()
 @click.option("--verify", is_flag=True, help="Read every artifact and compare its digest.")
 @as_json_option
 def status(verify: bool, as_json: bool) -> int:
-    """Say of every asset whether it is fresh, and if not, why.
+    """Show the state of every asset, and why it is not up to date.
 
     Exits with 0 whatever it finds; with --verify, with 1 if an artifact is damaged.
     """
     from mnist_pipeline import running, tables
-    from mnist_pipeline.incremental.status import assess
 
-    with running.opened() as pipeline:
-        standings = assess(pipeline.graph, pipeline.instance, pipeline.store, verify=verify)
-    damaged = [
-        key.to_user_string() for key, found in standings.items() if found.status == "damaged"
-    ]
+    with running.opened() as session:
+        found = session.status(verify=verify)
+    damaged = [key.to_user_string() for key, one in found.items() if one.status == "damaged"]
     error = f"damaged: {', '.join(damaged)}" if verify and damaged else None
     if as_json:
-        documents.write(
-            error,
-            assets=tables.standings_document(standings),
-        )
+        documents.write(error, assets=tables.statuses_document(found))
     else:
-        click.echo(tables.standings(standings))
+        click.echo(tables.statuses(found))
     return 1 if error else 0
 
 
 @cli.command()
-@click.option("--verify", is_flag=True, help="Read every artifact; make damaged ones again.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be made first, and after it.")
+@click.option("--verify", is_flag=True, help="Read every artifact; replace damaged ones.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be materialized.")
 @as_json_option
 def refresh(verify: bool, dry_run: bool, as_json: bool) -> int:
-    """Recompute what is not fresh, in waves, and nothing else.
-
-    What comes out as it was leaves everything below it fresh.
-    """
+    """Bring everything up to date in one run: compute what changed, reuse the rest."""
     from mnist_pipeline import running, tables
-    from mnist_pipeline.incremental import refresh
+    from mnist_pipeline.incremental.session import RunResult
 
     start = time.perf_counter()
-    with running.opened() as pipeline:
-        arguments = pipeline.job, pipeline.instance, pipeline.store
-        if dry_run:
-            plan = refresh.plan(*arguments, verify=verify)
-            if as_json:
-                document = {"materialized": [], "seconds": _since(start)} | dataclasses.asdict(plan)
-                documents.write(None, status="success", **document)
-            else:
-                click.echo(tables.plan(plan))
-            return 0
-        refreshed = refresh.refresh(
-            *arguments,
-            trigger="mnist-pipeline refresh",
-            changed=pipeline.changed,
-            verify=verify,
-            say=lambda text: click.echo(text, err=True),
+    with running.opened() as session:
+        planned = session.plan(verify=verify) if dry_run else []
+        done = (
+            RunResult(None, [], [], None)
+            if dry_run
+            else session.refresh(verify=verify, trigger="mnist-pipeline refresh")
         )
+        fresh = [
+            key.to_user_string() for key, one in session.status().items() if one.status == "fresh"
+        ]
     if as_json:
         documents.write(
-            refreshed.error,
-            status=documents.word(refreshed.error is None),
-            materialized=refreshed.materialized,
-            fresh=refreshed.fresh,
+            done.error,
+            status=documents.word(done.success),
+            materialized=done.computed,
+            reused=done.reused,
+            fresh=fresh,
             seconds=_since(start),
+            **({"planned": planned} if dry_run else {}),
         )
-    elif refreshed.error is None:
-        made = ", ".join(refreshed.materialized) or "nothing, it was already"
-        click.echo(f"All is fresh after {_since(start):.1f} s; materialized: {made}.")
+    elif dry_run:
+        click.echo(tables.plan(planned))
+    elif done.success:
+        click.echo(tables.refresh_summary(done, _since(start)))
     else:
-        click.echo(f"Failed: {refreshed.error}", err=True)
-    return 1 if refreshed.error else 0
+        click.echo(f"Failed: {done.error}", err=True)
+    return 0 if done.success else 1
 
 
 @cli.command()
@@ -141,10 +131,9 @@ def ui(port: int, host: str) -> NoReturn:
     except (OSError, UnicodeError) as error:
         raise SettingsError(f"--host {host!r} is no address to listen on: {error}") from None
     # what is wrong is better said here than in a browser, and so is what was interrupted
-    with running.opened() as pipeline:
+    with running.opened() as session:
         folder = Settings.load().dagster_home
-        keys = pipeline.graph.get_all_asset_keys()
-        for run in runs.unfinished(pipeline.instance, [pipeline.job.name], keys):
+        for run in runs.unfinished(session.instance, session.every_key):
             click.echo(f"run {run.run_id} is in progress and goes on", err=True)
     if host not in {"127.0.0.1", "::1", "localhost"}:
         click.echo(

@@ -7,9 +7,15 @@ from collections.abc import Sequence
 OPTION = "--json"
 
 _NOTHING: dict[str, dict[str, object]] = {
-    "run": {"run_id": None, "status": "failure", "materialized": [], "seconds": 0.0},
+    "run": {"run_id": None, "status": "failure", "materialized": [], "reused": [], "seconds": 0.0},
     "status": {"assets": []},
-    "refresh": {"status": "failure", "materialized": [], "fresh": [], "seconds": 0.0},
+    "refresh": {
+        "status": "failure",
+        "materialized": [],
+        "reused": [],
+        "fresh": [],
+        "seconds": 0.0,
+    },
     "history": {"materializations": []},
     "champion": {"model_version": None, "barred": {}, "history": []},
     "compare": {"fitted": [], "entries": [], "left_out": {}, "seconds": 0.0},

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mnist_pipeline import choosing, documents, variants
 from mnist_pipeline.incremental.errors import SettingsError, StoreError
 from mnist_pipeline.upkeep import as_json_option
 
@@ -26,22 +25,12 @@ def compare(names: tuple[str, ...], as_json: bool) -> int:
     candidate in the UI does the same, over all workers.
     """
     from mnist_pipeline import running, tables
-    from mnist_pipeline.assets import experiments, trials
+    from mnist_pipeline.assets import experiments
 
     start = time.perf_counter()
     known = _known(names)
-    with running.opened() as pipeline:
-        job = pipeline.definitions.resolve_implicit_global_asset_job_def()
-        done = trials.compare(
-            job,
-            trials.fresh_train_version(pipeline.graph, pipeline.instance, pipeline.store),
-            pipeline.instance,
-            pipeline.store,
-            experiments.of_graph(job.asset_layer.asset_graph, known),
-            names or list(known),
-            trigger="mnist-pipeline compare",
-            say=_say,
-        )
+    with running.opened() as session:
+        done = experiments.compare(session, known, names or list(known))
     board = done.leaderboard
     if as_json:
         content = dataclasses.asdict(board) if board else {"entries": [], "left_out": {}}

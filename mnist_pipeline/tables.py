@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,20 +12,24 @@ from mnist_pipeline.digits.errors import PictureError
 from mnist_pipeline.digits.leaderboard import Leaderboard
 from mnist_pipeline.digits.reading import Reading
 from mnist_pipeline.digits.shape import WIDTH
-from mnist_pipeline.incremental.history import Made
-from mnist_pipeline.incremental.refresh import Plan
-from mnist_pipeline.incremental.status import Standing
-from mnist_pipeline.incremental.store import Leftover
+from mnist_pipeline.incremental.history import Event
+from mnist_pipeline.incremental.session import RunResult
+from mnist_pipeline.incremental.status import AssetStatus
+from mnist_pipeline.incremental.store import Garbage
 
 _DOCUMENTED = ["status", "causes", "data_version", "code_version", "path"]
+_STATE = {"fresh": "up to date"}
+"""Words for people, where those of the documents are others."""
+
 _SHADES = " .:+*#%@"
 _SHOWN = 12
 """Characters of a version: enough to tell two apart."""
 
 
-def run_summary(metadata: Mapping[str, Mapping[str, Any]], seconds: float) -> str:
-    """What a successful run made, and where to look next."""
-    lines = [f"Done in {seconds:.1f} s: {', '.join(metadata)}."]
+def run_summary(done: RunResult, seconds: float) -> str:
+    """What a successful run did, and where to look next."""
+    metadata = done.metadata
+    lines = [f"Done in {seconds:.1f} s: {_did(done)}."]
     if found := metadata.get("evaluation"):
         low, high = found["accuracy_low"], found["accuracy_high"]
         lines.append(
@@ -38,7 +41,7 @@ def run_summary(metadata: Mapping[str, Mapping[str, Any]], seconds: float) -> st
         where = (
             "the digits are"
             if source["downloaded"]
-            else "the archive in the store serves, which is"
+            else "the archive in the store is used, which is"
         )
         lines.append(f"  OpenML     failed; {where} from {source['origin']}")
     if found := metadata.get("report"):
@@ -49,34 +52,60 @@ def run_summary(metadata: Mapping[str, Mapping[str, Any]], seconds: float) -> st
     return "\n".join(lines)
 
 
-def standings(found: Mapping[AssetKey, Standing]) -> str:
+def refresh_summary(done: RunResult, seconds: float) -> str:
+    """What a successful refresh did."""
+    if done.run_id is None:
+        return f"Everything is up to date ({seconds:.1f} s)."
+    return f"Everything is up to date after {seconds:.1f} s: {_did(done)}."
+
+
+def _did(done: RunResult) -> str:
+    parts = [f"computed {', '.join(done.computed)}"] if done.computed else ["computed nothing"]
+    parts += [f"reused {', '.join(done.reused)}"] if done.reused else []
+    return "; ".join(parts)
+
+
+def statuses(found: Mapping[AssetKey, AssetStatus]) -> str:
     """One line an asset, and further ones for further causes."""
     rows = [
-        [key.to_user_string(), standing.status, "\n".join(standing.causes)]
-        for key, standing in found.items()
+        [key.to_user_string(), _STATE.get(one.status, one.status), "\n".join(one.causes)]
+        for key, one in found.items()
     ]
     return _table(["asset", "status", "why"], rows)
 
 
-def standings_document(found: Mapping[AssetKey, Standing]) -> list[dict[str, object]]:
+def statuses_document(found: Mapping[AssetKey, AssetStatus]) -> list[dict[str, object]]:
     """The same for programs."""
     return [
-        {"key": key.to_user_string()} | {name: getattr(standing, name) for name in _DOCUMENTED}
-        for key, standing in found.items()
+        {"key": key.to_user_string()} | {name: getattr(one, name) for name in _DOCUMENTED}
+        for key, one in found.items()
     ]
 
 
-def plan(found: Plan) -> str:
-    """What a refresh would make."""
-    if not found.first_wave:
-        return "All is fresh: nothing would be made."
-    text = f"Would make {', '.join(found.first_wave)}."
-    if found.may_follow:
-        text += f"\nMay follow: {', '.join(found.may_follow)}."
-    return text
+def plan(keys: Sequence[str]) -> str:
+    """What a refresh would materialize."""
+    if not keys:
+        return "Everything is up to date: nothing would be materialized."
+    return (
+        f"Would materialize, in one run: {', '.join(keys)}. What has not changed by then is reused."
+    )
 
 
-def history(made: Sequence[Made]) -> str:
+def event(item: Event) -> dict[str, object]:
+    """A materialization, for programs."""
+    return {
+        "asset": item.asset,
+        "timestamp": item.timestamp,
+        "data_version": item.data_version,
+        "code_version": item.code_version,
+        "trigger": item.trigger,
+        "run_id": item.run_id,
+        "reused_from": item.reused_from,
+        "accuracy": _accuracy(item),
+    }
+
+
+def history(made: Sequence[Event]) -> str:
     """One line a materialization."""
     rows = [
         [
@@ -85,13 +114,20 @@ def history(made: Sequence[Made]) -> str:
             (item.data_version or "")[:_SHOWN],
             (item.code_version or "")[:_SHOWN],
             item.trigger or "unknown",
-            "" if item.accuracy is None else f"{item.accuracy:.2%}",
+            "reused" if item.reused_from else "computed",
+            "" if (accuracy := _accuracy(item)) is None else f"{accuracy:.2%}",
         ]
         for item in made
     ]
     if not rows:
         return "Nothing was materialized yet."
-    return _table(["UTC", "asset", "data version", "code version", "trigger", "accuracy"], rows)
+    heads = ["UTC", "asset", "data version", "code version", "trigger", "", "accuracy"]
+    return _table(heads, rows)
+
+
+def _accuracy(item: Event) -> float | None:
+    found = item.metadata.get("accuracy")
+    return float(found) if isinstance(found, int | float) else None
 
 
 def rulings(past: Sequence[Past]) -> str:
@@ -152,7 +188,7 @@ def readings(found: Sequence[tuple[str, Reading | PictureError]]) -> str:
     return _table(["picture", "digit", "confidence", "what the model saw"], rows)
 
 
-def leftovers(found: Sequence[Leftover], *, dry_run: bool) -> str:
+def leftovers(found: Sequence[Garbage], *, dry_run: bool) -> str:
     """What nothing points at, and what became of it."""
     lines = [f"{item.size:>14,}  {item.path}" for item in found]
     total = sum(item.size for item in found)

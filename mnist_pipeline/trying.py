@@ -26,8 +26,8 @@ def predict(images: tuple[str, ...], as_json: bool) -> int:
     from mnist_pipeline.digits import pictures
     from mnist_pipeline.digits.reading import Reading, read_digit
 
-    with running.opened() as pipeline:
-        model = champion_history.load_champion(pipeline.instance, pipeline.store)
+    with running.opened() as session:
+        model = champion_history.load_champion(session.instance, session.pipeline.store)
     found: list[tuple[str, Reading | PictureError]] = []
     for image in images:
         try:
@@ -75,11 +75,12 @@ def draw(port: int, keep: Path | None) -> int:
         listening = socket.create_server(("127.0.0.1", port))
     except OSError as error:
         raise SettingsError(f"--port {port} cannot be used: {error.strerror}") from None
-    with listening, running.opened() as pipeline:
+    with listening, running.opened() as session:
+        instance, engine = session.instance, session.pipeline.engine
         served = drawing.Served(
-            lambda: champion_history.champion_now(pipeline.instance).model_version,
-            lambda: champion_history.load_champion(pipeline.instance, pipeline.store),
-            lambda: champion_history.training_digits(pipeline.instance, pipeline.store),
+            lambda: champion_history.champion_now(instance).model_version,
+            lambda: champion_history.load_champion(instance, engine.store),
+            lambda: champion_history.training_digits(engine, instance),
         )
         port = listening.getsockname()[1]
         app = drawing.build_app(served, port, keep)

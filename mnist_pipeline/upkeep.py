@@ -1,6 +1,5 @@
 """The commands that look back, at what was made and decided, and tidy up. Thin, as `cli` is."""
 
-import contextlib
 import dataclasses
 
 import click
@@ -20,15 +19,12 @@ as_json_option = click.option(
 def history(asset: str | None, limit: int, as_json: bool) -> int:
     """List materializations, newest first: of everything, or of one ASSET."""
     from mnist_pipeline import running, tables
-    from mnist_pipeline.incremental.history import history as listed
 
-    with running.opened() as pipeline:
-        keys = pipeline.graph.toposorted_asset_keys
-        if asset is not None:
-            keys = running.resolve(pipeline.graph, f'key:"{asset}"')
-        made = listed(pipeline.instance, keys, limit)
+    with running.opened() as session:
+        keys = None if asset is None else session.select(f'key:"{asset}"')
+        made = session.history(keys, limit)
     if as_json:
-        documents.write(None, materializations=[dataclasses.asdict(item) for item in made])
+        documents.write(None, materializations=[tables.event(item) for item in made])
     else:
         click.echo(tables.history(made))
     return 0
@@ -57,34 +53,28 @@ def champion(rollback: str | None, allow: str | None, as_json: bool) -> int:
     """
     from mnist_pipeline import running, tables
     from mnist_pipeline.assets import champion_history
-    from mnist_pipeline.incremental import refresh
 
     if rollback is not None and allow is not None:
         raise click.UsageError("--rollback and --allow exclude each other")
     error, status = None, 1
-    with running.opened() as pipeline:
-        past = champion_history.rulings(pipeline.instance)
+    with running.opened() as session:
+        past = champion_history.rulings(session.instance)
         tags = {}
         try:
             if rollback is not None:
                 tags[champion_history.ROLL_BACK] = champion_history.earlier(past, rollback)
             if allow is not None:
-                tags[champion_history.ALLOW] = champion_history.barred(
-                    champion_history.now(past), allow
-                )
+                current = champion_history.now(past)
+                tags[champion_history.ALLOW] = champion_history.barred(current, allow)
         except SettingsError as wrong:
             error, status = str(wrong), 2
         if tags:
-            error = refresh.run_alone(
-                pipeline.job,
-                pipeline.instance,
-                pipeline.store,
-                champion_history.CHAMPION,
-                trigger="mnist-pipeline champion",
-                tags=tags,
-                say=lambda text: click.echo(text, err=True),
-            )
-            past = champion_history.rulings(pipeline.instance)
+            with session.alone():
+                done = session.run(
+                    [champion_history.CHAMPION], trigger="mnist-pipeline champion", tags=tags
+                )
+            error = done.error
+            past = champion_history.rulings(session.instance)
     if as_json:
         documents.write(
             error,
@@ -114,20 +104,9 @@ def gc(keep: int, dry_run: bool, as_json: bool) -> int:
     The model that the champion names stays, however old.
     """
     from mnist_pipeline import running, tables
-    from mnist_pipeline.incremental import retention, runs
 
-    def say(text: str) -> None:
-        click.echo(text, err=True)
-
-    with running.opened() as pipeline, contextlib.ExitStack() as stack:
-        if not dry_run:
-            stack.enter_context(runs.alone(pipeline.instance, pipeline.store, say))
-            # what a run publishes is pointed at only when the run says so
-            for job in (pipeline.job, pipeline.definitions.resolve_implicit_global_asset_job_def()):
-                runs.wait(pipeline.instance, job, say)
-        found = retention.collect(
-            pipeline.instance, pipeline.store, pipeline.job, keep=keep, remove=not dry_run
-        )
+    with running.opened() as session:
+        found = session.collect_garbage(keep=keep, dry_run=dry_run)
     if as_json:
         removed = [{"path": str(item.path), "bytes": item.size} for item in found]
         documents.write(None, dry_run=dry_run, removed=removed)

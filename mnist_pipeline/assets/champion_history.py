@@ -15,12 +15,14 @@ from mnist_pipeline.digits.champion import Champion
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.gate import Rival, Ruling
+from mnist_pipeline.incremental.engine import Engine
 from mnist_pipeline.incremental.errors import FormatError, SettingsError, StoreError
-from mnist_pipeline.incremental.records import artifact_of, newest
+from mnist_pipeline.incremental.history import newest, with_version
 from mnist_pipeline.incremental.store import Store
 
 CHAMPION = dg.AssetKey("champion_model")
 MODEL = dg.AssetKey("sgd_model")
+TRAIN = dg.AssetKey("train_set")
 
 ROLL_BACK = "mnist_pipeline/roll_back"
 """Tag of a run of `champion_model`: the version to return to, or `previous`."""
@@ -58,11 +60,10 @@ def rulings(instance: dg.DagsterInstance, limit: int = _HISTORY) -> list[Past]:
     """Return the rulings that Dagster has recorded, newest first."""
     found = []
     for made in newest(instance, CHAMPION, limit):
-        if ruling := made.metadata.get(RULING):
-            content: dict[str, Any] = dict(ruling.value)
+        if ruling := made.value(RULING):
+            content: dict[str, Any] = dict(ruling)
             after = Champion(**content.pop("champion"))
-            accuracy = made.metadata.get("validation_accuracy")
-            content["accuracy"] = accuracy.value if accuracy else None
+            content["accuracy"] = made.value("validation_accuracy")
             found.append(Past(made.timestamp, made.run_id, champion=after, **content))
     return found
 
@@ -144,20 +145,17 @@ def rolled_back(context: dg.AssetExecutionContext, store: Store, candidate: str)
 
     Raises
     ------
-    dagster.Failure
-        There is no such champion, or its file cannot be opened any more.
+    SettingsError
+        There is no such champion.
+    StoreError, FormatError
+        Its file cannot be opened any more.
     """
     wanted = context.run.tags.get(ROLL_BACK)
     if wanted is None:
         return None
     past = rulings(context.instance)
-    try:
-        to = earlier(past, wanted)
-        persistence.loads(_file(context.instance, store, to))
-    except (SettingsError, StoreError, FormatError) as error:
-        raise dg.Failure(
-            f"cannot roll back: {str(error).rstrip('.')}.", allow_retries=False
-        ) from None
+    to = earlier(past, wanted)
+    persistence.loads(_file(context.instance, store, to))
     decided_on = {one.candidate for one in past}
     return gate.roll_back(now(past), to, None if candidate in decided_on else candidate)
 
@@ -169,34 +167,19 @@ def rule(
     train: Digits,
     decide: Callable[[Champion, Rival | None], Ruling],
 ) -> Ruling:
-    """Let `decide` judge the candidate beside the champion, with the bar lifted that the tags name.
+    """Let `decide` compare the candidate with the champion, unblocked first if the tags say so.
+
+    The step runs under a lock until its materialization is recorded: no other decision comes
+    between the look at the champion and the record.
 
     Raises
     ------
-    dagster.Failure
-        There is no such bar.
+    SettingsError
+        The model to unblock is not blocked.
     """
-    while True:
-        before = champion_now(context.instance)
-        ruling = _rule(context, store, candidate, train, decide, before)
-        # comparing may take minutes: somebody may have rolled back meanwhile
-        if champion_now(context.instance) == before:
-            return ruling
-
-
-def _rule(
-    context: dg.AssetExecutionContext,
-    store: Store,
-    candidate: TrainedModel,
-    train: Digits,
-    decide: Callable[[Champion, Rival | None], Ruling],
-    before: Champion,
-) -> Ruling:
+    before = champion_now(context.instance)
     if wanted := context.run.tags.get(ALLOW):
-        try:
-            before = gate.allow(before, barred(before, wanted))
-        except SettingsError as error:
-            raise dg.Failure(f"{error}.", allow_retries=False) from None
+        before = gate.allow(before, barred(before, wanted))
     if before.model_version in {None, candidate.data_version}:
         return decide(before, None)
     try:
@@ -225,25 +208,31 @@ def load_champion(instance: dg.DagsterInstance, store: Store) -> TrainedModel:
         raise FormatError(f"the champion, sgd_model {version}, cannot be used: {error}") from None
 
 
-def training_digits(instance: dg.DagsterInstance, store: Store) -> Digits:
+def training_digits(engine: Engine, instance: dg.DagsterInstance) -> Digits:
     """Open the newest training digits.
 
     Raises
     ------
     StoreError
-        There are none, or their file is gone or damaged.
+        There are none, or their file is gone, damaged or refused.
     """
-    asset = "train_set"
-    for made in newest(instance, dg.AssetKey(asset), 1):
-        if artifact := artifact_of(store, asset, made):
-            return Digits.from_parquet(store.read(artifact))
-    raise StoreError(f"{asset} was never materialized: `mnist-pipeline refresh` does it")
+    for made in newest(instance, TRAIN, 1):
+        digits: Digits = engine.load(instance, made)
+        return digits
+    raise StoreError("train_set was never materialized: run `mnist-pipeline refresh`")
+
+
+def kept(instance: dg.DagsterInstance) -> dict[dg.AssetKey, set[str]]:
+    """Return the data versions that garbage collection keeps: the champion's model."""
+    version = champion_now(instance).model_version
+    return {MODEL: {version}} if version else {}
 
 
 def _file(instance: dg.DagsterInstance, store: Store, version: str | None) -> bytes:
     """Read the file of a model that some materialization of `sgd_model` recorded."""
-    asset = MODEL.to_user_string()
-    for made in newest(instance, MODEL, _HISTORY):
-        if made.data_version == version and (artifact := artifact_of(store, asset, made)):
-            return store.read(artifact)
-    raise StoreError(f"Dagster's history knows no {asset} {version}")
+    made = with_version(instance, store, MODEL, version or "")
+    if made is None or (artifact := made.artifact(store)) is None:
+        raise StoreError(
+            f"{MODEL.to_user_string()} {version} is in no materialization whose file is there"
+        )
+    return store.read(artifact)

@@ -1,4 +1,4 @@
-"""Experiments: the variants as partitions of `candidate`, and which candidates are of now."""
+"""Experiments: the assets `candidate` (a partition a variant) and `leaderboard`."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -7,17 +7,23 @@ from typing import Any
 import dagster as dg
 from pydantic import ValidationError
 
+from mnist_pipeline.assets import codecs, display
+from mnist_pipeline.assets.sgd_model import CHECKS, fit
+from mnist_pipeline.digits import comparison, persistence
+from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.leaderboard import Leaderboard
-from mnist_pipeline.incremental import _dagster
-from mnist_pipeline.incremental._dagster import Graph, Recorded
-from mnist_pipeline.incremental.errors import PipelineError
-from mnist_pipeline.incremental.records import artifact_of, newest
+from mnist_pipeline.incremental import _dagster, history
+from mnist_pipeline.incremental.engine import Engine
+from mnist_pipeline.incremental.errors import FormatError, PipelineError, SettingsError, StoreError
+from mnist_pipeline.incremental.history import Materialization
+from mnist_pipeline.incremental.session import Session
+from mnist_pipeline.incremental.steps import Result, asset
 from mnist_pipeline.incremental.store import Artifact, Store
-from mnist_pipeline.params import ModelParams
+from mnist_pipeline.params import ModelParams, ValidationParams
 
 CANDIDATE = dg.AssetKey("candidate")
 LEADERBOARD = dg.AssetKey("leaderboard")
-KEYS = [CANDIDATE, LEADERBOARD]
+TRAIN = dg.AssetKey("train_set")
 
 Request = dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest
 
@@ -28,23 +34,119 @@ GONE = "its file is gone from the store, or damaged"
 _TICK_SECONDS = 10
 
 
-@dataclass(frozen=True)
-class Experiments:
-    """The variants of now, the code version of `candidate` now, and its blocking checks."""
+def _params(context: dg.AssetExecutionContext) -> ModelParams:
+    """Return the params of the variant that is the step's partition.
 
-    variants: Mapping[str, ModelParams]
-    code_version: str
-    blocking: Collection[dg.AssetCheckKey]
-
-
-def of_graph(graph: Graph, variants: Mapping[str, ModelParams]) -> Experiments:
-    """Return the variants with what the graph of all assets says of `candidate`."""
-    node = graph.get(CANDIDATE)
-    blocking = [check for check in node.check_keys if graph.get(check).blocking]
-    return Experiments(variants, node.code_version or "", blocking)
+    Raises
+    ------
+    SettingsError
+        The params file has no such variant.
+    """
+    variants: Mapping[str, ModelParams] = context.resources.variants
+    if context.partition_key not in variants:
+        raise SettingsError(f"the params file has no variant {context.partition_key!r} (any more)")
+    return variants[context.partition_key]
 
 
-def leaderboard(instance: dg.DagsterInstance, store: Store) -> Leaderboard | None:
+@asset(
+    codecs.model("candidate.skops"),
+    group_name="experiments",
+    kinds={"scikitlearn"},
+    blocking=CHECKS,
+    partitions_def=VARIANTS,
+    reads=lambda context: {"params": _params(context).model_dump(mode="json")},
+)
+def candidate(
+    context: dg.AssetExecutionContext,
+    train_set: Digits,
+    validation_params: dg.ResourceParam[ValidationParams],
+    variants: dg.ResourceParam[Mapping[str, ModelParams]],
+) -> Result:
+    """A model as `sgd_model` is, fitted with a variant of params.toml, `[variants]` or `[sweep]`.
+
+    It is compared on the validation rows, never on test rows.
+    """
+    return fit(context, train_set, variants[context.partition_key], validation_params)
+
+
+def _read_by(context: dg.AssetExecutionContext) -> dict[str, Materialization]:
+    ids = _dagster.partition_ids_read(context, CANDIDATE)
+    return history.by_partition(context.instance, CANDIDATE, ids)
+
+
+def _compared(context: dg.AssetExecutionContext) -> dict[str, object]:
+    """Return what the leaderboard depends on besides: the candidates, and the variants."""
+    variants: Mapping[str, ModelParams] = context.resources.variants
+    return {
+        "candidates": {name: one.data_version for name, one in _read_by(context).items()},
+        "variants": {name: one.model_dump(mode="json") for name, one in variants.items()},
+        "code_version": context.resources.io_manager.code_versions[CANDIDATE],
+    }
+
+
+@asset(
+    codecs.LEADERBOARD,
+    group_name="experiments",
+    kinds={"json"},
+    blocking=[comparison.same_rows],
+    warning=[comparison.every_variant],
+    deps=[CANDIDATE],
+    reads=_compared,
+)
+def leaderboard(
+    context: dg.AssetExecutionContext,
+    train_set: Digits,
+    variants: dg.ResourceParam[Mapping[str, ModelParams]],
+    io_manager: dg.ResourceParam[Engine],
+) -> Result:
+    """The variants by accuracy on the same validation rows, with intervals and paired tests.
+
+    Left out, with the reason, is what was not fitted, or with other params, training digits or code
+    than the current ones.
+    """
+    found, left_out = current(
+        variants, io_manager, context.instance, _read_by(context), train_set.data_version
+    )
+    candidates = {}
+    for name, (made, artifact) in found.items():
+        try:
+            fitted = persistence.loads_fitted(io_manager.store.read(artifact))
+            if fitted.validated:
+                candidates[name] = made.data_version or "", fitted
+            else:
+                left_out[name] = "nothing was held out of its fit to compare it on"
+        except (StoreError, FormatError) as error:
+            context.log.warning(f"candidate {name}: {error}")
+            left_out[name] = GONE
+    if not candidates:
+        reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
+        raise StoreError(f"there is nothing to compare. {reasons}")
+    same_rows = comparison.same_rows(candidates)
+    if not same_rows.passed:
+        return Result(None, [same_rows])
+    compared = comparison.compare(candidates, left_out, train_set)
+    spent = {
+        name: {key: made.value(key) for key in ("epochs", "fit_seconds")}
+        for name, (made, _) in found.items()
+    }
+    return Result(
+        compared,
+        [same_rows, comparison.every_variant(left_out)],
+        {
+            "best": compared.entries[0].variant,
+            "best_accuracy": compared.entries[0].accuracy,
+            "compared": len(compared.entries),
+            "left_out": compared.left_out,
+            **display.leaderboard(compared, spent),
+            "versions_read": {
+                name: {"data_version": one.data_version, "storage_id": one.storage_id}
+                for name, (one, _) in found.items()
+            },
+        },
+    )
+
+
+def newest_leaderboard(instance: dg.DagsterInstance, store: Store) -> Leaderboard | None:
     """Read the newest leaderboard, or None if there never was one.
 
     Raises
@@ -52,21 +154,21 @@ def leaderboard(instance: dg.DagsterInstance, store: Store) -> Leaderboard | Non
     StoreError, FormatError
         Its file is gone, damaged or something else.
     """
-    for made in newest(instance, LEADERBOARD, 1):
-        if artifact := artifact_of(store, LEADERBOARD.to_user_string(), made):
+    for made in history.newest(instance, LEADERBOARD, 1):
+        if artifact := made.artifact(store):
             return Leaderboard.from_json(store.read(artifact))
     return None
 
 
 def variants_sensor(names_now: Callable[[], Collection[str]]) -> dg.SensorDefinition:
-    """Define the sensor that lets partitions follow the params file.
+    """Define the sensor that keeps the partitions equal to the variants of the params file.
 
     It is on by default: it launches nothing, and without it there would be nothing to launch.
 
     Parameters
     ----------
     names_now : callable
-        Returns the names of the variants as they are now.
+        Returns the current names of the variants.
     """
 
     @dg.sensor(
@@ -81,29 +183,32 @@ def variants_sensor(names_now: Callable[[], Collection[str]]) -> dg.SensorDefini
             names = names_now()
         except PipelineError as error:
             return dg.SkipReason(f"the params file does not load: {error}")
-        there = context.instance.get_dynamic_partitions(VARIANTS.name or "")
-        added = [name for name in names if name not in set(there)]
-        removed = [name for name in there if name not in set(names)]
+        existing = context.instance.get_dynamic_partitions(VARIANTS.name or "")
+        added = [name for name in names if name not in set(existing)]
+        removed = [name for name in existing if name not in set(names)]
         requests: list[Request] = [VARIANTS.build_add_request(added)] if added else []
         requests += [VARIANTS.build_delete_request(removed)] if removed else []
         what = [f"added {', '.join(added)}"] if added else []
         what += [f"removed {', '.join(removed)}"] if removed else []
         return dg.SensorResult(
             dynamic_partitions_requests=requests,
-            skip_reason="; ".join(what) or f"{len(there)} variants, none came or went",
+            skip_reason="; ".join(what) or f"{len(existing)} variants, none came or went",
         )
 
     return variants
 
 
-def of_now(
-    experiments: Experiments,
+Found = tuple[Materialization, Artifact]
+
+
+def current(
+    variants: Mapping[str, ModelParams],
+    engine: Engine,
     instance: dg.DagsterInstance,
-    store: Store,
-    made: Mapping[str, Recorded],
+    made: Mapping[str, Materialization],
     train_version: str | None,
-) -> tuple[dict[str, tuple[Recorded, Artifact]], dict[str, str]]:
-    """Say which variants have a candidate that is what a fit would make now, and why others do not.
+) -> tuple[dict[str, Found], dict[str, str]]:
+    """Say which variants have a candidate that a fit would equal now, and why others do not.
 
     Parameters
     ----------
@@ -119,33 +224,34 @@ def of_now(
     left_out : dict
         By variant, the reason.
     """
-    found: dict[str, tuple[Recorded, Artifact]] = {}
+    found: dict[str, Found] = {}
     left_out: dict[str, str] = {}
-    for name, params in experiments.variants.items():
-        candidate = made.get(name)
-        if candidate is None:
+    for name, params in variants.items():
+        one = made.get(name)
+        if one is None:
             left_out[name] = "not fitted yet"
             continue
-        artifact = artifact_of(store, CANDIDATE.to_user_string(), candidate)
-        if why := _other_params(candidate, params):
+        artifact = one.artifact(engine.store)
+        if why := _other_params(one, params):
             left_out[name] = why
-        elif candidate.inputs.get("train_set") != train_version:
-            left_out[name] = "fitted on other training digits than those of now"
-        elif candidate.code_version != experiments.code_version:
-            left_out[name] = "fitted with other code, libraries or [validation] than those of now"
-        elif artifact is None or store.size(artifact) != artifact.size:
+        elif one.inputs.get(TRAIN) != train_version:
+            left_out[name] = "fitted on other training digits than the current ones"
+        elif one.code_version != engine.code_versions[CANDIDATE]:
+            left_out[name] = "fitted with other code, libraries or [validation] than the current"
+        elif artifact is None or engine.store.size(artifact) != artifact.size:
             left_out[name] = GONE
-        elif refused := _dagster.refusals(instance, candidate.data_version, experiments.blocking):
+        elif refused := history.refusals(
+            instance, one.data_version, engine.blocking.get(CANDIDATE, [])
+        ):
             left_out[name] = f"refused by its check {', '.join(refused)}"
         else:
-            found[name] = candidate, artifact
+            found[name] = one, artifact
     return found, left_out
 
 
-def _other_params(candidate: Recorded, params: ModelParams) -> str | None:
-    """Say in which params a candidate is not of now, or None. The preset is only a name."""
-    recorded = candidate.metadata.get("params")
-    then: Any = recorded.value if recorded else {}
+def _other_params(candidate: Materialization, params: ModelParams) -> str | None:
+    """Say in which params a candidate differs from a variant, or None; presets are only names."""
+    then: Any = candidate.value("params") or {}
     try:
         fitted = ModelParams.model_validate(then)
     except ValidationError:
@@ -154,3 +260,56 @@ def _other_params(candidate: Recorded, params: ModelParams) -> str | None:
     before = fitted.model_dump(exclude={"preset"})
     other = [f"{key} {before[key]} then, {now[key]} now" for key in now if now[key] != before[key]]
     return f"fitted with other params: {', '.join(other)}" if other else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was fitted, the leaderboard then (None if it failed), and what failed."""
+
+    fitted: list[str]
+    leaderboard: Leaderboard | None
+    error: str | None
+
+
+def compare(
+    session: Session, variants: Mapping[str, ModelParams], wanted: Collection[str]
+) -> Comparison:
+    """Fit the wanted variants that have no current candidate, then compute the leaderboard.
+
+    Each fit is a run of its own. What fails leaves the others as they are.
+
+    Raises
+    ------
+    StoreError
+        The training digits are not up to date.
+    """
+    instance, engine = session.instance, session.pipeline.engine
+    train = session.status()[TRAIN]
+    if train.status != "fresh":
+        raise StoreError(
+            f"train_set is {train.status} ({'; '.join(train.causes)}): run `mnist-pipeline "
+            "refresh` first"
+        )
+    # to remove some is the task of the deployment's own sensor
+    instance.add_dynamic_partitions(VARIANTS.name or "", list(wanted))
+    fitted: list[str] = []
+    problems: list[str] = []
+    trigger = "mnist-pipeline compare"
+    try:
+        for number, name in enumerate(wanted, 1):
+            # another process may fit variants too
+            ids = _dagster.partition_ids(instance, CANDIDATE, {name})
+            made = history.by_partition(instance, CANDIDATE, ids)
+            one = {name: variants[name]}
+            if current(one, engine, instance, made, train.data_version)[0]:
+                continue
+            session.say(f"fitting {name}, {number} of {len(wanted)}")
+            done = session.run([CANDIDATE], trigger=trigger, partition=name)
+            fitted += [name] if done.computed else []
+            problems += [f"{name}: {done.error}"] if done.error else []
+        done = session.run([LEADERBOARD], trigger=trigger)
+    except KeyboardInterrupt:
+        return Comparison(fitted, None, "interrupted")
+    problems += [done.error] if done.error else []
+    board = None if done.error else newest_leaderboard(instance, engine.store)
+    return Comparison(fitted, board, "\n".join(problems) or None)

@@ -2,33 +2,36 @@
 
 import contextlib
 import time
-from functools import partial
 
 import dagster as dg
 
+from mnist_pipeline.assets import codecs
 from mnist_pipeline.digits import infinite
-from mnist_pipeline.digits.acquisition import Kept, from_openml, from_recipe, from_sample
+from mnist_pipeline.digits.acquisition import Acquired, Kept, from_openml, from_recipe, from_sample
 from mnist_pipeline.digits.archive import MAX_BYTES, Archive, checksum
 from mnist_pipeline.digits.errors import UnavailableError
 from mnist_pipeline.digits.openml import FILENAME
 from mnist_pipeline.digits.transfer import Progress
-from mnist_pipeline.incremental import records
+from mnist_pipeline.incremental import history
 from mnist_pipeline.incremental.errors import StoreError
-from mnist_pipeline.incremental.step import Seconds, judged, published_asset
+from mnist_pipeline.incremental.steps import Result, asset
 from mnist_pipeline.incremental.store import Store
 
+KEY = dg.AssetKey("raw_mnist")
+
 _LOG_SECONDS = 2.0
-_HISTORY = 1000
 _RETRIES = 2
 _RETRY_SECONDS = 2.0
 """Before the step is run again where that may help; doubled the next time."""
 
 
-@published_asset(
-    Archive,
+@asset(
+    codecs.ARCHIVE,
     group_name="source",
-    kind="gzip",
+    kinds={"gzip"},
     blocking=[checksum],
+    # it asks the source each time
+    reuse=False,
 )
 def raw_mnist(
     context: dg.AssetExecutionContext,
@@ -36,35 +39,26 @@ def raw_mnist(
     openml_server: dg.ResourceParam[str],
     mirrors: dg.ResourceParam[tuple[str, ...]],
     store: dg.ResourceParam[Store],
-) -> dg.MaterializeResult:
+) -> Result:
     """The download as served: OpenML's `mnist_784` version 1, the bundled sample, or a recipe.
 
     An archive that is in the store already is not downloaded again while OpenML names its md5.
     Where OpenML fails, the same digits come from a mirror; the metadata say from where.
     """
-    seconds = Seconds()
     try:
         if source == "sample":
             acquired = from_sample()
         elif rows := infinite.rows_named(source):
             acquired = from_recipe(rows)
         else:
-            acquired = from_openml(
-                openml_server,
-                mirrors,
-                partial(_stored, store),
-                partial(_newest, context.instance, store),
-                _progress(context),
-                context.log.info,
-            )
+            acquired = _from_openml(context, openml_server, mirrors, store)
     except UnavailableError as error:
         pause = _RETRY_SECONDS * 2**context.retry_number + (error.wait_seconds or 0)
         raise dg.RetryRequested(_RETRIES, pause) from error
     for failed in acquired.failed:
         context.log.warning(failed)
     origin = acquired.origin
-    return judged(
-        context,
+    return Result(
         acquired.archive,
         [acquired.checksum],
         {
@@ -73,30 +67,35 @@ def raw_mnist(
             "md5": acquired.checksum.metadata.get("md5", "none: it cannot be unpacked"),
             "downloaded": acquired.downloaded,
             "failed": acquired.failed,
-            "seconds": seconds(),
         },
     )
 
 
-def _stored(store: Store, md5: str) -> Archive | None:
-    """Return the archive with an MD5, if the store has it and it is sound."""
-    found = store.find("raw_mnist", md5)
-    if found is None or found.path.name != FILENAME or found.size > MAX_BYTES:
+def _from_openml(
+    context: dg.AssetExecutionContext, server: str, mirrors: tuple[str, ...], store: Store
+) -> Acquired:
+    def stored(md5: str) -> Archive | None:
+        """Return the archive with an MD5, if the store has it intact."""
+        made = history.with_version(context.instance, store, KEY, md5)
+        found = made.artifact(store) if made else None
+        if found is None or found.filename != FILENAME or found.size > MAX_BYTES:
+            return None
+        with contextlib.suppress(StoreError):  # a damaged one is downloaded again
+            archive = Archive(store.read(found), FILENAME)
+            return archive if checksum(archive, md5).passed else None
         return None
-    archive = Archive(store.read(found), FILENAME)
-    return archive if checksum(archive, md5).passed else None
 
+    def newest() -> Kept | None:
+        """Return the newest archive of all digits that was published here and is intact."""
+        for made in history.all_of(context.instance, KEY):
+            artifact = made.artifact(store)
+            if artifact and made.value("source") == "openml":
+                with contextlib.suppress(StoreError):
+                    archive = Archive(store.read(artifact), artifact.filename)
+                    return Kept(archive, made.data_version or "", made.value("origin"))
+        return None
 
-def _newest(instance: dg.DagsterInstance, store: Store) -> Kept | None:
-    """Return the newest archive of all digits that was published here and is still sound."""
-    for made in records.newest(instance, dg.AssetKey("raw_mnist"), _HISTORY):
-        told = {name: value.value for name, value in made.metadata.items()}
-        artifact = records.artifact_of(store, "raw_mnist", made)
-        if artifact and told.get("source") == "openml":
-            with contextlib.suppress(StoreError):
-                archive = Archive(store.read(artifact), artifact.path.name)
-                return Kept(archive, artifact.data_version, told["origin"])
-    return None
+    return from_openml(server, mirrors, stored, newest, _progress(context), context.log.info)
 
 
 def _progress(context: dg.AssetExecutionContext) -> Progress:

@@ -1,24 +1,69 @@
 """The asset `sgd_model`: the fitted scikit-learn pipeline."""
 
+import time
+from typing import Any
+
 import dagster as dg
 
-from mnist_pipeline.assets import fitting
-from mnist_pipeline.digits.classifier import TrainedModel
+from mnist_pipeline.assets import codecs, display
+from mnist_pipeline.digits import persistence, training, validation
 from mnist_pipeline.digits.dataset import Digits
-from mnist_pipeline.incremental.step import published_asset
+from mnist_pipeline.digits.validation import Parts
+from mnist_pipeline.incremental.steps import Result, asset
 from mnist_pipeline.params import ModelParams, ValidationParams
 
+CHECKS = [persistence.reloads_identically, validation.only_training_rows]
 
-@published_asset(TrainedModel, group_name="model", kind="scikitlearn", blocking=fitting.GUARDS)
+
+@asset(codecs.model("sgd_model.skops"), group_name="model", kinds={"scikitlearn"}, blocking=CHECKS)
 def sgd_model(
     context: dg.AssetExecutionContext,
     train_set: Digits,
     model_params: dg.ResourceParam[ModelParams],
     validation_params: dg.ResourceParam[ValidationParams],
-) -> dg.MaterializeResult:
+) -> Result:
     """A scikit-learn pipeline ending in `SGDClassifier`, fitted with `[model]` of params.toml.
 
     Fitted on the training rows but for the validation part, which ends the fit, calibrates its
     probabilities and compares it with the champion.
     """
-    return fitting.fit(context, train_set, model_params, validation_params)
+    return fit(context, train_set, model_params, validation_params)
+
+
+def fit(
+    context: dg.AssetExecutionContext, train: Digits, params: ModelParams, by: ValidationParams
+) -> Result:
+    """Fit a model on the training rows but for the validation part."""
+    start = time.perf_counter()
+    if params.hold_out:
+        parts = validation.hold_out(train, **by.model_dump())
+    else:
+        parts = Parts(train, None, train.data_version)
+        context.log.info("nothing is held out of the fit: this model can never be champion")
+    context.log.info(f"fitting preset {params.preset} on {len(parts.fitted):,} digits")
+    model = training.fit(params, parts, context.log.info)
+    fit_seconds = round(time.perf_counter() - start, 3)
+    measured: dict[str, Any] = {}
+    if found := model.validated:
+        measured = {
+            "validation_accuracy": found.accuracy,
+            "validation_accuracy_by_epoch": found.accuracies,
+            "temperature": found.temperature,
+        }
+    return Result(
+        model,
+        [
+            persistence.reloads_identically(model, train),
+            validation.only_training_rows(model, train),
+        ],
+        {
+            "preset": params.preset,
+            "params": model.params,
+            "n_train": len(parts.fitted),
+            "n_validation": len(parts.held_out or ()),
+            **measured,
+            **display.fit(model, train),
+            "epochs": int(model.pipeline[-1].n_iter_),
+            "fit_seconds": fit_seconds,
+        },
+    )

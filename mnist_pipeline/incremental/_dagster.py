@@ -120,12 +120,13 @@ def run_of(context: dg.AssetExecutionContext) -> dg.DagsterRun:
 
 def retry_number(context: dg.AssetExecutionContext) -> int:
     """Return how often the step was retried."""
-    return context.retry_number
+    return int(context.retry_number)
 
 
 def code_version(context: dg.AssetExecutionContext) -> str | None:
     """Return the code version of the running step."""
-    return context.assets_def.code_versions_by_key[context.asset_key]
+    versions: Mapping[dg.AssetKey, str | None] = context.assets_def.code_versions_by_key
+    return versions[context.asset_key]
 
 
 def add_tags(instance: dg.DagsterInstance, run_id: str, tags: Mapping[str, str]) -> None:
@@ -316,7 +317,7 @@ def blocking_checks(graph: Graph, key: dg.AssetKey) -> list[dg.AssetCheckKey]:
 # Storage
 
 
-def values(instance: dg.DagsterInstance, keys: Iterable[str]) -> dict[str, str]:
+def values(instance: dg.DagsterInstance, keys: Iterable[str]) -> Mapping[str, str]:
     """Return the texts stored under these keys in the key-value table of Dagster's database."""
     return instance.daemon_cursor_storage.get_cursor_values(set(keys))
 

@@ -96,15 +96,11 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
     return sensor
 
 
-def plan(
-    graph: _dagster.Graph, statuses: "dict[dg.AssetKey, AssetStatus]"
-) -> list[dg.AssetKey]:
+def plan(graph: _dagster.Graph, statuses: "dict[dg.AssetKey, AssetStatus]") -> list[dg.AssetKey]:
     """Return what `refresh` materializes: what is not up to date, and all downstream of it."""
     outdated = {key for key, one in statuses.items() if one.status != "fresh"}
     return [
-        key
-        for key in statuses
-        if key in outdated or graph.get_ancestor_asset_keys(key) & outdated
+        key for key in statuses if key in outdated or graph.get_ancestor_asset_keys(key) & outdated
     ]
 
 

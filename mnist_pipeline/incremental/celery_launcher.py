@@ -1,6 +1,6 @@
 """The launcher of runs on Celery workers: what Dagster's own lacks where a part is gone.
 
-`deploy/dagster.yaml` chooses it. What a run does, and who is alive, is told elsewhere.
+`deploy/dagster.yaml` chooses it.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from dagster_celery.launcher import (  # type: ignore[attr-defined]
 from dagster_celery.tags import DAGSTER_CELERY_QUEUE_TAG, DAGSTER_CELERY_TASK_ID_TAG
 from kombu.exceptions import OperationalError
 
-from mnist_pipeline.incremental import runs
+from mnist_pipeline.incremental import _dagster, runs
 
 PATIENCE_SECONDS = 45.0
 """How long a launch waits for broker and workers before the run goes back to the queue, at most."""
@@ -45,13 +45,13 @@ class WorkerRunLauncher(CeleryRunLauncher):
         """
         run, instance = context.dagster_run, self._instance
         # the daemon gives up a run that takes longer to start
-        patience = min(PATIENCE_SECONDS, instance.run_monitoring_start_timeout_seconds / 2)
+        patience = min(PATIENCE_SECONDS, (_dagster.start_timeout(instance) or 180) / 2)
         end = time.monotonic() + patience
         said = False
         while why := self._obstacle(self._queue_of(run)):
             if not said:
                 said = True
-                instance.report_engine_event(f"{why} The run waits.", run)
+                _dagster.add_engine_event(instance, run, f"{why} The run waits.")
             time.sleep(_POLL_SECONDS)
             if not self._is_starting(run):
                 return
@@ -65,14 +65,12 @@ class WorkerRunLauncher(CeleryRunLauncher):
             self._back_to_queue(run, self._silent(error))
 
     def _back_to_queue(self, run: dg.DagsterRun, why: str) -> None:
-        queued = self._instance.get_records_for_run(
-            run.run_id, of_type=dg.DagsterEventType.PIPELINE_ENQUEUED, limit=1
-        )
-        if not queued.records:
+        if not _dagster.was_queued(self._instance, run):
             raise dg.DagsterInvariantViolationError(why)
         if self._is_starting(run):
-            self._instance.report_engine_event(f"{why} The run goes back to the queue.", run)
-            self._instance.report_dagster_event(dg.DagsterEvent.job_enqueue(run), run.run_id)
+            message = f"{why} The run goes back to the queue."
+            _dagster.add_engine_event(self._instance, run, message)
+            _dagster.enqueue(self._instance, run)
 
     def _is_starting(self, run: dg.DagsterRun) -> bool:
         now = self._instance.get_run_by_id(run.run_id)
@@ -109,7 +107,7 @@ class WorkerRunLauncher(CeleryRunLauncher):
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Say whether the process that works on a run is dead; what nobody can tell is alive."""
         record = self._instance.get_run_record_by_id(run.run_id)
-        if record and (why := runs.death(self._instance, record)):
+        if record and (why := runs.why_dead(self._instance, record)):
             return CheckRunHealthResult(WorkerStatus.FAILED, f"{why}; what it finished stays")
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 
@@ -126,7 +124,7 @@ class WorkerRunLauncher(CeleryRunLauncher):
             return why
         return (
             f"Workers listen on queue {queue!r} of {self._at}, and the run has not begun: are they "
-            "busy, with fewer processes than MNIST_WORKER_SLOTS says, or too slow?"
+            "busy, or fewer than the runs that the queue lets through?"
         )
 
     def terminate(self, run_id: str) -> bool:
@@ -141,18 +139,17 @@ class WorkerRunLauncher(CeleryRunLauncher):
         if run is None or run.is_finished:
             return False
         if DAGSTER_CELERY_TASK_ID_TAG not in run.tags:
-            where = " ".join(run.tags.get(runs.OWNER, "").split()[1:3])
-            self._instance.report_engine_event(
-                f"no worker has this run: stop its process (host and process id: {where})", run
-            )
+            where = " ".join((runs.owner_of(run) or ())[:2])
+            message = f"no worker has this run: stop its process (host and process id: {where})"
+            _dagster.add_engine_event(self._instance, run, message)
             return False
         try:
             with _answering(self.celery):
-                self._instance.report_run_canceling(run)
+                _dagster.mark_canceling(self._instance, run)
                 return bool(super().terminate(run_id))
         except OperationalError as error:
-            said = f"{self._silent(error)} Nobody can be asked to stop."
-            self._instance.report_engine_event(said, run)
+            message = f"{self._silent(error)} The run's process cannot be asked to stop."
+            _dagster.add_engine_event(self._instance, run, message)
             return False
 
     @property

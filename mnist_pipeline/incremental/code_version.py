@@ -165,8 +165,8 @@ def stop_if_changed(graph: _dagster.Graph, store: str) -> None:
         )
     changed = sorted(key for key in now | before if now.get(key) != before.get(key))
     raise SettingsError(
-        f"the definitions of {', '.join(changed)} changed since they were loaded: reload them, then "
-        "launch the run again"
+        f"the definitions of {', '.join(changed)} changed since they were loaded: reload them, "
+        "then launch the run again"
     )
 
 

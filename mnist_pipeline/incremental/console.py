@@ -7,9 +7,11 @@ from typing import TextIO
 
 import dagster as dg
 
+from mnist_pipeline.incremental import _dagster
+
 
 def _is_progress(record: logging.LogRecord) -> bool:
-    event = record.dagster_meta["dagster_event"]  # type: ignore[attr-defined]
+    event = _dagster.dagster_event(record)[1]
     if event is None:
         # what failed is said once, at the end
         return logging.INFO <= record.levelno < logging.ERROR
@@ -18,8 +20,8 @@ def _is_progress(record: logging.LogRecord) -> bool:
 
 class _Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        meta = record.dagster_meta  # type: ignore[attr-defined]
-        if event := meta["dagster_event"]:
+        meta, event = _dagster.dagster_event(record)
+        if event:
             message = f"done in {event.step_success_data.duration_ms / 1000:.1f} s"
         else:
             message = meta["orig_message"]
@@ -42,6 +44,6 @@ def terminal(context: dg.InitLoggerContext) -> logging.Logger:
     handler = logging.StreamHandler(_stderr())
     handler.addFilter(_is_progress)
     handler.setFormatter(_Lines())
-    logger = logging.Logger("mnist_pipeline.terminal", logging.DEBUG)
+    logger = logging.Logger("incremental.terminal", logging.DEBUG)
     logger.addHandler(handler)
     return logger

@@ -41,12 +41,15 @@ class Engine(dg.IOManager):
         By key, the assets whose values are in the store.
     blocking : mapping
         By asset, the checks whose refusal keeps a version from being read.
+    code_versions : mapping
+        By asset, its current code version.
     """
 
     name: str
     store: Store
     assets: Mapping[dg.AssetKey, Asset]
     blocking: Mapping[dg.AssetKey, list[dg.AssetCheckKey]]
+    code_versions: Mapping[dg.AssetKey, str]
 
     def run_step(self, asset: Asset, context: dg.AssetExecutionContext) -> Iterator[Any]:
         """Run a step: the body of an asset.
@@ -79,7 +82,7 @@ class Engine(dg.IOManager):
     ) -> dg.MaterializeResult[Any]:
         start = time.perf_counter()
         instance, run = context.instance, _dagster.run_of(context)
-        read = self._inputs(asset, context)
+        read = self.inputs(asset, context)
         key = results.key_of(
             _dagster.code_version(context) or "",
             {one: made.data_version for one, made in read.items()},
@@ -122,7 +125,7 @@ class Engine(dg.IOManager):
             results.record(instance, asset.key, key, new)
         return self._recorded(asset, context, new, reused=False)
 
-    def _inputs(
+    def inputs(
         self, asset: Asset, context: dg.AssetExecutionContext
     ) -> dict[dg.AssetKey, Materialization]:
         """Return what the step reads, by asset.
@@ -190,7 +193,9 @@ class Engine(dg.IOManager):
             Its file is not what its name says.
         """
         name = made.key.to_user_string()
-        if refused := history.refusals(instance, made.data_version, self.blocking.get(made.key, [])):
+        if refused := history.refusals(
+            instance, made.data_version, self.blocking.get(made.key, [])
+        ):
             raise StoreError(
                 f"{name} {made.data_version} was refused by {', '.join(refused)} and is never an "
                 f"input: fix the cause, then materialize {name} again."

@@ -112,12 +112,15 @@ class Pipeline:
     def engine(self) -> Engine:
         """What the steps share."""
         every = [*self.assets, *self.on_request]
-        specs = [spec for one in [*every, *self.checks] for spec in one.check_specs]
+        specs = [spec for one in every for spec in one.check_specs]
+        specs += [spec for one in self.checks for spec in one.check_specs]
         blocking: dict[dg.AssetKey, list[dg.AssetCheckKey]] = {}
         for spec in specs:
             if spec.blocking:
                 blocking.setdefault(spec.asset_key, []).append(spec.key)
-        return Engine(self.name, self.store, {one.key: one for one in every}, blocking)
+        versions = {key: found.digest for key, found in self.code_versions.items()}
+        assets = {one.key: one for one in every}
+        return Engine(self.name, self.store, assets, blocking, versions)
 
     @cached_property
     def definitions(self) -> dg.Definitions:

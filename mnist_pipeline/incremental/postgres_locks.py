@@ -105,11 +105,6 @@ class PostgresLocks:
         finally:
             session.close()
 
-    def is_held(self, name: str) -> bool:
-        """Whether a session holds the lock."""
-        with contextlib.closing(_session(self._url)) as session:
-            return _is_locked(session, _key(f"{self._namespace} {name}"))
-
 
 class _Life:
     """The session that holds the token of this process, and the thread that watches over it."""

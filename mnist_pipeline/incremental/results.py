@@ -92,9 +92,7 @@ def find(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str) -> Earlier 
     return Earlier(**{**found, "checks": checks})
 
 
-def record(
-    instance: dg.DagsterInstance, asset: dg.AssetKey, key: str, result: Earlier
-) -> None:
+def record(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str, result: Earlier) -> None:
     """Record a result under its key, in place of an earlier one."""
     content = {
         **{name: getattr(result, name) for name in Earlier.__dataclass_fields__},

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -67,7 +68,7 @@ def collect(
     return [
         garbage
         for key, asset in assets.items()
-        for garbage in store.garbage(asset.name, lambda key=key: kept(key), remove=remove)
+        for garbage in store.garbage(asset.name, partial(kept, key), remove=remove)
     ]
 
 

@@ -228,9 +228,7 @@ class Session:
             Keep what the newest so many materializations of each asset point at.
         """
         with nullcontext() if dry_run else self.alone():
-            return retention.collect(
-                self.pipeline, self.instance, keep=keep, remove=not dry_run
-            )
+            return retention.collect(self.pipeline, self.instance, keep=keep, remove=not dry_run)
 
     @property
     def trigger_tag(self) -> str:

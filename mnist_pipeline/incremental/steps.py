@@ -122,11 +122,12 @@ class Asset:
         """Return the asset for Dagster, with `compute` (context -> events) as its body."""
         options = dict(self.options)
         line = inspect.getsourcelines(self.step)[1]
-        source = dg.CodeReferencesMetadataValue(
-            [dg.LocalFileCodeReference(str(self.file), line, self.name)]
+        reference = dg.LocalFileCodeReference(
+            file_path=str(self.file), line_number=line, label=self.name
         )
+        source = dg.CodeReferencesMetadataValue(code_references=[reference])
         compute.__name__ = self.step.__name__
-        return dg.asset(
+        decorate: Any = dg.asset(
             key=self.key,
             deps=self.deps,
             code_version=code_version,
@@ -143,7 +144,9 @@ class Asset:
             # params count for the code version: nothing is to be set for one run
             config_schema={},
             **options,
-        )(compute)
+        )
+        defined: dg.AssetsDefinition = decorate(compute)
+        return defined
 
 
 def asset(

@@ -235,7 +235,7 @@ class Store:
         files.remove(Path(str(garbage.path)))
 
 
-def open_store(root: StorePath | str, *, locks: Path) -> Store:
+def open_store(root: "StorePath | str", *, locks: Path) -> Store:
     """Open the store in a local folder or under `s3://bucket/prefix`.
 
     Parameters
