@@ -19,7 +19,7 @@ _NOTHING: dict[str, dict[str, object]] = {
     "history": {"materializations": []},
     "champion": {"model_version": None, "barred": {}, "history": []},
     "compare": {"fitted": [], "entries": [], "left_out": {}, "seconds": 0.0},
-    "promote": {"status": "failure", "variant": None, "materialized": [], "seconds": 0.0},
+    "promote": {"status": "failure", "variant": None, "file": None, "changed": False},
     "gc": {"dry_run": True, "removed": []},
 }
 

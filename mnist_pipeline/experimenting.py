@@ -1,17 +1,23 @@
-"""The commands that try variants of the model, and make one the model. Thin, as `cli` is."""
+"""The commands that compare variants of the model, and choose one."""
 
 import dataclasses
+import os
+import stat
 import time
+import tomllib
+import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from mnist_pipeline.incremental.errors import SettingsError, StoreError
+from mnist_pipeline import documents, variants
+from mnist_pipeline.incremental import files
+from mnist_pipeline.incremental.errors import SettingsError
 from mnist_pipeline.upkeep import as_json_option
 
 if TYPE_CHECKING:
-    from mnist_pipeline.incremental.refresh import Refreshed
     from mnist_pipeline.params import ModelParams
 
 
@@ -47,48 +53,25 @@ def compare(names: tuple[str, ...], as_json: bool) -> int:
 @click.argument("name", metavar="VARIANT")
 @as_json_option
 def promote(name: str, as_json: bool) -> int:
-    """Choose a VARIANT as the model in the params file, and refresh: it may become the champion.
+    """Make a VARIANT the model, in the params file: model.variant.
 
-    The gate decides. If the variant is not in service then, the params file is put back.
+    `mnist-pipeline refresh` fits it then, and the gate decides whether it becomes the champion.
     """
     from mnist_pipeline.settings import Settings
 
-    start = time.perf_counter()
-    known = _known([name])
-    candidate = _candidate(name, known)
-    # of a link, what it leads to is edited
+    _known([name])
+    # of a link, the target is edited
     file = Settings.load().params_file.resolve()
-    with choosing.chosen(file, name) as edit:
-        refreshed, ruling = _refresh()
-        edit.keep = bool(ruling["in_service"])
-    error = None if edit.keep else str(ruling["why"])
-    if edit.keep and refreshed.error:
-        error = f"{name} is in service, but not all is fresh: {refreshed.error}"
-    elif not edit.keep:
-        error = f"{name} is not in service: {error}\n{edit.left}"
-    same = candidate == ruling["model_version"]
+    changed = _choose(file, name)
     if as_json:
-        documents.write(
-            error,
-            status=documents.word(error is None),
-            variant=name,
-            candidate=candidate,
-            same_as_candidate=same,
-            **ruling,
-            materialized=refreshed.materialized,
-            seconds=_since(start),
-        )
-        return 1 if error else 0
-    if not same and edit.keep:
-        _say(
-            f"note: sgd_model {ruling['model_version']} is not the candidate {candidate}: it was "
-            "fitted on another kind of machine, or things changed meanwhile"
-        )
-    if error:
-        click.echo(f"Failed: {error}", err=True)
-        return 1
-    click.echo(f"In service: {name}, sgd_model {ruling['model_version']}. {ruling['why']}.")
-    click.echo(f"{file} names it now (model.{variants.CHOSEN}): commit that, and deploy it.")
+        documents.write(None, status="success", variant=name, file=str(file), changed=changed)
+        return 0
+    line = f'{variants.CHOSEN} = "{name}"'
+    click.echo(f"{file} now has {line}." if changed else f"{file} already has {line}: no change.")
+    click.echo(
+        "`mnist-pipeline refresh` fits and evaluates it; the gate decides whether it becomes the "
+        "champion."
+    )
     return 0
 
 
@@ -116,63 +99,78 @@ def _known(names: tuple[str, ...] | list[str]) -> Mapping[str, "ModelParams"]:
     return known
 
 
-def _candidate(name: str, known: Mapping[str, "ModelParams"]) -> str | None:
-    """Return the data version of a variant's candidate.
+def _choose(file: Path, name: str) -> bool:
+    """Choose a variant in a params file, atomically; return whether that changes it.
 
     Raises
     ------
-    StoreError
-        There is none that is of now.
+    SettingsError
+        The file cannot be edited.
     """
-    from mnist_pipeline import running
-    from mnist_pipeline.assets import experiments, trials
-    from mnist_pipeline.assets.experiments import CANDIDATE
-    from mnist_pipeline.incremental import partitions
+    by_hand = f'write {variants.CHOSEN} = "{name}" under [model] yourself'
+    try:
+        before, mode = file.read_bytes(), stat.S_IMODE(file.stat().st_mode)
+        text = with_variant(before.decode(), name)
+        if text is None:
+            raise SettingsError(f"promote cannot edit {file} as it is written: {by_hand}")
+        after = text.encode()
+        if after == before:
+            return False
+        # a rename would replace a read-only file all the same
+        if not (mode & 0o222 and os.access(file, os.W_OK)):
+            raise SettingsError(f"{file} is read-only. Where it can be written, {by_hand}")
+        beside = file.with_name(f".{file.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            files.write(beside, after)
+            beside.chmod(mode)
+            beside.replace(file)
+        finally:
+            beside.unlink(missing_ok=True)
+        files.sync(file.parent)
+    except OSError as error:
+        raise SettingsError(
+            f"{file} cannot be written: {error.strerror}. Where it can be, {by_hand}"
+        ) from None
+    return True
 
-    with running.opened() as pipeline:
-        train_version = trials.fresh_train_version(
-            pipeline.graph, pipeline.instance, pipeline.store
-        )
-        of_graph = experiments.of_graph(pipeline.definitions.resolve_asset_graph(), known)
-        made = partitions.newest(pipeline.instance, CANDIDATE)
-        found, left_out = experiments.of_now(
-            of_graph, pipeline.instance, pipeline.store, made, train_version
-        )
-        if name not in found:
-            raise StoreError(
-                f"variant {name} cannot be promoted: {left_out[name]}. "
-                f"`mnist-pipeline compare {name}` fits it"
-            )
-        return found[name][0].data_version
 
+def with_variant(text: str, name: str) -> str | None:
+    """Return the text of a params file with this variant chosen in `[model]`, all else as it is.
 
-def _refresh() -> tuple["Refreshed", dict[str, object]]:
-    """Refresh, and say what was decided about the model that stands then."""
-    from mnist_pipeline import running
-    from mnist_pipeline.assets import champion_history
-    from mnist_pipeline.incremental import refresh, status
+    Parameters
+    ----------
+    text : str
+        Valid TOML, with its own line endings.
+    name : str
 
-    with running.opened() as pipeline:
-        instance, store = pipeline.instance, pipeline.store
-        refreshed = refresh.refresh(
-            pipeline.job,
-            instance,
-            store,
-            trigger="mnist-pipeline promote",
-            changed=pipeline.changed,
-            say=_say,
-        )
-        model = status.assess(pipeline.graph, instance, store)[champion_history.MODEL]
-        past = champion_history.rulings(instance)
-    about = [one for one in past if one.candidate == model.data_version]
-    champion = champion_history.now(past).model_version
-    its_own = model.status == "fresh"
-    return refreshed, {
-        "model_version": model.data_version if its_own else None,
-        "champion": champion,
-        "in_service": its_own and champion == model.data_version,
-        "why": about[0].why if its_own and about else refreshed.error or "nothing was decided",
-    }
+    Returns
+    -------
+    None where an edit would not say that, or more than that.
+    """
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+    from tomlkit.items import Table
+
+    ending = "\r\n" if text.count("\n") == text.count("\r\n") > 0 else "\n"
+    try:
+        wanted = tomllib.loads(text)
+        model = wanted.setdefault("model", {})
+        if model.get(variants.CHOSEN) == name:
+            return text
+        model[variants.CHOSEN] = name
+        document = tomlkit.parse(text.replace(ending, "\n"))
+        table = document.setdefault("model", tomlkit.table())
+        body = table.value.body if isinstance(table, Table) else []
+        # comments at the end of a table are about the next one: the new key goes before them
+        start = max((at for at, (key, _) in enumerate(body, 1) if key is not None), default=0)
+        comments = body[start:]
+        del body[start:]
+        table[variants.CHOSEN] = name
+        body.extend(comments)
+        edited = tomlkit.dumps(document).replace("\n", ending)
+        return edited if tomllib.loads(edited) == wanted else None
+    except (TOMLKitError, ValueError, RecursionError):
+        return None
 
 
 def _say(text: str) -> None:

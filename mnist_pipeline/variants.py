@@ -6,7 +6,6 @@ It knows TOML and names; which keys and values are allowed is in `params`.
 import itertools
 import math
 import re
-import tomllib
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -17,8 +16,6 @@ CHOSEN = "variant"
 """Key of `[model]`: the variant whose params the model has."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=:-]{0,119}")
-_HEADER = re.compile(r"^[ \t]*\[[ \t]*model[ \t]*\][ \t]*(#.*)?$")
-_LINE = re.compile(r"^(?P<before>[ \t]*variant[ \t]*=[ \t]*)(\"[^\"]*\"|'[^']*')(?P<after>.*)$")
 
 
 def expanded(content: Mapping[str, Any], known: Collection[str]) -> dict[str, dict[str, Any]]:
@@ -91,39 +88,6 @@ def known(names: Collection[str]) -> str:
     """Say which variants there are, in a sentence."""
     some = ", ".join(itertools.islice(names, 20))
     return f"There are {some}{' ...' if len(names) > 20 else ''}." if names else "There are none."
-
-
-def choosing(text: str, name: str) -> str | None:
-    """Return the text of a params file with a variant chosen in `[model]`, all else as it is.
-
-    Returns
-    -------
-    None where no edit of one line is found after which the file says that and nothing else new.
-    """
-    lines = text.splitlines(keepends=True)
-    bare = [line.rstrip("\r\n") for line in lines]
-    start = next((at for at, line in enumerate(bare) if _HEADER.match(line)), None)
-    if start is None:
-        lines.append(f'{"" if text.endswith(chr(10)) else chr(10)}\n[model]\n{CHOSEN} = "{name}"\n')
-    else:
-        ending = lines[start][len(bare[start]) :] or "\n"
-        section = itertools.takewhile(
-            lambda at: bare[at].lstrip()[:1] != "[", range(start + 1, len(bare))
-        )
-        there = [(at, found) for at in section if (found := _LINE.match(bare[at]))]
-        if there:
-            at, found = there[0]
-            line = f'{found["before"]}"{name}"{found["after"]}'
-            lines[at] = line + lines[at][len(bare[at]) :]
-        else:
-            lines[start] = f'{bare[start]}{ending}{CHOSEN} = "{name}"{ending}'
-    edited = "".join(lines)
-    wanted = tomllib.loads(text)
-    wanted["model"] = {**wanted.get("model", {}), CHOSEN: name}
-    try:
-        return edited if tomllib.loads(edited) == wanted else None
-    except tomllib.TOMLDecodeError:
-        return None
 
 
 def _table(content: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Variants as partitions: fitted, compared, promoted through the gate, kept and cleared."""
+"""Variants as partitions: fitted, compared, promoted, kept and cleared."""
 
 import json
 import shutil
@@ -121,33 +121,17 @@ def test_compare_fits_what_is_not_fitted_and_makes_nothing_else_stale(
     assert {one["status"] for one in compared.status().values()} == {"fresh"}
 
 
-def test_a_variant_that_the_gate_refuses_leaves_params_and_champion_as_they_were(
-    compared: Forked,
-) -> None:
+def test_a_promoted_variant_goes_through_the_gate_with_the_next_refresh(compared: Forked) -> None:
     file = compared.folder / "params.toml"
-    before, champion = file.read_bytes(), compared.json("champion")["model_version"]
-    refused = compared.cli("promote", "poor", "--json")
-    document = json.loads(refused.stdout)
-    assert refused.returncode == 1
-    assert document["status"] == "failure"
-    assert "significantly worse than the champion" in document["error"]
-    assert file.read_bytes() == before
-    assert compared.json("champion")["model_version"] == champion
-    assert compared.status()["sgd_model"]["status"] == "stale"
-
-
-def test_promote_makes_the_candidate_the_champion_and_says_so_in_the_params_file(
-    compared: Forked,
-) -> None:
-    file = compared.folder / "params.toml"
-    before = file.read_text()
+    champion = compared.json("champion")["model_version"]
+    compared.json("promote", "poor")
+    assert compared.cli("refresh").returncode == 0
+    assert compared.json("champion")["model_version"] == champion, "it was refused"
     best = leaderboard(compared.data).entries[0]
-    promoted = compared.json("promote", best.variant)
-    assert promoted["in_service"]
-    assert promoted["same_as_candidate"]
-    assert promoted["candidate"] == promoted["champion"] == best.model_version
-    added = f'[model]\nvariant = "{best.variant}"\n'
-    assert file.read_text() == before.replace("[model]\n", added, 1)
+    compared.json("promote", best.variant)
+    assert compared.json("champion")["model_version"] == champion, "nothing was refreshed"
+    assert compared.cli("refresh").returncode == 0
+    assert compared.json("champion")["model_version"] == best.model_version
     assert {one["status"] for one in compared.status().values()} == {"fresh"}
     report = Path(compared.status()["report"]["path"])
     assert f"{best.variant}</th>" in report.read_text(), "the page of a new model shows variants"
@@ -164,16 +148,6 @@ def test_promote_makes_the_candidate_the_champion_and_says_so_in_the_params_file
     status = compared.cli("status")
     assert status.returncode == 2
     assert f"model.variant = '{best.variant}': there is no such variant" in status.stderr
-
-
-def test_a_variant_that_was_not_fitted_cannot_be_promoted(compared: Forked) -> None:
-    compared.edit("params.toml", "whitening = 0.1\n", "whitening = 0.3\n")
-    failed = compared.cli("promote", "smooth")
-    assert failed.returncode == 1
-    assert "fitted with other params: whitening 0.1 then, 0.3 now" in failed.stderr
-    unknown = compared.cli("promote", "smoth")
-    assert unknown.returncode == 2
-    assert "There are small, smooth, poor." in unknown.stderr
 
 
 @pytest.fixture
