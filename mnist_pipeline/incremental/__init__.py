@@ -1,1 +1,62 @@
-"""What the orchestration needs: assets, checks, the IO manager. Thin, over the digits."""
+"""Incremental materialization for Dagster: what did not change is not computed again.
+
+Declare assets with `asset`, put them into a `Pipeline`, give its `definitions` to Dagster and open
+a `session` for the command line, notebooks and tests. The terms are those of A. Mokhov et al.,
+"Build systems à la carte", ICFP 2018: content-addressed results, early cutoff, constructive traces.
+
+The package imports nothing else of this project: copy the folder into yours. Names are imported
+when they are used, so that `digest`, `check` and `errors` can be used without Dagster.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mnist_pipeline.incremental import codecs
+    from mnist_pipeline.incremental.check import CheckResult
+    from mnist_pipeline.incremental.codecs import Codec
+    from mnist_pipeline.incremental.digest import content_digest
+    from mnist_pipeline.incremental.errors import PipelineError
+    from mnist_pipeline.incremental.pipeline import Pipeline
+    from mnist_pipeline.incremental.session import RunResult, Session
+    from mnist_pipeline.incremental.status import AssetStatus
+    from mnist_pipeline.incremental.steps import Result, asset
+    from mnist_pipeline.incremental.store import open_store
+
+__all__ = [
+    "AssetStatus",
+    "CheckResult",
+    "Codec",
+    "Pipeline",
+    "PipelineError",
+    "Result",
+    "RunResult",
+    "Session",
+    "asset",
+    "codecs",
+    "content_digest",
+    "open_store",
+]
+
+_MODULES = {
+    "AssetStatus": "status",
+    "CheckResult": "check",
+    "Codec": "codecs",
+    "Pipeline": "pipeline",
+    "PipelineError": "errors",
+    "Result": "steps",
+    "RunResult": "session",
+    "Session": "session",
+    "asset": "steps",
+    "content_digest": "digest",
+    "open_store": "store",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name's module when the name is first used."""
+    if name == "codecs":
+        return importlib.import_module(f"{__name__}.codecs")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

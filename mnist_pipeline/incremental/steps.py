@@ -1,6 +1,7 @@
 """Assets: a step that computes a value, declared with its inputs, its codec and its checks."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,6 +114,16 @@ class Asset:
             specs.append(dg.AssetCheckSpec(DETERMINISTIC, asset=self.key, description=text))
         return specs
 
+    def _source(self) -> dg.CodeReferencesMetadataValue:
+        """Return where the UI finds the step's code."""
+        line = inspect.getsourcelines(self.step)[1]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            reference = dg.LocalFileCodeReference(
+                file_path=str(self.file), line_number=line, label=self.name
+            )
+            return dg.CodeReferencesMetadataValue(code_references=[reference])
+
     def define(
         self,
         compute: Callable[..., Any],
@@ -121,11 +132,6 @@ class Asset:
     ) -> dg.AssetsDefinition:
         """Return the asset for Dagster, with `compute` (context -> events) as its body."""
         options = dict(self.options)
-        line = inspect.getsourcelines(self.step)[1]
-        reference = dg.LocalFileCodeReference(
-            file_path=str(self.file), line_number=line, label=self.name
-        )
-        source = dg.CodeReferencesMetadataValue(code_references=[reference])
         compute.__name__ = self.step.__name__
         decorate: Any = dg.asset(
             key=self.key,
@@ -137,7 +143,7 @@ class Asset:
             metadata={
                 **options.pop("metadata", {}),
                 **metadata,
-                "dagster/code_references": source,
+                "dagster/code_references": self._source(),
             },
             # values pass through the store, not from step to step
             dagster_type=dg.Nothing,
