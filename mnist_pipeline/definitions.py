@@ -25,8 +25,8 @@ NOT_COUNTED = {
 }
 
 
-def build(settings: Settings, **more: object) -> Pipeline:
-    """Return the pipeline for these settings; `more` are further arguments of `Pipeline`.
+def build(settings: Settings) -> Pipeline:
+    """Return the pipeline for these settings.
 
     Raises
     ------
@@ -74,7 +74,6 @@ def build(settings: Settings, **more: object) -> Pipeline:
         schedule="retraining",
         keep=champion_history.kept,
         current=lambda: build(Settings.load()),
-        **more,  # type: ignore[arg-type]
     )
 
 

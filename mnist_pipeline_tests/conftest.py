@@ -8,7 +8,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings as hypothesis_settings
 
-from mnist_pipeline.definitions import RETRAIN_ALL, build_definitions
+from mnist_pipeline.definitions import build
 from mnist_pipeline.digits import sample
 from mnist_pipeline.digits.archive import Archive
 from mnist_pipeline.incremental.instance import prepare
+from mnist_pipeline.incremental.pipeline import Pipeline
+from mnist_pipeline.incremental.session import RunResult, Session
 from mnist_pipeline.settings import PROJECT, Settings
 from mnist_pipeline_tests.browser import chromium, html_errors, page_checks, violations
 from mnist_pipeline_tests.clones import Clone
@@ -143,16 +145,27 @@ class House:
     def settings(self, **variables: str) -> Settings:
         return Settings.load(**(self.environment | variables))
 
+    def pipeline(self, variables: dict[str, str] | None = None, **more: Any) -> Pipeline:
+        """The pipeline for this folder; `more` are arguments of `Pipeline`."""
+        return replace(build(self.settings(**(variables or {}))), **more)
+
+    def session(self, variables: dict[str, str] | None = None, **more: Any) -> Session:
+        """The pipeline, opened in this process."""
+        return Session(self.pipeline(variables, **more), self.instance, lambda text: None)
+
     def materialize(
-        self, select: str = "*", variables: dict[str, str] | None = None, **more: Any
-    ) -> dg.ExecuteInProcessResult:
-        """Materialize a selection in this process, with these variables and definitions' checks."""
-        defs = build_definitions(self.settings(**(variables or {})), **more)
-        job = defs.resolve_job_def(RETRAIN_ALL)
-        keys = dg.AssetSelection.from_string(select).resolve(job.asset_layer.asset_graph)
-        return job.execute_in_process(
-            instance=self.instance, asset_selection=sorted(keys), raise_on_error=False
-        )
+        self,
+        select: str | None = None,
+        variables: dict[str, str] | None = None,
+        *,
+        force: bool = False,
+        tags: dict[str, str] | None = None,
+        **more: Any,
+    ) -> RunResult:
+        """Materialize a selection, or everything, in this process; `more` as for `pipeline`."""
+        session = self.session(variables, **more)
+        keys = None if select is None else session.select(select)
+        return session.run(keys, force=force, tags=tags)
 
     def latest(self, asset: str) -> Materialized | None:
         records = self.instance.fetch_materializations(dg.AssetKey(asset), limit=1).records
@@ -163,7 +176,7 @@ class House:
         assert event.tags is not None
         metadata: dict[str, Any] = {key: value.value for key, value in event.metadata.items()}
         version = event.tags["dagster/data_version"]
-        path = self.folder / asset / version / metadata["file"]
+        path = self.folder / asset / metadata["sha256"] / metadata["file"]
         return Materialized(version, metadata, dict(event.tags), records[0].storage_id, path)
 
     def check(self, asset: str, name: str) -> dg.AssetCheckEvaluation:
@@ -183,13 +196,12 @@ class House:
 
     def versions(self) -> dict[str, str]:
         """The newest data version of each asset that has one."""
-        keys = build_definitions(self.settings()).resolve_asset_graph().get_all_asset_keys()
-        names = sorted(key.to_user_string() for key in keys)
+        names = sorted(key.to_user_string() for key in self.pipeline().engine.assets)
         return {name: found.data_version for name in names if (found := self.latest(name))}
 
     def value(self, asset: str) -> Any:
         """The asset as its step's readers would get it."""
-        return build_definitions(self.settings()).load_asset_value(asset, instance=self.instance)
+        return self.pipeline().definitions.load_asset_value(asset, instance=self.instance)
 
     def cli(
         self, *arguments: str, variables: dict[str, str] | None = None
@@ -227,7 +239,7 @@ def house_of(folder: Path) -> dict[str, str]:
 def open_house(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     environment = NEUTRAL | house_of(folder)
     monkeypatch.setenv("DAGSTER_HOME", "")  # restored at the end, whatever `prepare` sets
-    prepare(Settings.load(**environment))
+    prepare(folder / "dagster_home", PROJECT / "dagster.yaml")
     with dg.DagsterInstance.get() as instance:
         yield House(folder, instance, environment)
 

@@ -14,18 +14,18 @@ import skops.io
 
 from mnist_pipeline import running, tables
 from mnist_pipeline.digits import report
-from mnist_pipeline.incremental import refresh
+from mnist_pipeline.incremental import session
 
 __all__ = [
     "alembic",
     "dagster",
     "plt",
     "pyarrow",
-    "refresh",
     "report",
     "running",
     "s3fs",
     "scipy",
+    "session",
     "sklearn",
     "skops",
     "tables",

@@ -26,8 +26,8 @@ DATA = {".css", ".html", ".j2", ".js", ".svg"}
 """Suffixes of the files beside a package's `__init__.py` that are part of it."""
 
 _ENGINE = __name__.rpartition(".")[0]
-_ORCHESTRATOR = {"dagster"}
-"""Libraries that run a step and take no part in its result."""
+_NO_PART = {"dagster", _ENGINE.partition(".")[0]}
+"""What runs a step and takes no part in its result: Dagster, and this engine's own package."""
 
 _ABSENT = object()
 
@@ -126,7 +126,7 @@ class Sources:
 
     def _minor_of(self, name: str) -> dict[str, str]:
         """Return major.minor of the distribution with a module, by its name; none of Python's."""
-        if name in sys.stdlib_module_names or name in _ORCHESTRATOR:
+        if name in sys.stdlib_module_names or name in _NO_PART:
             return {}
         try:
             found = {name: version(name)}

@@ -24,8 +24,9 @@ def opened(home: Path, template: Path | None = None) -> Iterator[dg.DagsterInsta
     ----------
     home : Path
     template : Path, optional
-        A `dagster.yaml` that is copied to the home, with the path of its own home replaced. A file
-        in the home that was edited by hand is left as it is.
+        A `dagster.yaml` that is copied to the home, with the path of its own home replaced; by
+        default one without telemetry that runs again what crashed. A file in the home that was
+        edited by hand is left as it is.
 
     Raises
     ------
@@ -57,8 +58,7 @@ def prepare(home: Path, template: Path | None) -> None:
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
-        if template:
-            _write_config(home, template)
+        _write_config(home, template)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise HistoryError(
@@ -70,17 +70,23 @@ def prepare(home: Path, template: Path | None) -> None:
     os.environ["DAGSTER_HOME"] = str(home)
 
 
-def _write_config(home: Path, template: Path) -> None:
+def _write_config(home: Path, template: Path | None) -> None:
     import yaml
 
     file = home / "dagster.yaml"
-    config = yaml.safe_load(template.read_text("utf-8"))
-    own = config["storage"]["sqlite"]["base_dir"]
-    text = _GENERATED + yaml.safe_dump(_moved(config, own, home), sort_keys=False)
+    config = yaml.safe_load(template.read_text("utf-8")) if template else _DEFAULT
+    own = config.get("storage", {}).get("sqlite", {}).get("base_dir")
+    moved = _moved(config, own, home) if own else config
+    text = _GENERATED + yaml.safe_dump(moved, sort_keys=False)
     before = file.read_text("utf-8") if file.exists() else _GENERATED
-    if before.startswith("# ") and before.splitlines()[0] in _KNOWN and before != text:
+    if before != text and before.partition("\n")[0] in _KNOWN:
         files.replace(file, text.encode())
 
+
+_DEFAULT: dict[str, Any] = {
+    "telemetry": {"enabled": False},
+    "run_retries": {"enabled": True, "max_retries": 3, "retry_on_asset_or_op_failure": False},
+}
 
 _KNOWN = {
     _GENERATED.strip(),
