@@ -1,6 +1,6 @@
 """The schedule, and the sensors `keep_fresh` and `report_failure`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -96,7 +96,7 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
     return sensor
 
 
-def plan(graph: _dagster.Graph, statuses: "dict[dg.AssetKey, AssetStatus]") -> list[dg.AssetKey]:
+def plan(graph: _dagster.Graph, statuses: "Mapping[dg.AssetKey, AssetStatus]") -> list[dg.AssetKey]:
     """Return what `refresh` materializes: what is not up to date, and all downstream of it."""
     outdated = {key for key, one in statuses.items() if one.status != "fresh"}
     return [
