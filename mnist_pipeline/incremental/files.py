@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -12,7 +13,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 LEFT_SECONDS = 3600.0
 """Age in seconds after which a temporary file belongs to a process that was killed."""
@@ -108,7 +108,7 @@ def size(path: Path) -> int | None:
     return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
-def open_regular(path: Path) -> BinaryIO | None:
+def open_regular(path: Path) -> io.BufferedReader | None:
     """Open a regular file to read; None for anything else: links, folders, pipes."""
     try:
         # O_NONBLOCK: a named pipe without a writer would block
