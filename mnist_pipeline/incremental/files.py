@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import io
 import os
@@ -11,7 +10,6 @@ import shutil
 import stat
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 LEFT_SECONDS = 3600.0
@@ -75,21 +73,14 @@ def make_folder(path: Path) -> None:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Replace a file by one with other bytes, all at once; what a killed writer left is removed."""
-    with locked(path.with_name(f".{path.name}.lock")):
-        beside = path.with_name(f".{path.name}.tmp")
-        beside.unlink(missing_ok=True)
+    """Replace a file by one with other bytes, all at once."""
+    beside = temporary(path)
+    try:
         write(beside, data)
         beside.replace(path)
-        sync(path.parent)
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file exclusively; the lock of a process that died is free."""
-    with path.open("ab") as file:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
-        yield
+    finally:
+        beside.unlink(missing_ok=True)
+    sync(path.parent)
 
 
 def is_folder(path: Path) -> bool:

@@ -147,7 +147,7 @@ def test_a_file_of_another_size_is_not_read_however_large(store: S3Store, server
     assert asked == {"HeadObject": 2}
 
 
-def test_an_object_that_somebody_copied_there_without_a_digest_is_verified_by_reading_it(
+def test_an_object_without_a_digest_of_its_writer_is_verified_by_reading_it(
     store: S3Store, server: S3Server
 ) -> None:
     artifact = store.artifact("clean", NAME, FILE, 10)

@@ -46,7 +46,7 @@ def entries(store: Store) -> list[str]:
 
 
 def put(path: Path, data: bytes = b"x", hours: float = 0) -> Path:
-    """Write a file as somebody else would, so many hours ago."""
+    """Write a file as another program would, so many hours ago."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     for one in (path, path.parent) if hours else ():
@@ -659,3 +659,22 @@ def test_an_interrupted_writer_cleans_up(store: Store, monkeypatch: pytest.Monke
     with contextlib.suppress(KeyboardInterrupt):
         publish(store)
     assert entries(store) == before
+
+
+def test_a_file_is_replaced_all_at_once_or_not_at_all(tmp_path: Path) -> None:
+    path = put(tmp_path / "file", b"before")
+    files.replace(path, b"after")
+    assert path.read_bytes() == b"after"
+    for number in range(1, 20):
+        path = put(tmp_path / str(number) / "file", b"before")
+
+        def victim(number: int = number, path: Path = path) -> None:
+            at_change(number, kill)
+            files.replace(path, b"after")
+
+        if ended(fork(victim)) == 0:
+            break
+        assert path.read_bytes() in {b"before", b"after"}
+    assert number > 3
+    assert path.read_bytes() == b"after"
+    assert [one.name for one in path.parent.iterdir()] == ["file"]
