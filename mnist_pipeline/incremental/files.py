@@ -73,10 +73,12 @@ def make_folder(path: Path) -> None:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Replace a file by one with other bytes, all at once."""
+    """Replace a file by one with other bytes and the same permissions, all at once."""
     beside = temporary(path)
     try:
         write(beside, data)
+        with contextlib.suppress(FileNotFoundError):
+            beside.chmod(stat.S_IMODE(path.stat().st_mode))
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
