@@ -1,4 +1,4 @@
-"""The schedule, and the sensors `keep_fresh` and `report_failure`."""
+"""The schedule, and the sensor `keep_fresh`."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -70,7 +70,7 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
         if busy := in_progress(pipeline, context.instance):
             return dg.SkipReason(busy)
         graph = _dagster.graph_of(pipeline.definitions)
-        statuses = status.assess(pipeline.engine, graph, context.instance)
+        statuses = status.assess(pipeline.engine, graph, context.instance, pipeline.keys)
         wanted = plan(graph, statuses)
         if not wanted:
             return dg.SkipReason("all assets are up to date")
@@ -108,18 +108,6 @@ def in_progress(pipeline: "Pipeline", instance: dg.DagsterInstance) -> str | Non
     """Say which run on the pipeline's assets is the oldest in progress, or return None."""
     found = runs.unfinished(instance, pipeline.keys, ["refresh", "recompute_all"])
     return f"run {found[0].run_id} is in progress on these assets" if found else None
-
-
-@dg.run_failure_sensor(
-    name="report_failure",
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Logs one line for a failed run: the run, and each failed step with its error.",
-)
-def report_failure(context: dg.RunFailureSensorContext) -> None:
-    """Log which run failed, where and why. No external service."""
-    run = context.dagster_run
-    why = runs.why_failed(context.instance, run.run_id).replace("\n", "; ")
-    context.log.error(f"run {run.run_id} ({run.job_name}) failed: {why}")
 
 
 def _names(keys: Sequence[dg.AssetKey]) -> str:

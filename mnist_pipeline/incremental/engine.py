@@ -19,9 +19,6 @@ from mnist_pipeline.incremental.store import Store
 COMPUTED_WITH = "computed_with"
 """Metadata of an asset and of its materializations: source, libraries and inputs of the step."""
 
-REFUSED_KEY = "refused_key"
-"""Metadata of the results of checks that refused a value: the key that it was computed under."""
-
 
 def force_tag(name: str) -> str:
     """Return the tag of a run of a pipeline in which nothing is reused."""
@@ -99,7 +96,7 @@ class Engine(dg.IOManager):
         passed = {"context": context} if "context" in asset.parameters else {}
         result = asset.step(**passed, **values, **resources)
         result = result if isinstance(result, Result) else Result(result)
-        checks = _enforced(asset, context, result, key)
+        checks = _enforced(asset, context, result)
         version = asset.codec.version(result.value)
         confirm()
         runs.confirm(instance, run.run_id)
@@ -287,7 +284,7 @@ class Engine(dg.IOManager):
 
 
 def _enforced(
-    asset: Asset, context: dg.AssetExecutionContext, result: Result, key: str
+    asset: Asset, context: dg.AssetExecutionContext, result: Result
 ) -> list[dg.AssetCheckResult]:
     """Return the results of the checks for Dagster.
 
@@ -312,7 +309,7 @@ def _enforced(
                     passed=one.passed,
                     severity=severity(one),
                     description=one.description,
-                    metadata={**one.metadata, REFUSED_KEY: key},
+                    metadata=one.metadata,
                     blocking=one.name in blocking,
                 )
             )

@@ -84,8 +84,8 @@ class Session:
         verify : bool
             Read every file again and compare its digest with the recorded one.
         """
-        found = status.assess(self.pipeline.engine, self.graph, self.instance, verify=verify)
-        return {key: one for key, one in found.items() if key in set(self.pipeline.keys)}
+        engine, keys = self.pipeline.engine, self.pipeline.keys
+        return status.assess(engine, self.graph, self.instance, keys, verify=verify)
 
     def plan(self, statuses: Mapping[dg.AssetKey, AssetStatus]) -> list[str]:
         """Return what `refresh` would materialize where this is the state of the assets."""
