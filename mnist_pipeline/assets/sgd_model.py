@@ -8,7 +8,6 @@ import dagster as dg
 from mnist_pipeline.assets import codecs, display
 from mnist_pipeline.digits import persistence, training, validation
 from mnist_pipeline.digits.dataset import Digits
-from mnist_pipeline.digits.validation import Parts
 from mnist_pipeline.incremental.steps import Result, asset
 from mnist_pipeline.params import ModelParams, ValidationParams
 
@@ -38,7 +37,7 @@ def fit(
     if params.hold_out:
         parts = validation.hold_out(train, **by.model_dump())
     else:
-        parts = Parts(train, None, train.data_version)
+        parts = validation.all_rows(train)
         context.log.info("nothing is held out of the fit: this model can never be champion")
     context.log.info(f"fitting preset {params.preset} on {len(parts.fitted):,} digits")
     model = training.fit(params, parts, context.log.info)
