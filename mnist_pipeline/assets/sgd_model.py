@@ -5,16 +5,23 @@ from typing import Any
 
 import dagster as dg
 
-from mnist_pipeline.assets import codecs, display
+from mnist_pipeline.assets import display
 from mnist_pipeline.digits import persistence, training, validation
+from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
+from mnist_pipeline.incremental.codecs import Codec
 from mnist_pipeline.incremental.steps import Result, asset
 from mnist_pipeline.params import ModelParams, ValidationParams
 
 CHECKS = [persistence.reloads_identically, validation.only_training_rows]
 
 
-@asset(codecs.model("sgd_model.skops"), group_name="model", kinds={"scikitlearn"}, blocking=CHECKS)
+def codec(filename: str) -> Codec[TrainedModel]:
+    """Return the codec of a fitted model."""
+    return Codec(filename, persistence.dumps, lambda data, name: persistence.loads(data))
+
+
+@asset(codec("sgd_model.skops"), group_name="model", kinds={"scikitlearn"}, blocking=CHECKS)
 def sgd_model(
     context: dg.AssetExecutionContext,
     train_set: Digits,

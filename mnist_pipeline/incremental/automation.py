@@ -88,8 +88,9 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
         if tried:
             run_id = tried[0].dagster_run.run_id
             return dg.SkipReason(
-                f"run {run_id} has tried to refresh {_names(wanted)} and failed: "
-                f"{runs.why_failed(context.instance, run_id)}. Fix the cause, then materialize"
+                f"run {run_id} was asked for in this state already, and {_names(wanted)} are not "
+                f"up to date: {runs.why_failed(context.instance, run_id)}. Fix the cause, then "
+                "materialize them."
             )
         return dg.RunRequest(run_key=key, asset_selection=list(wanted))
 

@@ -90,6 +90,7 @@ class Engine(dg.IOManager):
         forced = run.tags.get(force_tag(self.name), "").lower() == "true"
         if earlier and not forced and self._is_usable(earlier, asset, instance):
             context.log.info(f"reused from run {earlier.run_id}")
+            self._confirm(context, confirm)
             return self._recorded(asset, context, earlier, reused=True)
         values = {name: self.load(instance, read[one]) for name, one in asset.inputs.items()}
         resources = {name: getattr(context.resources, name) for name in asset.resources}
@@ -98,8 +99,7 @@ class Engine(dg.IOManager):
         result = result if isinstance(result, Result) else Result(result)
         checks = _enforced(asset, context, result)
         version = asset.codec.version(result.value)
-        confirm()
-        runs.confirm(instance, run.run_id)
+        self._confirm(context, confirm)
         artifact = self.store.publish(
             asset.name, asset.codec.name_of(result.value), asset.codec.dump(result.value)
         )
@@ -216,6 +216,11 @@ class Engine(dg.IOManager):
         return not history.refusals(
             instance, earlier.data_version, self.blocking.get(asset.key, [])
         )
+
+    def _confirm(self, context: dg.AssetExecutionContext, confirm: Confirm) -> None:
+        """Raise HistoryError if the lock was lost, or the run is over for everybody else."""
+        confirm()
+        runs.confirm(context.instance, context.run_id)
 
     def _recorded(
         self,

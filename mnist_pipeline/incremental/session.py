@@ -99,7 +99,7 @@ class Session:
         """
         done = RunResult(None, [], [], None)
         try:
-            with self.alone():
+            with self.alone(self.pipeline.keys):
                 statuses = self.status(verify=verify)
                 if wanted := automation.plan(self.graph, statuses):
                     done = self.run(wanted, trigger=trigger)
@@ -115,14 +115,14 @@ class Session:
         return replace(done, error=done.error or "\n".join(problems) or None, fresh=fresh)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Hold the lock of the store's refresh when no run is in progress on the assets."""
+    def alone(self, assets: Collection[dg.AssetKey]) -> Iterator[None]:
+        """Hold the lock of the store's refresh when no run is in progress on these assets."""
 
         def waiting() -> None:
             self.say("another refresh is in progress: waiting for it")
 
         with locks_of(self.instance, self.pipeline.store).hold("refresh", waiting):
-            runs.wait(self.instance, self.every_key, _JOBS, self.say)
+            runs.wait(self.instance, assets, _JOBS, self.say)
             yield
 
     def run(
@@ -228,7 +228,7 @@ class Session:
         keep : int
             Keep what the newest so many materializations of each asset point at.
         """
-        with nullcontext() if dry_run else self.alone():
+        with nullcontext() if dry_run else self.alone(self.every_key):
             return retention.collect(self.pipeline, self.instance, keep=keep, remove=not dry_run)
 
     @property
