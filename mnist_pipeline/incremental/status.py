@@ -99,7 +99,7 @@ def _status(
 ) -> AssetStatus:
     made = at.newest[key]
     artifact = made.artifact(at.engine.store) if made else None
-    state, causes = _file(at.engine, made, verify) if made else ("missing", ["never materialized"])
+    state, causes = _file(at.engine, made, verify) if made else ("missing", [])
     outdated = _changes(at, key)
     refused = {}
     if made:
@@ -112,6 +112,7 @@ def _status(
         state = "refused" if refused else "stale" if outdated else "waiting" if behind else "fresh"
     causes += [f"refused by its check {name}: {why}" for name, why in refused.items()]
     causes += outdated
+    causes = causes or (["never materialized"] if state == "missing" else [])
     if state == "waiting":
         names = ", ".join(one.to_user_string() for one in behind)
         causes = [f"upstream is not up to date: {names}"]
