@@ -77,7 +77,7 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
         key = content_digest(
             {
                 one.to_user_string(): [
-                    graph.get(one).code_version,
+                    _dagster.code_version_of(graph, one),
                     statuses[one].storage_id,
                     sorted(statuses[one].causes),
                 ]
@@ -100,7 +100,7 @@ def plan(graph: _dagster.Graph, statuses: "dict[dg.AssetKey, AssetStatus]") -> l
     """Return what `refresh` materializes: what is not up to date, and all downstream of it."""
     outdated = {key for key, one in statuses.items() if one.status != "fresh"}
     return [
-        key for key in statuses if key in outdated or graph.get_ancestor_asset_keys(key) & outdated
+        key for key in statuses if key in outdated or _dagster.ancestors_of(graph, key) & outdated
     ]
 
 
