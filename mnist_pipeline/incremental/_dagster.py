@@ -62,12 +62,14 @@ def ancestors_of(graph: Graph, key: dg.AssetKey) -> set[dg.AssetKey]:
 
 def code_version_of(graph: Graph, key: dg.AssetKey) -> str | None:
     """Return the current code version of an asset."""
-    return graph.get(key).code_version
+    version: str | None = graph.get(key).code_version
+    return version
 
 
 def metadata_of(graph: Graph, key: dg.AssetKey) -> Mapping[str, Any]:
     """Return the metadata that an asset is defined with."""
-    return graph.get(key).metadata
+    metadata: Mapping[str, Any] = graph.get(key).metadata
+    return metadata
 
 
 def select(graph: Graph, selection: str) -> set[dg.AssetKey]:
