@@ -104,7 +104,7 @@ def use() -> None:
             assert_type(session.run([source.key], force=True).error, str | None)
             assert_type(session.run().success, bool)
             assert_type(session.status(), dict[dg.AssetKey, AssetStatus])
-            assert_type(session.plan(), list[str])
+            assert_type(session.plan(session.status()), list[str])
             assert_type(session.select("key:source+"), list[dg.AssetKey])
             assert_type([event.reused_from for event in session.history()], list[str | None])
             assert_type([one.size for one in session.collect_garbage(keep=1)], list[int])
