@@ -100,7 +100,9 @@ def test_what_the_ui_plots_and_shows_is_in_the_metadata(furnished: House) -> Non
     assert evaluation.metadata["accuracy"] == pytest.approx(0.975, abs=0.01)
     assert evaluation.metadata["confusion_matrix"].startswith("![confusion matrix](data:image/png")
     assert len(evaluation.metadata["confusion_matrix"]) < 60_000
-    schema = furnished.session().graph.get(dg.AssetKey("train_set")).metadata["dagster/column_schema"]
+    schema = (
+        furnished.session().graph.get(dg.AssetKey("train_set")).metadata["dagster/column_schema"]
+    )
     assert [column.name for column in schema.columns[:2]] == ["row_id", "pixel1"]
     assert len(schema.columns) == 786
 
@@ -214,7 +216,7 @@ def changed_by(asset: Asset, change: Callable[[Any], Any]) -> Asset:
 
     @functools.wraps(asset.step)
     def step(**read: Any) -> Result:
-        result = asset.step(**read)
+        result: Result = asset.step(**read)
         return dataclasses.replace(result, value=change(result.value))
 
     return dataclasses.replace(asset, step=step)
