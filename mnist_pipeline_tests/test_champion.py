@@ -390,7 +390,7 @@ def test_there_is_no_way_back_to_a_model_whose_file_is_gone(
     first.path.unlink()
     result, after = decide(furnished, roll_back="previous")
     assert not result.success
-    assert f"{first.data_version} is in no materialization whose file is there" in str(result.error)
+    assert f"sgd_model {first.data_version} is gone from the store" in str(result.error)
     assert after == before
 
 

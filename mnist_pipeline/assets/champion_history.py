@@ -241,6 +241,8 @@ def _file(instance: dg.DagsterInstance, store: Store, version: str | None) -> by
     made = with_version(instance, store, MODEL, version or "")
     if made is None or (artifact := made.artifact(store)) is None:
         raise StoreError(
-            f"{MODEL.to_user_string()} {version} is in no materialization whose file is there"
+            f"{MODEL.to_user_string()} {version} is gone from the store. `mnist-pipeline refresh` "
+            "computes it again if it is the newest model; else `mnist-pipeline champion "
+            "--rollback` returns to an earlier one."
         )
     return store.read(artifact)
