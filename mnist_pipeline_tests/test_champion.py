@@ -19,6 +19,7 @@ from mnist_pipeline.digits.progress import Report
 from mnist_pipeline.digits.validation import Parts
 from mnist_pipeline.incremental import retention
 from mnist_pipeline.incremental.session import RunResult
+from mnist_pipeline.incremental.steps import DETERMINISTIC
 from mnist_pipeline.params import ModelParams
 from mnist_pipeline.settings import PROJECT
 from mnist_pipeline_tests.conftest import House, Materialized
@@ -76,6 +77,10 @@ def test_a_bad_model_is_refused_a_good_one_promoted_and_a_rollback_returns(
     assert furnished.materialize(DECIDED, force=True).success, "a refusal is no failure"
     bad = furnished.made("sgd_model").data_version
     assert bad != good
+    differs = furnished.check("sgd_model", DETERMINISTIC)
+    assert not differs.passed, "other content from the same inputs, code and params is reported"
+    assert differs.severity == dg.AssetCheckSeverity.WARN
+    assert good in (differs.description or "")
     refused = furnished.made("champion_model")
     assert refused.storage_id > first.storage_id
     assert refused.data_version == first.data_version
@@ -185,7 +190,7 @@ def test_the_command_line_shows_rolls_back_and_allows(
     assert refused.returncode == 2
     refusal = json.loads(refused.stdout)
     assert "the earlier champions are none" in refusal["error"]
-    assert refusal["model_version"] == good, "what stands is told all the same"
+    assert refusal["model_version"] == good, "the present state is in the document all the same"
     assert furnished.cli("champion", "--rollback=").returncode == 2
 
     other = {"MNIST_PARAMS": params("[model]\nrandom_state = 1\n")}

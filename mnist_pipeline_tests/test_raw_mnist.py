@@ -118,7 +118,7 @@ def test_a_source_that_is_down_is_tried_again_by_the_step_and_one_that_refuses_i
     assert "MNIST_SOURCE=sample" in said
 
 
-def test_offline_the_verified_archive_in_the_store_serves_and_nobody_is_asked(
+def test_offline_the_verified_archive_in_the_store_serves_and_no_mirror_is_asked(
     house: House, small_openml: OpenML, tmp_path: Path
 ) -> None:
     with serve(small_openml) as server:
@@ -137,7 +137,7 @@ def test_offline_the_verified_archive_in_the_store_serves_and_nobody_is_asked(
     assert "refused" in again.metadata["failed"][0]
 
 
-def test_a_damaged_archive_in_the_store_serves_nobody_however_long_openml_is_down(
+def test_a_damaged_archive_in_the_store_is_never_used_however_long_openml_is_down(
     house: House, small_openml: OpenML
 ) -> None:
     with serve(small_openml) as server:
@@ -185,9 +185,9 @@ def test_a_refused_download_is_refused_once_and_says_what_else_was_tried(
     assert len(asked) == 2
     check = house.check("raw_mnist", "checksum")
     assert not check.passed
-    saw = check.description or ""
-    assert f"{server.url}{DOWNLOAD}: mnist_784.arff.gz is not a whole gzip file" in saw
-    assert f"{mirror}/a.pq: answers 404" in saw
+    reported = check.description or ""
+    assert f"{server.url}{DOWNLOAD}: mnist_784.arff.gz is not a whole gzip file" in reported
+    assert f"{mirror}/a.pq: answers 404" in reported
 
 
 def test_a_server_that_asks_for_an_hour_is_not_asked_again_by_the_step_either(
@@ -382,8 +382,8 @@ def test_no_secret_of_an_address_is_kept_anywhere(
     with serve(small_openml) as server, serve_files(tmp_path) as (mirror, _):
         with_secret = {
             "MNIST_SOURCE": "openml",
-            "MNIST_OPENML_SERVER": server.url.replace("://", "://somebody:hunter2@"),
-            "MNIST_MIRRORS": mirror.replace("://", "://somebody:hunter2@"),
+            "MNIST_OPENML_SERVER": server.url.replace("://", "://a-person:hunter2@"),
+            "MNIST_MIRRORS": mirror.replace("://", "://a-person:hunter2@"),
         }
         server.faults[LIST] = [Fault(412)]
         refused = house.cli("run", "--select", "raw_mnist", "--json", variables=with_secret)
@@ -395,4 +395,4 @@ def test_no_secret_of_an_address_is_kept_anywhere(
     assert len(kept) > 5
     for text in (said.encode(), *(file.read_bytes() for file in kept)):
         assert b"hunter2" not in text
-        assert b"somebody" not in text
+        assert b"a-person" not in text

@@ -254,7 +254,7 @@ def no_file_beyond(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_no_room_for_a_file_or_for_features_is_told(both: Both) -> None:
+def test_no_room_for_a_file_or_for_features_is_reported(both: Both) -> None:
     with no_file_beyond(100_000), pytest.raises(StoreError, match="Make room, or point TMPDIR"):
         filed.write(both.lazy.test)
     parts = validation.hold_out(some_of(both.lazy.train, 3000), **HELD_OUT)  # type: ignore[arg-type]
