@@ -12,6 +12,20 @@ from typing import Any
 
 from mnist_pipeline.settings import PROJECT
 
+ASSETS = {
+    "raw_mnist",
+    "train_set",
+    "test_set",
+    "sgd_model",
+    "predictions",
+    "evaluation",
+    "champion_model",
+    "report",
+}
+"""What `refresh` brings up to date."""
+
+NEVER_REUSED = {"raw_mnist", "champion_model"}
+
 FILES = ["mnist_pipeline", "workspace.yaml", "dagster.yaml", "params.toml", "pyproject.toml"]
 
 
