@@ -70,16 +70,19 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
         if busy := in_progress(pipeline, context.instance):
             return dg.SkipReason(busy)
         graph = _dagster.graph_of(pipeline.definitions)
-        statuses = status.assess(pipeline.engine, graph, context.instance)
+        every = status.assess(pipeline.engine, graph, context.instance)
+        statuses = {key: every[key] for key in every if key in pipeline.keys}
         wanted = plan(graph, statuses)
         if not wanted:
             return dg.SkipReason("all assets are up to date")
+        # nothing that an attempt itself changes: it would be asked for again and again
         key = content_digest(
             {
                 one.to_user_string(): [
                     graph.get(one).code_version,
                     statuses[one].storage_id,
-                    sorted(statuses[one].causes),
+                    [statuses[parent].storage_id for parent in sorted(graph.get(one).parent_keys)],
+                    statuses[one].status in {"missing", "damaged"},
                 ]
                 for one in wanted
             }
