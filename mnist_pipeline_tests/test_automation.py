@@ -14,12 +14,10 @@ from typing import Any
 
 import pytest
 
-from mnist_pipeline_tests.clones import ASSETS, NEVER_REUSED, Clone
+from mnist_pipeline_tests.clones import ASSETS, ENDLESS, FAST, NEVER_REUSED, Clone
 from mnist_pipeline_tests.webserver import Webserver, running, until
 
 INTERVAL = ("mnist_pipeline/incremental/automation.py", "TICK_SECONDS = 10", "TICK_SECONDS = 2")
-FAST = 'preset = "fast"\n'
-ENDLESS = 'preset = "tutorial"\ntol = 0.0\nalpha = 1e-9\nmax_iter = 1000000\n'
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from mnist_pipeline.settings import PROJECT
-from mnist_pipeline_tests.clones import ASSETS, Clone
+from mnist_pipeline_tests.clones import ASSETS, ENDLESS, FAST, Clone
 from mnist_pipeline_tests.openml_server import OpenML, serve
-from mnist_pipeline_tests.test_automation import ENDLESS, FAST
 from mnist_pipeline_tests.webserver import Webserver, running, until
 
 

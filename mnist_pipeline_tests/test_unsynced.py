@@ -10,12 +10,11 @@ from typing import NamedTuple
 
 import pytest
 
-from mnist_pipeline_tests.clones import ASSETS, NEVER_REUSED, Clone
+from mnist_pipeline_tests.clones import ASSETS, FAST, NEVER_REUSED, Clone
 from mnist_pipeline_tests.webserver import Webserver, running
 
 FROM_MODEL = {"sgd_model", "predictions", "evaluation", "champion_model", "report"}
 SPLITS = {"train_set", "test_set"}
-MODEL = 'preset = "fast"\n'
 DIGITS = "mnist_pipeline/digits"
 
 
@@ -80,7 +79,7 @@ def test_a_run_of_the_command_line_is_in_the_timeline_and_is_executed_again_from
 @pytest.mark.parametrize(
     ("file", "old", "new", "expected"),
     [
-        pytest.param("params.toml", MODEL, f"{MODEL}alpha = 1e-6\n", FROM_MODEL, id="model.alpha"),
+        pytest.param("params.toml", FAST, f"{FAST}alpha = 1e-6\n", FROM_MODEL, id="model.alpha"),
         pytest.param(
             "params.toml", "\nsize = 0.1\n", "\nsize = 0.12\n", FROM_MODEL, id="validation.size"
         ),
@@ -109,7 +108,7 @@ def test_materialize_unsynced_until_nothing_is_fails_nowhere_and_computes_nothin
 
 
 def test_materialize_all_computes_in_one_click_what_refresh_computes(opened: Opened) -> None:
-    opened.edit("params.toml", MODEL, f"{MODEL}alpha = 1e-4\n")
+    opened.edit("params.toml", FAST, f"{FAST}alpha = 1e-4\n")
     opened.edit(f"{DIGITS}/arff.py", "number", "line")
     computed, reused = opened.succeeds(opened.ui.materialize())
     assert set(computed) == SPLITS | FROM_MODEL | NEVER_REUSED

@@ -77,7 +77,9 @@ STALE = "{ assetNodes { assetKey { path } staleStatus staleCauses { reason } } }
 MATERIALIZED = """query ($id: ID!) { logsForRun(runId: $id) { ... on EventConnection {
     events { ... on MaterializationEvent { assetKey { path } metadataEntries { label } } }
 } } }"""
-STEPS = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { stepStats { stepKey status } } } }"
+STEPS = (
+    "query ($id: ID!) { runOrError(runId: $id) { ... on Run { stepStats { stepKey status } } } }"
+)
 EVENTS = """query ($id: ID!) { logsForRun(runId: $id) { ... on EventConnection {
     events { __typename ... on MessageEvent { message }
              ... on ErrorEvent { error { message } } }
