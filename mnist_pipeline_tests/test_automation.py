@@ -131,7 +131,7 @@ def test_keep_fresh_refreshes_what_was_reloaded_in_one_run_and_asks_once_for_eac
     # a step that fails is tried once, until something changes
     clone.edit("params.toml", "least_accuracy = 0.5", "least_accuracy = 0.999")
     ui.reload()
-    skipped(ui, "at least 0.9990 is plausible. Fix the cause, then materialize", ticks=3)
+    skipped(ui, "at least 0.9990 is plausible. Fix the cause", ticks=3)
     [failed, _] = runs()
     assert (failed["status"], failed["assets"]) == (
         "FAILURE",
@@ -141,8 +141,6 @@ def test_keep_fresh_refreshes_what_was_reloaded_in_one_run_and_asks_once_for_eac
     ui.reload()
     skipped(ui, "all assets are up to date", ticks=2)
     assert [run["status"] for run in runs()] == ["SUCCESS", "FAILURE", "SUCCESS"]
-    line = f"run {failed['runId']} (refresh) failed: evaluation"
-    until(lambda: line in ui.output())
 
 
 @pytest.mark.parametrize("by", ["the UI", "keep_fresh"])

@@ -8,10 +8,10 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from mnist_pipeline.incremental.io_manager import ArtifactIOManager
 
 from mnist_pipeline.definitions import build_definitions
 from mnist_pipeline.digits.dataset import Digits
-from mnist_pipeline.incremental.io_manager import ArtifactIOManager
 from mnist_pipeline.incremental.store import SUMS
 from mnist_pipeline_tests.conftest import House, Materialized
 
@@ -265,19 +265,6 @@ def test_predictions_of_a_model_fitted_on_another_split_are_refused(
     assert "predictions is refused" in error(result)
     assert "the model was fitted on another split (random_state differ)" in error(result)
     assert furnished.made("predictions") == before
-
-
-def test_a_champion_is_not_decided_by_the_evaluation_of_another_model(
-    furnished: House, params: Callable[[str], str]
-) -> None:
-    before = furnished.made("champion_model")
-    other = params("[model]\nalpha = 0.01\n")
-    result = furnished.materialize("key:sgd_model or key:champion_model", {"MNIST_PARAMS": other})
-    assert "champion_model is refused" in error(result)
-    assert "materialize predictions and evaluation first" in error(result)
-    assert furnished.made("champion_model") == before
-    report = furnished.materialize("report")
-    assert "report is refused" in error(report)
 
 
 def test_old_materializations_keep_pointing_at_what_they_made(

@@ -19,9 +19,6 @@ from mnist_pipeline.incremental.store import Store
 COMPUTED_WITH = "computed_with"
 """Metadata of an asset and of its materializations: source, libraries and inputs of the step."""
 
-REFUSED_KEY = "refused_key"
-"""Metadata of the results of checks that refused a value: the key that it was computed under."""
-
 
 def force_tag(name: str) -> str:
     """Return the tag of a run of a pipeline in which nothing is reused."""
@@ -93,16 +90,16 @@ class Engine(dg.IOManager):
         forced = run.tags.get(force_tag(self.name), "").lower() == "true"
         if earlier and not forced and self._is_usable(earlier, asset, instance):
             context.log.info(f"reused from run {earlier.run_id}")
+            self._confirm(context, confirm)
             return self._recorded(asset, context, earlier, reused=True)
         values = {name: self.load(instance, read[one]) for name, one in asset.inputs.items()}
         resources = {name: getattr(context.resources, name) for name in asset.resources}
         passed = {"context": context} if "context" in asset.parameters else {}
         result = asset.step(**passed, **values, **resources)
         result = result if isinstance(result, Result) else Result(result)
-        checks = _enforced(asset, context, result, key)
+        checks = _enforced(asset, context, result)
         version = asset.codec.version(result.value)
-        confirm()
-        runs.confirm(instance, run.run_id)
+        self._confirm(context, confirm)
         artifact = self.store.publish(
             asset.name, asset.codec.name_of(result.value), asset.codec.dump(result.value)
         )
@@ -220,6 +217,11 @@ class Engine(dg.IOManager):
             instance, earlier.data_version, self.blocking.get(asset.key, [])
         )
 
+    def _confirm(self, context: dg.AssetExecutionContext, confirm: Confirm) -> None:
+        """Raise HistoryError if the lock was lost, or the run is over for everybody else."""
+        confirm()
+        runs.confirm(context.instance, context.run_id)
+
     def _recorded(
         self,
         asset: Asset,
@@ -287,7 +289,7 @@ class Engine(dg.IOManager):
 
 
 def _enforced(
-    asset: Asset, context: dg.AssetExecutionContext, result: Result, key: str
+    asset: Asset, context: dg.AssetExecutionContext, result: Result
 ) -> list[dg.AssetCheckResult]:
     """Return the results of the checks for Dagster.
 
@@ -312,7 +314,7 @@ def _enforced(
                     passed=one.passed,
                     severity=severity(one),
                     description=one.description,
-                    metadata={**one.metadata, REFUSED_KEY: key},
+                    metadata=one.metadata,
                     blocking=one.name in blocking,
                 )
             )

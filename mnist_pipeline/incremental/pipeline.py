@@ -151,7 +151,7 @@ class Pipeline:
             asset_checks=self.checks,
             jobs=jobs,
             schedules=[automation.schedule(self, self.cron)] if self.cron else [],
-            sensors=[automation.keep_fresh(self), automation.report_failure, *self.sensors],
+            sensors=[automation.keep_fresh(self), *self.sensors],
             resources={
                 **{
                     name: dg.ResourceDefinition.hardcoded_resource(value)
