@@ -249,10 +249,10 @@ class Webserver:
         return {node["assetKey"]["path"][0]: node["staleStatus"] for node in nodes}
 
     def log(self, run_id: str) -> str:
-        """What a run's log says."""
+        """The log of a run."""
         events = self.ask(EVENTS, id=run_id)["logsForRun"]["events"]
-        said = [(event["message"], (event.get("error") or {}).get("message")) for event in events]
-        return "\n".join(text for pair in said for text in pair if text)
+        texts = [(event["message"], (event.get("error") or {}).get("message")) for event in events]
+        return "\n".join(text for pair in texts for text in pair if text)
 
     def _named(self, kind: str, name: str) -> dict[str, str]:
         repository = self.repository()
@@ -263,7 +263,7 @@ class Webserver:
         }
 
 
-def until(found: Callable[[], Any], seconds: float = 150, pause: float = 0.5) -> Any:
+def until(found: Callable[[], Any], seconds: float = 300, pause: float = 0.5) -> Any:
     """Ask again until the answer is true."""
     end = time.monotonic() + seconds
     while True:
