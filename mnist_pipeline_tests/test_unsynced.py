@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
+from mnist_pipeline.settings import PROJECT
 from mnist_pipeline_tests.clones import ASSETS, FAST, NEVER_REUSED, Clone
 from mnist_pipeline_tests.webserver import Webserver, running
 
@@ -73,7 +74,7 @@ def test_a_run_of_the_command_line_is_in_the_timeline_and_is_executed_again_from
     computed, reused = opened.succeeds(ui.execute_again(failed, "FROM_FAILURE"))
     assert set(computed) == {"champion_model"}
     assert set(reused) == {"evaluation", "report"}
-    assert {found["status"] for found in clone.status().values()} == {"fresh"}
+    assert set(ui.stale().values()) == {"FRESH"}
 
 
 @pytest.mark.parametrize(
@@ -100,18 +101,26 @@ def test_materialize_unsynced_until_nothing_is_fails_nowhere_and_computes_nothin
     computed = opened.until_synced()
     assert set(computed) == expected
     assert len(computed) == len(expected)
-    assert {found["status"] for found in opened.clone.status().values()} == {"fresh"}
-    # an edit undone computes nothing; only the champion is decided again
-    opened.edit(file, new, old)
-    assert set(opened.until_synced()) <= {"champion_model"}
-    assert {found["status"] for found in opened.clone.status().values()} == {"fresh"}
 
 
-def test_materialize_all_computes_in_one_click_what_refresh_computes(opened: Opened) -> None:
+def test_materialize_all_computes_in_one_click_what_refresh_computes_and_nothing_for_edits_undone(
+    opened: Opened,
+) -> None:
+    clone, ui = opened
     opened.edit("params.toml", FAST, f"{FAST}alpha = 1e-4\n")
     opened.edit(f"{DIGITS}/arff.py", "number", "line")
-    computed, reused = opened.succeeds(opened.ui.materialize())
+    planned = set(clone.json("refresh", "--dry-run")["planned"])
+    computed, reused = opened.succeeds(ui.materialize())
+    assert SPLITS | FROM_MODEL <= planned
     assert set(computed) == SPLITS | FROM_MODEL | NEVER_REUSED
     assert len(computed + reused) == len(ASSETS)
-    assert set(opened.ui.stale().values()) == {"FRESH"}
-    assert opened.clone.json("refresh")["materialized"] == []
+    assert set(ui.stale().values()) == {"FRESH"}
+    assert clone.json("refresh")["materialized"] == []
+
+    for file in ("params.toml", f"{DIGITS}/arff.py", f"{DIGITS}/figures.py"):
+        shutil.copy(PROJECT / file, clone.folder / file)
+    ui.reload()
+    computed, reused = opened.succeeds(ui.materialize())
+    assert set(computed) == NEVER_REUSED
+    assert len(reused) == len(ASSETS - NEVER_REUSED)
+    assert {found["status"] for found in clone.status().values()} == {"fresh"}
