@@ -199,7 +199,9 @@ class Pipeline:
     @property
     def settings(self) -> tuple[object, ...]:
         """What differs after a change of settings."""
-        return str(self.store.root), self.home, self.cron, dict(self.resources), self.keys
+        # stores of the same root are equal
+        resources = {name: one for name, one in self.resources.items() if one is not self.store}
+        return str(self.store.root), self.home, self.cron, resources, self.keys
 
     @contextmanager
     def session(self, say: Say = lambda text: None) -> "Iterator[Session]":
