@@ -78,7 +78,7 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
         key = content_digest(
             {
                 one.to_user_string(): [
-                    graph.get(one).code_version,
+                    _dagster.code_version_of(graph, one),
                     statuses[one].storage_id,
                     [statuses[parent].storage_id for parent in sorted(graph.get(one).parent_keys)],
                     statuses[one].status in {"missing", "damaged"},
@@ -103,7 +103,7 @@ def plan(graph: _dagster.Graph, statuses: "Mapping[dg.AssetKey, AssetStatus]") -
     """Return what `refresh` materializes: what is not up to date, and all downstream of it."""
     outdated = {key for key, one in statuses.items() if one.status != "fresh"}
     return [
-        key for key in statuses if key in outdated or graph.get_ancestor_asset_keys(key) & outdated
+        key for key in statuses if key in outdated or _dagster.ancestors_of(graph, key) & outdated
     ]
 
 
