@@ -74,12 +74,14 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
         wanted = plan(graph, statuses)
         if not wanted:
             return dg.SkipReason("all assets are up to date")
+        # nothing that an attempt itself changes: it would be asked for again and again
         key = content_digest(
             {
                 one.to_user_string(): [
                     _dagster.code_version_of(graph, one),
                     statuses[one].storage_id,
-                    sorted(statuses[one].causes),
+                    [statuses[parent].storage_id for parent in sorted(graph.get(one).parent_keys)],
+                    statuses[one].status in {"missing", "damaged"},
                 ]
                 for one in wanted
             }

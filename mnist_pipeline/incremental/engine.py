@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
@@ -40,6 +40,8 @@ class Engine(dg.IOManager):
         By asset, the checks whose refusal keeps a version from being read.
     code_versions : mapping
         By asset, its current code version.
+    stopped : list of str
+        Why this process must run no step, if it must not.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Engine(dg.IOManager):
     assets: Mapping[dg.AssetKey, Asset]
     blocking: Mapping[dg.AssetKey, list[dg.AssetCheckKey]]
     code_versions: Mapping[dg.AssetKey, str]
+    stopped: list[str] = field(default_factory=list)
 
     def run_step(self, asset: Asset, context: dg.AssetExecutionContext) -> Iterator[Any]:
         """Run a step: the body of an asset.
@@ -60,6 +63,8 @@ class Engine(dg.IOManager):
         def waiting() -> None:
             context.log.info(f"another run computes {asset.name}: waiting for it")
 
+        if self.stopped:
+            raise dg.Failure(self.stopped[0], allow_retries=False)
         try:
             tags = runs.owner(context.instance, self.store, run.run_id)
             if run.tags.get(runs.OWNER) != tags[runs.OWNER]:

@@ -15,7 +15,7 @@ from mnist_pipeline.incremental import instance as dagster_instance
 from mnist_pipeline.incremental.code_version import CodeVersion, Sources
 from mnist_pipeline.incremental.console import terminal
 from mnist_pipeline.incremental.engine import COMPUTED_WITH, Engine, force_tag
-from mnist_pipeline.incremental.errors import PipelineError
+from mnist_pipeline.incremental.errors import PipelineError, SettingsError
 from mnist_pipeline.incremental.runs import Say
 from mnist_pipeline.incremental.steps import Asset
 from mnist_pipeline.incremental.store import Store
@@ -170,12 +170,13 @@ class Pipeline:
     def load(self) -> dg.Definitions:
         """Return the definitions for a code location.
 
-        Raises
-        ------
-        SettingsError
-            In a run worker: code versions or store are not those that the run was asked for with.
+        In a run worker each step fails where code versions or store are not those that the run was
+        asked for with. A worker that failed to load would be launched again, as one that crashed.
         """
-        code_version.stop_if_changed(_dagster.graph_of(self.definitions), str(self.store.root))
+        try:
+            code_version.stop_if_changed(_dagster.graph_of(self.definitions), str(self.store.root))
+        except SettingsError as error:
+            self.engine.stopped.append(str(error))
         return self.definitions
 
     def changed(self) -> str | None:
@@ -201,7 +202,9 @@ class Pipeline:
     @property
     def settings(self) -> tuple[object, ...]:
         """What differs after a change of settings."""
-        return str(self.store.root), self.home, self.cron, dict(self.resources), self.keys
+        # stores of the same root are equal
+        resources = {name: one for name, one in self.resources.items() if one is not self.store}
+        return str(self.store.root), self.home, self.cron, resources, self.keys
 
     @contextmanager
     def session(self, say: Say = lambda text: None) -> "Iterator[Session]":
