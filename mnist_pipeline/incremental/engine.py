@@ -243,7 +243,8 @@ class Engine(dg.IOManager):
         artifact = result.artifact(self.store, asset.key)
         metadata = {**result.metadata, **history.artifact_metadata(artifact)}
         if reused:
-            metadata[REUSED_FROM] = dg.MetadataValue.dagster_run(result.run_id)
+            # first: the list of a run's events shows only a few
+            metadata = {REUSED_FROM: dg.MetadataValue.dagster_run(result.run_id), **metadata}
         selected = {key.name for key in context.selected_asset_check_keys}
         return dg.MaterializeResult(
             asset_key=asset.key,
@@ -346,7 +347,7 @@ def _same_again(earlier: Earlier | None, version: str) -> dg.AssetCheckResult:
     """Compare a result with the earlier one under the same key."""
     same = earlier is None or earlier.data_version == version
     if earlier is None:
-        text = "computed for the first time"
+        text = "computed once: there is no earlier result to compare it with"
     elif same:
         text = f"computed again with the same content as in run {earlier.run_id}"
     else:
