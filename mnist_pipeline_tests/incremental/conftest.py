@@ -76,17 +76,16 @@ class Toy:
         with self.load(**more).session(self.said.append) as session:
             yield session
 
-    def refresh(self, **more: Any) -> RunResult:
+    def refresh(self, *, verify: bool = False, **more: Any) -> RunResult:
         with self.session(**more) as session:
-            return session.refresh()
+            return session.refresh(verify=verify)
 
     def run(self, *names: str, force: bool = False, **more: Any) -> RunResult:
         """Materialize these assets, or all."""
         with self.session(**more) as session:
             return session.run([key(name) for name in names] or None, force=force)
 
-    def status(self, **more: Any) -> Mapping[str, AssetStatus]:
-        verify = more.pop("verify", False)
+    def status(self, *, verify: bool = False, **more: Any) -> Mapping[str, AssetStatus]:
         with self.session(**more) as session:
             return of(session, verify=verify)
 
