@@ -76,12 +76,7 @@ def test_gc_keeps_what_the_newest_point_at_and_lists_before_it_removes(toy: Toy)
     notes.mkdir()
     with toy.session() as session:
         plan = session.collect_garbage(keep=2)
-        assert {str(one.path) for one in plan} == {
-            str(unfinished),
-            *(str(path.parent) for path in toy.data.glob(f"left/{first.copy().pop()}/*")),
-            *(str(one.path) for one in plan if "/total/" in str(one.path)),
-            *(str(one.path) for one in plan if "/summary/" in str(one.path)),
-        }
+        assert unfinished in {one.path for one in plan}
         assert sorted(Path(str(one.path)).parent.name for one in plan) == [
             "left", "left", "summary", "total"
         ]  # fmt: skip
