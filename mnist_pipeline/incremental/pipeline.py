@@ -157,7 +157,7 @@ class Pipeline:
             sensors=[automation.keep_fresh(self), *self.sensors],
             resources={
                 **{
-                    name: dg.ResourceDefinition.hardcoded_resource(value)
+                    name: _fixed(value)
                     for name, value in {**self.inputs, **self.resources}.items()
                 },
                 "io_manager": self.engine,
@@ -241,3 +241,8 @@ class Pipeline:
             deadline_cron=self.cron, lower_bound_delta=timedelta(minutes=1)
         )
         return defined.map_asset_specs(lambda spec: dg.apply_freshness_policy(spec, policy))
+
+
+def _fixed(value: object) -> dg.ResourceDefinition:
+    """Return a resource that no run's config can change: Dagster refuses such a config."""
+    return dg.ResourceDefinition(lambda _: value, config_schema={})
