@@ -74,12 +74,14 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
         wanted = plan(graph, statuses)
         if not wanted:
             return dg.SkipReason("all assets are up to date")
+        # nothing that an attempt itself changes: it would be asked for again and again
         key = content_digest(
             {
                 one.to_user_string(): [
-                    graph.get(one).code_version,
+                    _dagster.code_version_of(graph, one),
                     statuses[one].storage_id,
-                    sorted(statuses[one].causes),
+                    [statuses[parent].storage_id for parent in sorted(graph.get(one).parent_keys)],
+                    statuses[one].status in {"missing", "damaged"},
                 ]
                 for one in wanted
             }
@@ -101,7 +103,7 @@ def plan(graph: _dagster.Graph, statuses: "Mapping[dg.AssetKey, AssetStatus]") -
     """Return what `refresh` materializes: what is not up to date, and all downstream of it."""
     outdated = {key for key, one in statuses.items() if one.status != "fresh"}
     return [
-        key for key in statuses if key in outdated or graph.get_ancestor_asset_keys(key) & outdated
+        key for key in statuses if key in outdated or _dagster.ancestors_of(graph, key) & outdated
     ]
 
 

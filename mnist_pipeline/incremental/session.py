@@ -205,7 +205,7 @@ class Session:
             It is not a selection, or selects nothing.
         """
         try:
-            keys = dg.AssetSelection.from_string(selection).resolve(self.graph)
+            keys = _dagster.select(self.graph, selection)
         except (dg.DagsterError, NotImplementedError) as error:
             raise SettingsError(f"{selection!r} is not an asset selection: {error}") from None
         if not (keys := keys & set(self.pipeline.keys)):

@@ -67,12 +67,12 @@ def assess(
         Read every file again and compare its digest with the recorded one; without, only that it
         is there and has its size.
     """
-    keys = [key for key in graph.toposorted_asset_keys if key in wanted]
+    keys = [key for key in _dagster.keys_of(graph) if key in wanted]
     newest = {key: next(iter(history.newest(instance, key, 1)), None) for key in keys}
     attempts = _attempts(instance, newest)
     statuses: dict[dg.AssetKey, AssetStatus] = {}
     for key in keys:
-        upstream = [parent for parent in sorted(graph.get(key).parent_keys) if parent in statuses]
+        upstream = [parent for parent in _dagster.parents_of(graph, key) if parent in statuses]
         behind = [one for one in upstream if statuses[one].status != "fresh"]
         statuses[key] = _status(
             _Looked(engine, graph, instance, newest), key, attempts.get(key, []), behind, verify
@@ -134,12 +134,9 @@ def _attempts(
     last: dict[dg.AssetKey, str] = {}
     for record in instance.get_asset_records(list(newest)):
         entry = record.asset_entry
-        made, indexed = newest[entry.asset_key], entry.last_materialization_record
-        # Dagster's index of assets keeps what a deleted run materialized
-        if indexed and (made is None or made.storage_id < indexed.storage_id):
-            found[entry.asset_key] = [
-                f"its newest materialization was deleted with run {indexed.run_id}"
-            ]
+        made = newest[entry.asset_key]
+        if gone := history.deleted(entry.last_materialization_record, made):
+            found[entry.asset_key] = [f"its newest materialization was deleted with run {gone}"]
         elif entry.last_run_id and not (made and made.run_id == entry.last_run_id):
             last[entry.asset_key] = entry.last_run_id
     ids = sorted(set(last.values()))
@@ -175,14 +172,14 @@ def _file(engine: Engine, made: Materialization, verify: bool) -> tuple[State, l
 
 def _changes(at: _Looked, key: dg.AssetKey) -> list[str]:
     """Say in what the newest materialization differs from what would be computed now."""
-    made, node = at.newest[key], at.graph.get(key)
+    made, parents = at.newest[key], _dagster.parents_of(at.graph, key)
     if made is None:
         return []
     causes = []
-    if made.code_version != node.code_version:
-        now = CodeVersion(**node.metadata[COMPUTED_WITH])
+    if made.code_version != _dagster.code_version_of(at.graph, key):
+        now = CodeVersion(**_dagster.metadata_of(at.graph, key)[COMPUTED_WITH])
         causes += now.changes_since(made.value(COMPUTED_WITH)) or ["its code version changed"]
-    for parent in sorted(node.parent_keys):
+    for parent in parents:
         name = parent.to_user_string()
         if parent not in made.inputs:
             causes.append(f"it has a new input: {name}")
@@ -191,7 +188,7 @@ def _changes(at: _Looked, key: dg.AssetKey) -> list[str]:
     causes += [
         f"it no longer has the input {old.to_user_string()}"
         for old in sorted(made.inputs)
-        if old not in node.parent_keys
+        if old not in parents
     ]
     return causes
 
