@@ -74,14 +74,14 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
         wanted = plan(graph, statuses)
         if not wanted:
             return dg.SkipReason("all assets are up to date")
+        # not the causes: a failed attempt adds one, which would be another state
         key = content_digest(
             {
-                one.to_user_string(): [
-                    graph.get(one).code_version,
-                    statuses[one].storage_id,
-                    sorted(statuses[one].causes),
-                ]
-                for one in wanted
+                "wanted": [one.to_user_string() for one in wanted],
+                "assets": {
+                    one.to_user_string(): [graph.get(one).code_version, found.storage_id]
+                    for one, found in statuses.items()
+                },
             }
         )
         tried = context.instance.get_run_records(dg.RunsFilter(tags={_RUN_KEY: key}), limit=1)

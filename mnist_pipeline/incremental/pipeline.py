@@ -133,6 +133,8 @@ class Pipeline:
         """
         tag = {force_tag(self.name): "true"}
         every_day = dg.AssetSelection.assets(*self.keys)
+        # before the assets, whose freshness policy takes the expression as valid
+        schedules = [automation.schedule(self, self.cron)] if self.cron else []
         jobs = [
             dg.define_asset_job(
                 REFRESH,
@@ -150,7 +152,7 @@ class Pipeline:
             assets=[self._defined(one) for one in [*self.assets, *self.on_request]],
             asset_checks=self.checks,
             jobs=jobs,
-            schedules=[automation.schedule(self, self.cron)] if self.cron else [],
+            schedules=schedules,
             sensors=[automation.keep_fresh(self), automation.report_failure, *self.sensors],
             resources={
                 **{
