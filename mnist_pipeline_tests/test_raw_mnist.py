@@ -19,10 +19,9 @@ from mnist_pipeline.digits.table import decode
 from mnist_pipeline.incremental import failures
 from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline.incremental.store import Store
-from mnist_pipeline_tests.conftest import House, open_house
+from mnist_pipeline_tests.conftest import House, flip_a_byte, open_house
 from mnist_pipeline_tests.openml_server import DOWNLOAD, Fault, OpenML, serve, serve_files
 from mnist_pipeline_tests.test_openml import DESCRIPTION, LIST
-from mnist_pipeline_tests.test_recovery import flip_a_byte
 
 
 @pytest.fixture(autouse=True)
