@@ -21,6 +21,8 @@ _DOCUMENTED = ["status", "causes", "data_version", "code_version", "path"]
 _STATE = {"fresh": "up to date"}
 """Words for people, where those of the documents are others."""
 
+_SHOWN_CAUSES = 6
+
 _SHADES = " .:+*#%@"
 _SHOWN = 12
 """Characters of a version: enough to tell two apart."""
@@ -68,10 +70,15 @@ def _did(done: RunResult) -> str:
 def statuses(found: Mapping[AssetKey, AssetStatus]) -> str:
     """One line an asset, and further ones for further causes."""
     rows = [
-        [key.to_user_string(), _STATE.get(one.status, one.status), "\n".join(one.causes)]
+        [key.to_user_string(), _STATE.get(one.status, one.status), _causes(one.causes)]
         for key, one in found.items()
     ]
     return _table(["asset", "status", "why"], rows)
+
+
+def _causes(causes: Sequence[str]) -> str:
+    more = len(causes) - _SHOWN_CAUSES
+    return "\n".join([*causes[:_SHOWN_CAUSES], *([f"and {more} more"] if more > 0 else [])])
 
 
 def statuses_document(found: Mapping[AssetKey, AssetStatus]) -> list[dict[str, object]]:

@@ -69,7 +69,7 @@ def champion(rollback: str | None, allow: str | None, as_json: bool) -> int:
         except SettingsError as wrong:
             error, status = str(wrong), 2
         if tags:
-            with session.alone():
+            with session.alone(session.pipeline.keys):
                 done = session.run(
                     [champion_history.CHAMPION], trigger="mnist-pipeline champion", tags=tags
                 )
