@@ -164,7 +164,8 @@ class Webserver:
 
     def materialized(self, run_id: str) -> tuple[list[str], list[str]]:
         """What a run computed, and what it reused."""
-        computed, reused = [], []
+        computed: list[str] = []
+        reused: list[str] = []
         for event in self.ask(MATERIALIZED, id=run_id)["logsForRun"]["events"]:
             if event:
                 labels = {entry["label"] for entry in event["metadataEntries"]}
