@@ -111,6 +111,12 @@ def archive(arff: bytes) -> Archive:
     return Archive(gzip.compress(arff, 1), "mnist_784.arff.gz")
 
 
+def flip_a_byte(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
 # measured from a small process: a child's peak starts at what its parent held when it forked
 _MEASURED = """
 import resource, subprocess, sys

@@ -85,6 +85,10 @@ EVENTS = """query ($id: ID!) { logsForRun(runId: $id) { ... on EventConnection {
              ... on ErrorEvent { error { message } } }
 } } }"""
 
+MATERIALIZATIONS = """query ($id: ID!) { logsForRun(runId: $id) { ... on EventConnection {
+    events { ... on MaterializationEvent { assetKey { path } metadataEntries { label } } }
+} } }"""
+
 
 class Webserver:
     """The GraphQL API of a running `dagster dev`."""
@@ -203,6 +207,15 @@ class Webserver:
             run["tags"] = {tag["key"]: tag["value"] for tag in run["tags"]}
             run["assets"] = {key["path"][0] for key in run["assetSelection"] or []}
         return list(results)
+
+    def materialized(self, run_id: str) -> dict[str, list[str]]:
+        """The labels of the metadata of what a run materialized, by asset."""
+        events = self.ask(MATERIALIZATIONS, id=run_id)["logsForRun"]["events"]
+        return {
+            "/".join(event["assetKey"]["path"]): [one["label"] for one in event["metadataEntries"]]
+            for event in events
+            if event
+        }
 
     def partitions(self, asset: str) -> list[str]:
         """The partitions of an asset of one dimension."""

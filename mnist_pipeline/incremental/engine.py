@@ -85,6 +85,8 @@ class Engine(dg.IOManager):
         start = time.perf_counter()
         instance, run = context.instance, _dagster.run_of(context)
         read = self.inputs(asset, context)
+        for made in read.values():
+            self._stop_if_refused(instance, made)
         key = results.key_of(
             _dagster.code_version(context) or "",
             {one: made.data_version for one, made in read.items()},
@@ -97,7 +99,7 @@ class Engine(dg.IOManager):
             context.log.info(f"reused from run {earlier.run_id}")
             self._confirm(context, confirm)
             return self._recorded(asset, context, earlier, reused=True)
-        values = {name: self.load(instance, read[one]) for name, one in asset.inputs.items()}
+        values = {name: self._read(read[one]) for name, one in asset.inputs.items()}
         resources = {name: getattr(context.resources, name) for name in asset.resources}
         passed = {"context": context} if "context" in asset.parameters else {}
         result = asset.step(**passed, **values, **resources)
@@ -194,6 +196,10 @@ class Engine(dg.IOManager):
         FormatError
             Its file is not what its name says.
         """
+        self._stop_if_refused(instance, made)
+        return self._read(made)
+
+    def _stop_if_refused(self, instance: dg.DagsterInstance, made: Materialization) -> None:
         name = made.key.to_user_string()
         if refused := history.refusals(
             instance, made.data_version, self.blocking.get(made.key, [])
@@ -202,7 +208,6 @@ class Engine(dg.IOManager):
                 f"{name} {made.data_version} was refused by {', '.join(refused)} and is never an "
                 f"input: fix the cause, then materialize {name} again."
             )
-        return self._read(made)
 
     def _read(self, made: Materialization) -> Any:
         name = made.key.to_user_string()
@@ -238,7 +243,8 @@ class Engine(dg.IOManager):
         artifact = result.artifact(self.store, asset.key)
         metadata = {**result.metadata, **history.artifact_metadata(artifact)}
         if reused:
-            metadata[REUSED_FROM] = dg.MetadataValue.dagster_run(result.run_id)
+            # first: the list of a run's events shows only a few
+            metadata = {REUSED_FROM: dg.MetadataValue.dagster_run(result.run_id), **metadata}
         selected = {key.name for key in context.selected_asset_check_keys}
         return dg.MaterializeResult(
             asset_key=asset.key,
@@ -341,7 +347,7 @@ def _same_again(earlier: Earlier | None, version: str) -> dg.AssetCheckResult:
     """Compare a result with the earlier one under the same key."""
     same = earlier is None or earlier.data_version == version
     if earlier is None:
-        text = "computed for the first time"
+        text = "computed once: there is no earlier result to compare it with"
     elif same:
         text = f"computed again with the same content as in run {earlier.run_id}"
     else:

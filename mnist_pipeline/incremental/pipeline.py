@@ -67,6 +67,8 @@ class Pipeline:
         A `dagster.yaml` for the home.
     location : str, optional
         Name of the code location.
+    owners : sequence of str
+        Of every asset, as Dagster shows them: `team:...` or e-mail addresses.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Pipeline:
     current: "Callable[[], Pipeline] | None" = None
     config: Path | None = None
     location: str | None = None
+    owners: Sequence[str] = ()
 
     @property
     def keys(self) -> list[dg.AssetKey]:
@@ -133,6 +136,8 @@ class Pipeline:
         """
         tag = {force_tag(self.name): "true"}
         every_day = dg.AssetSelection.assets(*self.keys)
+        # before the assets, whose freshness policy takes the expression as valid
+        schedules = [automation.schedule(self, self.cron)] if self.cron else []
         jobs = [
             dg.define_asset_job(
                 REFRESH,
@@ -150,12 +155,11 @@ class Pipeline:
             assets=[self._defined(one) for one in [*self.assets, *self.on_request]],
             asset_checks=self.checks,
             jobs=jobs,
-            schedules=[automation.schedule(self, self.cron)] if self.cron else [],
+            schedules=schedules,
             sensors=[automation.keep_fresh(self), *self.sensors],
             resources={
                 **{
-                    name: dg.ResourceDefinition.hardcoded_resource(value)
-                    for name, value in {**self.inputs, **self.resources}.items()
+                    name: _fixed(value) for name, value in {**self.inputs, **self.resources}.items()
                 },
                 "io_manager": self.engine,
             },
@@ -228,7 +232,9 @@ class Pipeline:
             yield from self.engine.run_step(asset, context)
 
         version = self.code_versions[asset.key]
-        defined = asset.define(compute, version.digest, {COMPUTED_WITH: asdict(version)})
+        defined = asset.define(
+            compute, version.digest, {COMPUTED_WITH: asdict(version)}, self.owners
+        )
         if not self.cron or asset.deps or asset.reuse:
             return defined
         # only what every tick materializes can be overdue
@@ -236,3 +242,8 @@ class Pipeline:
             deadline_cron=self.cron, lower_bound_delta=timedelta(minutes=1)
         )
         return defined.map_asset_specs(lambda spec: dg.apply_freshness_policy(spec, policy))
+
+
+def _fixed(value: object) -> dg.ResourceDefinition:
+    """Return a resource that no run's config can change: Dagster refuses such a config."""
+    return dg.ResourceDefinition(lambda _: value, config_schema={})
