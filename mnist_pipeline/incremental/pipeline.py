@@ -156,8 +156,7 @@ class Pipeline:
             sensors=[automation.keep_fresh(self), automation.report_failure, *self.sensors],
             resources={
                 **{
-                    name: _fixed(value)
-                    for name, value in {**self.inputs, **self.resources}.items()
+                    name: _fixed(value) for name, value in {**self.inputs, **self.resources}.items()
                 },
                 "io_manager": self.engine,
             },
