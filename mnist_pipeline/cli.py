@@ -89,22 +89,20 @@ def refresh(verify: bool, dry_run: bool, as_json: bool) -> int:
 
     start = time.perf_counter()
     with running.opened() as session:
-        planned = session.plan(verify=verify) if dry_run else []
-        done = (
-            RunResult(None, [], [], None)
-            if dry_run
-            else session.refresh(verify=verify, trigger="mnist-pipeline refresh")
-        )
-        fresh = [
-            key.to_user_string() for key, one in session.status().items() if one.status == "fresh"
-        ]
+        if dry_run:
+            statuses = session.status(verify=verify)
+            planned = session.plan(statuses)
+            fresh = [key.to_user_string() for key, one in statuses.items() if one.status == "fresh"]
+            done = RunResult(None, [], [], None, fresh=fresh)
+        else:
+            done = session.refresh(verify=verify, trigger="mnist-pipeline refresh")
     if as_json:
         documents.write(
             done.error,
             status=documents.word(done.success),
             materialized=done.computed,
             reused=done.reused,
-            fresh=fresh,
+            fresh=done.fresh,
             seconds=_since(start),
             **({"planned": planned} if dry_run else {}),
         )

@@ -76,6 +76,7 @@ def build(settings: Settings) -> Pipeline:
         schedule="retraining",
         keep=champion_history.kept,
         current=lambda: build(Settings.load()),
+        owners=["team:mnist-pipeline"],
     )
     try:
         automation.schedule(pipeline, settings.retrain_cron)

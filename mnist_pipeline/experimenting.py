@@ -5,7 +5,6 @@ import os
 import stat
 import time
 import tomllib
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,14 +118,7 @@ def _choose(file: Path, name: str) -> bool:
         # a rename would replace a read-only file all the same
         if not (mode & 0o222 and os.access(file, os.W_OK)):
             raise SettingsError(f"{file} is read-only. Where it can be written, {by_hand}")
-        beside = file.with_name(f".{file.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            files.write(beside, after)
-            beside.chmod(mode)
-            beside.replace(file)
-        finally:
-            beside.unlink(missing_ok=True)
-        files.sync(file.parent)
+        files.replace(file, after)
     except OSError as error:
         raise SettingsError(
             f"{file} cannot be written: {error.strerror}. Where it can be, {by_hand}"
@@ -171,10 +163,6 @@ def with_variant(text: str, name: str) -> str | None:
         return edited if tomllib.loads(edited) == wanted else None
     except (TOMLKitError, ValueError, RecursionError):
         return None
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
 
 
 def _since(start: float) -> float:

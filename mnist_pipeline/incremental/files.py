@@ -2,17 +2,15 @@
 
 import contextlib
 import errno
-import fcntl
 import hashlib
+import io
 import os
 import re
 import shutil
 import stat
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 LEFT_SECONDS = 3600.0
 """Age in seconds after which a temporary file belongs to a process that was killed."""
@@ -75,21 +73,16 @@ def make_folder(path: Path) -> None:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Replace a file by one with other bytes, all at once; what a killed writer left is removed."""
-    with locked(path.with_name(f".{path.name}.lock")):
-        beside = path.with_name(f".{path.name}.tmp")
-        beside.unlink(missing_ok=True)
+    """Replace a file by one with other bytes and the same permissions, all at once."""
+    beside = temporary(path)
+    try:
         write(beside, data)
+        with contextlib.suppress(FileNotFoundError):
+            beside.chmod(stat.S_IMODE(path.stat().st_mode))
         beside.replace(path)
-        sync(path.parent)
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file exclusively; the lock of a process that died is free."""
-    with path.open("ab") as file:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
-        yield
+    finally:
+        beside.unlink(missing_ok=True)
+    sync(path.parent)
 
 
 def is_folder(path: Path) -> bool:
@@ -108,7 +101,7 @@ def size(path: Path) -> int | None:
     return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
-def open_regular(path: Path) -> BinaryIO | None:
+def open_regular(path: Path) -> io.BufferedReader | None:
     """Open a regular file to read; None for anything else: links, folders, pipes."""
     try:
         # O_NONBLOCK: a named pipe without a writer would block

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,8 @@ class RunResult:
         What failed, for a person.
     metadata : mapping
         By materialized asset, the plain values of its metadata.
+    fresh : list of str
+        Of a refresh: keys of the assets that are up to date now.
     """
 
     run_id: str | None
@@ -45,6 +47,7 @@ class RunResult:
     reused: list[str]
     error: str | None
     metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fresh: list[str] = field(default_factory=list)
 
     @property
     def success(self) -> bool:
@@ -81,12 +84,12 @@ class Session:
         verify : bool
             Read every file again and compare its digest with the recorded one.
         """
-        found = status.assess(self.pipeline.engine, self.graph, self.instance, verify=verify)
-        return {key: one for key, one in found.items() if key in set(self.pipeline.keys)}
+        engine, keys = self.pipeline.engine, self.pipeline.keys
+        return status.assess(engine, self.graph, self.instance, keys, verify=verify)
 
-    def plan(self, *, verify: bool = False) -> list[str]:
-        """Return what `refresh` would materialize."""
-        wanted = automation.plan(self.graph, self.status(verify=verify))
+    def plan(self, statuses: Mapping[dg.AssetKey, AssetStatus]) -> list[str]:
+        """Return what `refresh` would materialize where this is the state of the assets."""
+        wanted = automation.plan(self.graph, statuses)
         return [key.to_user_string() for key in wanted]
 
     def refresh(self, *, verify: bool = False, trigger: str = "refresh") -> RunResult:
@@ -94,34 +97,32 @@ class Session:
 
         Refreshes of one store run one after another, and each waits for the runs in progress.
         """
+        done = RunResult(None, [], [], None)
         try:
-            with self.alone():
-                wanted = automation.plan(self.graph, self.status(verify=verify))
-                if not wanted:
-                    return RunResult(None, [], [], None)
-                done = self.run(wanted, trigger=trigger)
+            with self.alone(self.pipeline.keys):
+                statuses = self.status(verify=verify)
+                if wanted := automation.plan(self.graph, statuses):
+                    done = self.run(wanted, trigger=trigger)
+                    statuses = self.status()
         except KeyboardInterrupt:
-            return RunResult(None, [], [], runs.INTERRUPTED)
-        if done.error is None:
-            left = {key: one for key, one in self.status().items() if one.status != "fresh"}
-            problems = [
-                f"{key.to_user_string()} is {one.status}: {'; '.join(one.causes)}"
-                for key, one in left.items()
-            ]
-            return RunResult(
-                done.run_id, done.computed, done.reused, "\n".join(problems) or None, done.metadata
-            )
-        return done
+            done, statuses = replace(done, error=runs.INTERRUPTED), self.status()
+        problems = [
+            f"{key.to_user_string()} is {one.status}: {'; '.join(one.causes)}"
+            for key, one in statuses.items()
+            if one.status != "fresh"
+        ]
+        fresh = [key.to_user_string() for key, one in statuses.items() if one.status == "fresh"]
+        return replace(done, error=done.error or "\n".join(problems) or None, fresh=fresh)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Hold the lock of the store's refresh when no run is in progress on the assets."""
+    def alone(self, assets: Collection[dg.AssetKey]) -> Iterator[None]:
+        """Hold the lock of the store's refresh when no run is in progress on these assets."""
 
         def waiting() -> None:
             self.say("another refresh is in progress: waiting for it")
 
         with locks_of(self.instance, self.pipeline.store).hold("refresh", waiting):
-            runs.wait(self.instance, self.every_key, _JOBS, self.say)
+            runs.wait(self.instance, assets, _JOBS, self.say)
             yield
 
     def run(
@@ -204,7 +205,7 @@ class Session:
             It is not a selection, or selects nothing.
         """
         try:
-            keys = dg.AssetSelection.from_string(selection).resolve(self.graph)
+            keys = _dagster.select(self.graph, selection)
         except (dg.DagsterError, NotImplementedError) as error:
             raise SettingsError(f"{selection!r} is not an asset selection: {error}") from None
         if not (keys := keys & set(self.pipeline.keys)):
@@ -227,7 +228,7 @@ class Session:
         keep : int
             Keep what the newest so many materializations of each asset point at.
         """
-        with nullcontext() if dry_run else self.alone():
+        with nullcontext() if dry_run else self.alone(self.every_key):
             return retention.collect(self.pipeline, self.instance, keep=keep, remove=not dry_run)
 
     @property

@@ -6,6 +6,7 @@ writers need no lock.
 
 import contextlib
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -163,7 +164,7 @@ class Store:
         with contextlib.ExitStack() as stack:
             with _reading(artifact):
                 file = _open(artifact, stack)
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
                 check(artifact, file.tell(), sha256)
                 file.seek(0)
             yield file
@@ -306,7 +307,7 @@ def _reading(artifact: Artifact) -> Iterator[None]:
         ) from error
 
 
-def _open(artifact: Artifact, stack: contextlib.ExitStack) -> BinaryIO:
+def _open(artifact: Artifact, stack: contextlib.ExitStack) -> io.BufferedReader:
     """Open a file of the recorded size: one of another size is not read, however large."""
     file = files.open_regular(Path(str(artifact.path)))
     if file is None:
