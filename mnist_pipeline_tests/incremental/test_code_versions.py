@@ -71,7 +71,9 @@ def test_what_changes_no_result_does_not_count(
         pytest.param("page/page.html", "<p>", "<b>", {"summary"}, id="a data file"),
         pytest.param("page/__init__.py", '" ".join', '"-".join', {"summary"}, id="a package"),
         pytest.param("helpers.py", "0.01", "0.02", set(ALL), id="what all steps use"),
-        pytest.param("__init__.py", 'summary."""', 'summary."""\n\nMORE = 1', set(ALL), id="the package"),
+        pytest.param(
+            "__init__.py", 'summary."""', 'summary."""\n\nMORE = 1', set(ALL), id="the package"
+        ),
     ],
 )  # fmt: skip
 def test_an_edit_counts_for_the_steps_that_reach_it(
