@@ -202,7 +202,7 @@ def test_an_asset_shows_plots_pictures_and_its_source(ui: Ui, screenshots: Path)
     assert page.locator("canvas").count() >= 8
     page.get_by_text("accuracy", exact=True).first.scroll_into_view_if_needed()
     keep(page, screenshots / "evaluation-plots.png", 240, 0, 1800, 1200)
-    page.get_by_text("Open evaluation in editor").wait_for()
+    page.locator("a[href*='assets/evaluation.py']").wait_for()
     page.get_by_role("button", name="Table").click()
     page.get_by_text("[Show Markdown]").first.click()
     picture = page.get_by_alt_text("confusion matrix")
