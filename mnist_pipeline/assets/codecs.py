@@ -1,14 +1,12 @@
 """Codecs of this project's assets: which file each becomes."""
 
-from pathlib import Path
 from typing import Any
 
-from mnist_pipeline.digits import filed, persistence
+from mnist_pipeline.digits import persistence
 from mnist_pipeline.digits.archive import Archive
 from mnist_pipeline.digits.champion import Champion
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
-from mnist_pipeline.digits.filed import FiledDigits
 from mnist_pipeline.digits.leaderboard import Leaderboard
 from mnist_pipeline.digits.metrics import Evaluation
 from mnist_pipeline.digits.prediction import Predictions
@@ -21,13 +19,8 @@ def _document(filename: str, kind: Any) -> Codec[Any]:
 
 
 def digits(filename: str) -> Codec[Digits]:
-    """Return the codec of a split; one that is too large for memory stays in its file."""
-
-    def dump(value: Digits) -> bytes | Path:
-        file = value.file if isinstance(value, FiledDigits) else None
-        return file or value.to_parquet()
-
-    return Codec(filename, dump, lambda data, name: Digits.from_parquet(data), open=filed.read)
+    """Return the codec of a split."""
+    return Codec(filename, write=Digits.write, open=Digits.read)
 
 
 def model(filename: str) -> Codec[TrainedModel]:

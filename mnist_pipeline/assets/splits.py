@@ -9,9 +9,8 @@ from mnist_pipeline.assets import codecs
 from mnist_pipeline.assets.display import class_balance, column_schema, first_digits
 from mnist_pipeline.digits import checks
 from mnist_pipeline.digits.archive import Archive
-from mnist_pipeline.digits.dataset import COLUMNS
+from mnist_pipeline.digits.dataset import COLUMNS, Digits
 from mnist_pipeline.digits.split import split
-from mnist_pipeline.digits.survey import survey
 from mnist_pipeline.digits.table import decode
 from mnist_pipeline.incremental.steps import Asset, Result, asset
 from mnist_pipeline.params import SplitParams
@@ -44,15 +43,11 @@ def split_asset(part: Literal["train", "test"], description: str) -> Asset:
         table = decode(raw_mnist)
         seconds = time.perf_counter() - start
         context.log.info(f"decoded {len(table.labels):,} digits in {seconds:.1f} s")
-        drawn = split(table, **split_params.model_dump())
-        if table.source == "infinite":
-            digits, results = survey(table, drawn, part, context.log.info)
-        else:
-            digits = getattr(drawn, part)
-            results = checks.of_split(table, drawn, part)
+        drawn = split(table, **split_params.model_dump(), report=context.log.info)
+        digits: Digits = getattr(drawn, part)
         return Result(
             digits,
-            results,
+            checks.of_split(table, drawn, part),
             {
                 "dagster/row_count": len(digits),
                 "class_balance": class_balance(digits),

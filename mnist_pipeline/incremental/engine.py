@@ -103,9 +103,8 @@ class Engine(dg.IOManager):
         version = asset.codec.version(result.value)
         confirm()
         runs.confirm(instance, run.run_id)
-        artifact = self.store.publish(
-            asset.name, asset.codec.name_of(result.value), asset.codec.dump(result.value)
-        )
+        with asset.codec.encoded(result.value) as data:
+            artifact = self.store.publish(asset.name, asset.codec.name_of(result.value), data)
         if asset.reuse:
             checks.append(_same_again(earlier, version))
         spec = context.assets_def.get_asset_spec(asset.key)
@@ -210,7 +209,7 @@ class Engine(dg.IOManager):
                 f"the newest materialization of {name} was not made by this pipeline and names no "
                 f"file: materialize {name}."
             )
-        return self.assets[made.key].codec.read(self.store, artifact, made.data_version)
+        return self.assets[made.key].codec.read(self.store, artifact)
 
     def _is_usable(self, earlier: Earlier, asset: Asset, instance: dg.DagsterInstance) -> bool:
         """Whether an earlier result may be reused: its file is intact, and no check refused it."""
