@@ -8,10 +8,10 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from mnist_pipeline.incremental.io_manager import ArtifactIOManager
 
 from mnist_pipeline.definitions import build_definitions
 from mnist_pipeline.digits.dataset import Digits
-from mnist_pipeline.incremental.io_manager import ArtifactIOManager
 from mnist_pipeline.incremental.store import SUMS
 from mnist_pipeline_tests.conftest import House, Materialized
 

@@ -14,12 +14,12 @@ from typing import Any, cast
 
 import dagster as dg
 import pytest
+from mnist_pipeline.incremental.keep_fresh import ATTEMPT, PAUSES
 
 from mnist_pipeline.definitions import RETRAIN_ALL, build_definitions
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.incremental import failures, refresh, runs
 from mnist_pipeline.incremental.errors import SettingsError
-from mnist_pipeline.incremental.keep_fresh import ATTEMPT, PAUSES
 from mnist_pipeline.incremental.status import assess
 from mnist_pipeline.incremental.store import Store
 from mnist_pipeline_tests.clones import Clone
