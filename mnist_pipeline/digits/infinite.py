@@ -51,7 +51,7 @@ class Recipe:
 
 def maker(
     recipe: Recipe, base: npt.NDArray[np.uint8]
-) -> Callable[[npt.NDArray[np.int32]], npt.NDArray[np.uint8]]:
+) -> Callable[[npt.NDArray[np.integer]], npt.NDArray[np.uint8]]:
     """Return what makes the images of any rows of a recipe: row ids to uint8 of shape (n, 784).
 
     Parameters

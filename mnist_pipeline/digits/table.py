@@ -54,7 +54,7 @@ class DigitTable:
         return mnist.idx_md5(self.pixels, self.labels) == mnist.IDX_MD5
 
     def images(
-        self, row_id: npt.NDArray[np.int32], report: Report = lambda text: None
+        self, row_id: npt.NDArray[np.integer], report: Report = lambda text: None
     ) -> npt.NDArray[np.uint8]:
         """Return the pixels of these rows, mapped from a file where the table is large."""
         make = infinite.maker(self.recipe, self.pixels) if self.recipe else self.pixels.__getitem__
