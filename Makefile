@@ -51,10 +51,11 @@ fuzz: .venv/dev.stamp ## fuzz the ARFF reader and pictures, guided by coverage, 
 audit: .venv/dev.stamp ## known vulnerabilities of the locked packages (needs the network)
 	@$(BIN)/uv tool run pip-audit --disable-pip --require-hashes --requirement requirements.lock
 
-lint: .venv/dev.stamp ## ruff and mypy, as CI runs them
+lint: .venv/dev.stamp ## ruff, mypy and the contract of imports, as CI runs them
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo --no-cache
 
 format: .venv/dev.stamp ## mend what ruff can
 	@$(BIN)/ruff check --fix

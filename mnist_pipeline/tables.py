@@ -21,6 +21,8 @@ _DOCUMENTED = ["status", "causes", "data_version", "code_version", "path"]
 _STATE = {"fresh": "up to date"}
 """Words for people, where those of the documents are others."""
 
+_SHOWN_CAUSES = 6
+
 _SHADES = " .:+*#%@"
 _SHOWN = 12
 """Characters of a version: enough to tell two apart."""
@@ -68,10 +70,15 @@ def _did(done: RunResult) -> str:
 def statuses(found: Mapping[AssetKey, AssetStatus]) -> str:
     """One line an asset, and further ones for further causes."""
     rows = [
-        [key.to_user_string(), _STATE.get(one.status, one.status), "\n".join(one.causes)]
+        [key.to_user_string(), _STATE.get(one.status, one.status), _causes(one.causes)]
         for key, one in found.items()
     ]
     return _table(["asset", "status", "why"], rows)
+
+
+def _causes(causes: Sequence[str]) -> str:
+    more = len(causes) - _SHOWN_CAUSES
+    return "\n".join([*causes[:_SHOWN_CAUSES], *([f"and {more} more"] if more > 0 else [])])
 
 
 def statuses_document(found: Mapping[AssetKey, AssetStatus]) -> list[dict[str, object]]:
@@ -130,10 +137,16 @@ def _accuracy(item: Event) -> float | None:
     return float(found) if isinstance(found, int | float) else None
 
 
-def rulings(past: Sequence[Past]) -> str:
+def rulings(past: Sequence[Past], deleted_with: str | None = None) -> str:
     """Which model is in service, which are barred, and one line a decision."""
+    lost = []
+    if deleted_with:
+        lost = [
+            f"A newer decision was deleted with run {deleted_with}: this is what the records that "
+            "are left say. `mnist-pipeline refresh` decides again."
+        ]
     if not past:
-        return "Nothing was decided yet: materialize champion_model."
+        return "\n".join([*lost, "No decision is recorded: materialize champion_model."])
     champion = past[0].champion
     rows = [
         [
@@ -148,6 +161,7 @@ def rulings(past: Sequence[Past]) -> str:
     barred = [f"Barred: {version} ({why})." for version, why in champion.barred.items()]
     return "\n".join(
         [
+            *lost,
             f"In service: {champion.model_version or 'no model'}.",
             *barred,
             _table(["UTC", "newest model", "outcome", "champion then", "why"], rows),

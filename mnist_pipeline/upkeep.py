@@ -69,22 +69,24 @@ def champion(rollback: str | None, allow: str | None, as_json: bool) -> int:
         except SettingsError as wrong:
             error, status = str(wrong), 2
         if tags:
-            with session.alone():
+            with session.alone(session.pipeline.keys):
                 done = session.run(
                     [champion_history.CHAMPION], trigger="mnist-pipeline champion", tags=tags
                 )
             error = done.error
             past = champion_history.rulings(session.instance)
+        deleted = champion_history.deleted_with(session.instance)
     if as_json:
         documents.write(
             error,
             **dataclasses.asdict(champion_history.now(past)),
+            deleted_with_run=deleted,
             history=[dataclasses.asdict(one) for one in past],
         )
     elif error:
         click.echo(f"Failed: {error}", err=True)
     else:
-        click.echo(tables.rulings(past))
+        click.echo(tables.rulings(past, deleted))
     return status if error else 0
 
 

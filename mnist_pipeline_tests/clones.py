@@ -12,6 +12,24 @@ from typing import Any
 
 from mnist_pipeline.settings import PROJECT
 
+ASSETS = {
+    "raw_mnist",
+    "train_set",
+    "test_set",
+    "sgd_model",
+    "predictions",
+    "evaluation",
+    "champion_model",
+    "report",
+}
+"""What `refresh` brings up to date."""
+
+NEVER_REUSED = {"raw_mnist", "champion_model"}
+
+FAST = 'preset = "fast"\n'
+ENDLESS = 'preset = "tutorial"\ntol = 0.0\nalpha = 1e-9\nmax_iter = 1000000\n'
+"""What to put into the params in place of `FAST` for a fit that never ends."""
+
 FILES = ["mnist_pipeline", "workspace.yaml", "dagster.yaml", "params.toml", "pyproject.toml"]
 
 

@@ -41,7 +41,7 @@ class Command:
 
     @property
     def err(self) -> str:
-        """What it has said so far."""
+        """What it has printed so far."""
         file = self.folder / "err"
         return file.read_text() if file.exists() else ""
 

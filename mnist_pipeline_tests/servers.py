@@ -36,7 +36,7 @@ QUICK: dict[str, dict[str, Any]] = {
 
 
 def missing() -> str | None:
-    """Say which of the servers is not installed, or return None."""
+    """Name the servers that are not installed, or return None."""
     wanted = {"PostgreSQL (initdb)": _postgres_bin(), "redis-server": shutil.which("redis-server")}
     absent = [name for name, found in wanted.items() if not found]
     return f"not installed: {', '.join(absent)}" if absent else None

@@ -1,160 +1,167 @@
-"""The schedule and the sensors in a real `dagster dev`, webserver and daemon.
+"""The schedule, the sensor `keep_fresh` and run retries in one real `dagster dev`.
 
-Pauses and the sensor's interval are shortened in the copy of the project; a cron ticks by minutes.
+The sensor's interval is shortened in the copy of the project; a cron ticks by minutes. Each test
+leaves schedule and sensor off and everything up to date.
 """
 
 import os
+import shutil
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mnist_pipeline_tests.clones import Clone
-from mnist_pipeline_tests.test_pipeline import ASSETS
+from mnist_pipeline_tests.clones import ASSETS, ENDLESS, FAST, NEVER_REUSED, Clone
 from mnist_pipeline_tests.webserver import Webserver, running, until
 
-DEV = ["dagster", "dev"]
-KEEP_FRESH = "mnist_pipeline/incremental/keep_fresh.py"
-ENDLESS = 'preset = "tutorial"\ntol = 0.0\nalpha = 1e-9\nmax_iter = 1000000\n'
-OWNER = "mnist_pipeline/owner"
+INTERVAL = ("mnist_pipeline/incremental/automation.py", "TICK_SECONDS = 10", "TICK_SECONDS = 2")
+
+
+@pytest.fixture(scope="module")
+def _automated(
+    _furnished: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Clone, Webserver]]:
+    clone = Clone.make(tmp_path_factory.mktemp("automated") / "clone")
+    shutil.copytree(_furnished, clone.data, dirs_exist_ok=True)
+    clone.edit(*INTERVAL)
+    with running(["dagster", "dev"], clone, MNIST_RETRAIN_CRON="* * * * *") as ui:
+        yield clone, ui
 
 
 @pytest.fixture
-def quick_clone(furnished_clone: Clone) -> Clone:
-    """A clone whose sensor is in a hurry."""
-    furnished_clone.edit(KEEP_FRESH, "PAUSES = [10, 30, 90]", "PAUSES = [1, 2, 3]")
-    furnished_clone.edit(KEEP_FRESH, "TICK_SECONDS = 10", "TICK_SECONDS = 2")
-    return furnished_clone
+def automated(_automated: tuple[Clone, Webserver]) -> Iterator[tuple[Clone, Webserver]]:
+    """A clone that is up to date, in a running UI with its daemon."""
+    clone, ui = _automated
+    params = (clone.folder / "params.toml").read_text()
+    yield clone, ui
+    ui.stop("schedule", "retraining")
+    ui.stop("sensor", "keep_fresh")
+    for run in ui.runs():
+        if run["status"] in {"QUEUED", "STARTING", "STARTED"}:
+            ui.terminate(run["runId"])
+    (clone.folder / "params.toml").write_text(params)
+    ui.reload()
+    assert clone.json("refresh")["status"] == "success"
 
 
-def over(webserver: Webserver, run_id: str) -> str:
-    """Wait for the end of a run and return its status."""
-    until(lambda: webserver.status(run_id) in {"SUCCESS", "FAILURE", "CANCELED"})
-    return webserver.status(run_id)
+def skipped(ui: Webserver, reason: str, ticks: int = 1) -> None:
+    """Wait until the newest ticks of keep_fresh, each from now on, ask for nothing: for this."""
+    start = time.time()
+
+    def found() -> bool:
+        newest = ui.ticks("sensor", "keep_fresh")[:ticks]
+        new = len(newest) == ticks and newest[-1]["timestamp"] > start
+        return new and all(reason in (tick["skipReason"] or "") for tick in newest)
+
+    until(found)
 
 
-def at_work(webserver: Webserver) -> Callable[[], dict[str, Any] | None]:
-    """The newest run, once a process works on it."""
-
-    def find() -> dict[str, Any] | None:
-        newest = webserver.runs()[0]
-        return newest if newest["status"] == "STARTED" and OWNER in newest["tags"] else None
-
-    return find
-
-
-def keep_fresh_says(webserver: Webserver, reason: str) -> None:
-    """Wait for a tick from now on that asks for nothing, for this reason."""
-    seen = len(webserver.ticks("sensor", "keep_fresh"))
-
-    def said() -> bool:
-        ticks = webserver.ticks("sensor", "keep_fresh")
-        return any(reason in (tick["skipReason"] or "") for tick in ticks[: len(ticks) - seen])
-
-    until(said)
-
-
-def three_ticks(webserver: Webserver) -> None:
-    seen = len(webserver.ticks("sensor", "keep_fresh"))
-    until(lambda: len(webserver.ticks("sensor", "keep_fresh")) >= seen + 3)
-
-
-def test_the_schedule_retrains_and_a_tick_is_skipped_while_a_run_is_in_progress(
-    furnished_clone: Clone,
+def test_a_tick_of_retraining_is_a_run_of_all_eight_steps_on_the_page_of_its_job(
+    automated: tuple[Clone, Webserver],
 ) -> None:
-    with running(DEV, furnished_clone, MNIST_RETRAIN_CRON="* * * * *") as webserver:
-        webserver.start("schedule", "retraining")
+    clone, ui = automated
+    ui.start("schedule", "retraining")
 
-        def scheduled() -> list[dict[str, Any]]:
-            return [
-                run
-                for run in webserver.runs()
-                if run["tags"].get("dagster/schedule_name") == "retraining"
-            ]
+    def scheduled() -> list[dict[str, Any]]:
+        tag = "dagster/schedule_name"
+        return [run for run in ui.runs() if run["tags"].get(tag) == "retraining"]
 
-        until(scheduled, seconds=120)
-        run = scheduled()[-1]["runId"]
-        assert over(webserver, run) == "SUCCESS"
-        assert "materialized: raw_mnist" in webserver.log(run)
-        newest = furnished_clone.json("history", "--limit", "2")["materializations"]
-        assert newest[0]["asset"] == "raw_mnist"
-        assert newest[0]["trigger"] == "schedule retraining"
-        assert newest[1]["trigger"] == "mnist-pipeline run"
+    run_id = until(scheduled)[-1]["runId"]
+    assert ui.over(run_id) == "SUCCESS"
+    computed, reused = ui.materialized(run_id)
+    assert set(computed) == NEVER_REUSED
+    assert set(reused) == ASSETS - NEVER_REUSED
+    assert ui.steps(run_id) == dict.fromkeys(ASSETS, "SUCCESS")
+    assert run_id in ui.timeline("refresh")
+    [newest] = clone.json("history", "--limit", "1")["materializations"]
+    assert newest["trigger"] == "schedule retraining"
 
-        # what is edited and not reloaded is not run
-        furnished_clone.edit("params.toml", 'preset = "fast"\n', ENDLESS)
-        stopped = webserver.launch("retrain_all", "sgd_model")
-        assert over(webserver, stopped) == "FAILURE"
-        assert "the definitions of sgd_model changed since they were loaded: reload them" in (
-            webserver.log(stopped)
-        )
-        webserver.reload()
-        assert webserver.stale() == dict.fromkeys(ASSETS, "FRESH") | {"sgd_model": "STALE"}
+    # a tick is skipped while a run is in progress
+    clone.edit("params.toml", FAST, ENDLESS)
+    ui.reload()
+    endless = ui.launch("refresh", "sgd_model")
+    ui.process(endless)
+    started = len(scheduled())
 
-        endless = webserver.launch("retrain_all", "sgd_model")
-        until(at_work(webserver))
-        started = len(scheduled())
+    def skipped() -> bool:
+        tick = ui.ticks("schedule", "retraining")[0]
+        return tick["status"] == "SKIPPED" and endless in tick["skipReason"]
 
-        def skipped() -> bool:
-            tick = webserver.ticks("schedule", "retraining")[0]
-            return tick["status"] == "SKIPPED" and endless in tick["skipReason"]
-
-        until(skipped, seconds=120)
-        assert len(scheduled()) <= started + 1, "the tick before it was launched may have run"
-        assert webserver.status(endless) == "STARTED"
+    until(skipped)
+    assert len(scheduled()) <= started + 1, "the tick before it was launched may have run"
+    assert ui.status(endless) == "STARTED"
 
 
-def test_keep_fresh_makes_what_was_reloaded_and_nothing_else(quick_clone: Clone) -> None:
-    with running(DEV, quick_clone) as webserver:
-        before = len(webserver.runs())
-        quick_clone.edit("mnist_pipeline/digits/figures.py", "cividis", "viridis")
-        webserver.start("sensor", "keep_fresh")
-        keep_fresh_says(webserver, "the definitions of report changed: reload them first")
-        three_ticks(webserver)
-        assert len(webserver.runs()) == before
-        webserver.reload()
-        keep_fresh_says(webserver, "all is fresh")
-        three_ticks(webserver)
-        [run] = webserver.runs()[:-before]
-        assert (run["assets"], run["status"]) == ({"report"}, "SUCCESS")
-        assert {found["status"] for found in quick_clone.status().values()} == {"fresh"}
-
-        # a step that fails: four attempts in all, then silence
-        quick_clone.edit("params.toml", "least_accuracy = 0.5", "least_accuracy = 0.999")
-        webserver.reload()
-        keep_fresh_says(webserver, "evaluation failed 4 times and is left alone")
-        three_ticks(webserver)
-        failed = [run for run in webserver.runs() if run["status"] == "FAILURE"]
-        assert [run["assets"] for run in failed] == [{"evaluation"}] * 4
-        assert len(webserver.runs()) == before + 1 + 4
-        # until versions change
-        quick_clone.edit("params.toml", "least_accuracy = 0.999", "least_accuracy = 0.4")
-        webserver.reload()
-        keep_fresh_says(webserver, "all is fresh")
-        assert webserver.runs()[0]["status"] == "SUCCESS"
-        log = webserver.output()
-        assert log.count("evaluation failed 4 times, last in run") == 1
-        assert "at least 0.9990 is plausible" in log
-        until(lambda: f"run {failed[0]['runId']} (retrain_all) failed: evaluation" in (
-            webserver.output()
-        ))  # fmt: skip
+def test_what_is_edited_and_not_reloaded_is_not_run(automated: tuple[Clone, Webserver]) -> None:
+    clone, ui = automated
+    clone.edit("params.toml", FAST, f"{FAST}alpha = 1e-6\n")
+    run_id = ui.launch("refresh", "sgd_model")
+    assert ui.over(run_id) == "FAILURE"
+    assert "the definitions of sgd_model changed since they were loaded: reload them" in (
+        ui.log(run_id)
+    )
+    ui.reload()
+    assert ui.stale() == dict.fromkeys(ASSETS, "FRESH") | {"sgd_model": "STALE"}
 
 
-def test_keep_fresh_does_not_wait_for_the_dead(quick_clone: Clone) -> None:
-    quick_clone.edit("params.toml", 'preset = "fast"\n', ENDLESS)
-    with running(DEV, quick_clone) as webserver:
-        webserver.start("sensor", "keep_fresh")
-        run = until(at_work(webserver))
-        assert run["assets"] == {"sgd_model"}
-        os.kill(int(run["tags"][OWNER].split()[2]), signal.SIGKILL)
-        again = until(lambda: (found := at_work(webserver)()) != run and found)
-        assert webserver.status(run["runId"]) == "FAILURE"
-        keep_fresh_says(webserver, f"run {again['runId']} is in progress")
-    # webserver, daemon, code server and worker are all killed by now
-    quick_clone.edit("params.toml", ENDLESS, 'preset = "fast"\nalpha = 0.001\n')
-    with running(DEV, quick_clone) as webserver:
-        keep_fresh_says(webserver, "all is fresh")
-        assert webserver.status(again["runId"]) == "FAILURE"
-        assert f"its process {again['tags'][OWNER].split()[2]} on " in webserver.log(again["runId"])
-        assert webserver.runs()[0]["status"] == "SUCCESS"
+def test_keep_fresh_refreshes_what_was_reloaded_in_one_run_and_asks_once_for_each_state(
+    automated: tuple[Clone, Webserver],
+) -> None:
+    clone, ui = automated
+    before = {run["runId"] for run in ui.runs()}
+
+    def runs() -> list[dict[str, Any]]:
+        return [run for run in ui.runs() if run["runId"] not in before]
+
+    clone.edit("params.toml", FAST, f"{FAST}alpha = 1e-4\n")
+    ui.start("sensor", "keep_fresh")
+    skipped(ui, "the definitions of sgd_model changed: reload them first", ticks=2)
+    assert runs() == []
+    ui.reload()
+    skipped(ui, "all assets are up to date", ticks=2)
+    [run] = runs()
+    assert run["status"] == "SUCCESS"
+    from_model = {"sgd_model", "predictions", "evaluation", "champion_model", "report"}
+    assert set(ui.materialized(run["runId"])[0]) == from_model
+    assert {found["status"] for found in clone.status().values()} == {"fresh"}
+
+    # a step that fails is tried once, until something changes
+    clone.edit("params.toml", "least_accuracy = 0.5", "least_accuracy = 0.999")
+    ui.reload()
+    skipped(ui, "at least 0.9990 is plausible. Fix the cause", ticks=3)
+    [failed, _] = runs()
+    assert (failed["status"], failed["assets"]) == (
+        "FAILURE",
+        {"evaluation", "champion_model", "report"},
+    )
+    clone.edit("params.toml", "least_accuracy = 0.999", "least_accuracy = 0.4")
+    ui.reload()
+    skipped(ui, "all assets are up to date", ticks=2)
+    assert [run["status"] for run in runs()] == ["SUCCESS", "FAILURE", "SUCCESS"]
+
+
+@pytest.mark.parametrize("by", ["the UI", "keep_fresh"])
+def test_a_run_whose_process_is_killed_is_launched_again_by_dagster(
+    by: str, automated: tuple[Clone, Webserver]
+) -> None:
+    clone, ui = automated
+    clone.edit("params.toml", FAST, ENDLESS)
+    ui.reload()
+    before = {run["runId"] for run in ui.runs()}
+    if by == "the UI":
+        killed = ui.materialize({"sgd_model"})
+    else:
+        ui.start("sensor", "keep_fresh")
+        [new] = until(lambda: [run for run in ui.runs() if run["runId"] not in before])
+        killed = new["runId"]
+    process = ui.process(killed)
+    os.kill(process, signal.SIGKILL)
+    again = until(lambda: ui.retry_of(killed))
+    assert ui.status(killed) == "FAILURE"
+    assert ui.process(again) != process
+    if by == "keep_fresh":
+        skipped(ui, f"run {again} is in progress")
+        assert {run["runId"] for run in ui.runs()} - before == {killed, again}

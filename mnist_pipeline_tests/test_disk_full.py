@@ -89,7 +89,7 @@ def test_a_full_disk_is_one_clear_error_loses_nothing_and_is_over_when_there_is_
     assert contents(disk / "data") == before
 
     filler.unlink()
-    standings = as_before.run("status", "--verify", "--json").document()["assets"]
-    assert {asset["status"] for asset in standings} == {"fresh"}
-    assert len(other.run("refresh", "--json").document()["fresh"]) == len(standings)
+    statuses = as_before.run("status", "--verify", "--json").document()["assets"]
+    assert {asset["status"] for asset in statuses} == {"fresh"}
+    assert len(other.run("refresh", "--json").document()["fresh"]) == len(statuses)
     assert before.items() <= contents(disk / "data").items()

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mnist_pipeline.assets import codecs
+from mnist_pipeline.assets.splits import test_set
 from mnist_pipeline.digits import checks, pixels, prediction, training, validation
 from mnist_pipeline.digits.classifier import TrainedModel, build
 from mnist_pipeline.digits.dataset import COLUMNS, Digits
@@ -228,7 +228,7 @@ def test_no_room_for_images_a_file_or_features_is_an_error_with_a_remedy(
             split(both.table, **TUTORIAL)  # type: ignore[arg-type]
         with (
             pytest.raises(StoreError, match="cannot write .*test_set.parquet" + remedy),
-            codecs.digits("test_set.parquet").encoded(both.mapped.test),
+            test_set.codec.encoded(both.mapped.test),
         ):
             pass
         with pytest.raises(StoreError, match=r"no room for 0\.0 GB of features in " + remedy):
@@ -238,7 +238,7 @@ def test_no_room_for_images_a_file_or_features_is_an_error_with_a_remedy(
 def test_a_file_is_moved_to_the_store_and_verified_before_it_is_parsed(
     both: Both, tmp_path: Path
 ) -> None:
-    store, codec = Store(tmp_path / "data"), codecs.digits("test_set.parquet")
+    store, codec = Store(tmp_path / "data"), test_set.codec
     with codec.encoded(both.mapped.test) as file:
         assert isinstance(file, Path)
         artifact = store.publish("test_set", "test_set.parquet", file)
@@ -257,7 +257,7 @@ def test_what_is_no_split_in_the_store_is_refused(tmp_path: Path) -> None:
     store = Store(tmp_path)
     artifact = store.publish("test_set", "test_set.parquet", b"PAR1 not really")
     with pytest.raises(FormatError, match="not a Parquet file"):
-        codecs.digits("test_set.parquet").read(store, artifact)
+        test_set.codec.read(store, artifact)
 
 
 def test_the_pipeline_goes_through_digits_without_end(house: House) -> None:

@@ -1,5 +1,6 @@
 """Runs on workers that share PostgreSQL, Redis and an S3 server with the rest, and nothing else."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,19 +8,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mnist_pipeline.settings import PROJECT
 from mnist_pipeline_tests import servers
+from mnist_pipeline_tests.clones import ASSETS, ENDLESS, FAST, NEVER_REUSED
 from mnist_pipeline_tests.conftest import NEUTRAL, House
 from mnist_pipeline_tests.servers import PASSWORD, S3_KEYS, Deployment, Server
-from mnist_pipeline_tests.test_automation import ENDLESS, OWNER
 from mnist_pipeline_tests.webserver import Webserver, until
-
-TERMINATE = "mutation ($id: String!) { terminateRun(runId: $id) { __typename } }"
-OVER = {"SUCCESS", "FAILURE", "CANCELED"}
 
 
 @dataclass
@@ -32,38 +29,25 @@ class Site:
 
     def ends(self, run_id: str, status: str) -> None:
         """Wait for the end of a run, which must be this one."""
-        until(lambda: self.ui.status(run_id) in OVER)
-        assert self.ui.status(run_id) == status, self.ui.log(run_id)[-3000:]
+        assert self.ui.over(run_id) == status, self.ui.log(run_id)[-3000:]
 
-    def says(self, run_id: str, text: str) -> None:
+    def logs(self, run_id: str, text: str) -> None:
+        """Wait until the log of a run has a text."""
         until(lambda: text in self.ui.log(run_id))
 
-    def run(self, run_id: str) -> dict[str, Any]:
-        [found] = [run for run in self.ui.runs() if run["runId"] == run_id]
-        return found
-
-    def retry_of(self, run_id: str) -> str:
-        def find() -> list[str]:
-            tag = "dagster/parent_run_id"
-            return [run["runId"] for run in self.ui.runs() if run["tags"].get(tag) == run_id]
-
-        [found] = until(find)
-        return str(found)
-
-    def at_work(self, run_id: str, text: str = "fitting preset") -> int:
-        """Wait until a worker's process does something in a run; return its process id."""
-        self.says(run_id, text)
-        return int(self.run(run_id)["tags"][OWNER].split()[2])
-
-    def terminate(self, run_id: str) -> str:
-        return str(self.ui.ask(TERMINATE, id=run_id)["terminateRun"]["__typename"])
-
-    def endless(self) -> None:
-        """Let every fit from now on take for ever."""
-        text = (PROJECT / "params.toml").read_text()
-        assert 'preset = "fast"\n' in text
-        self.params.write_text(text.replace('preset = "fast"\n', ENDLESS))
+    def set_params(self, text: str) -> None:
+        """Let all machines have these params from now on."""
+        self.params.write_text(text)
         self.ui.reload()
+
+    @contextlib.contextmanager
+    def endless(self) -> Iterator[None]:
+        """Let every fit take for ever meanwhile."""
+        text = self.params.read_text()
+        assert FAST in text
+        self.set_params(text.replace(FAST, ENDLESS))
+        yield
+        self.set_params(text)
 
 
 @pytest.fixture(scope="module")
@@ -84,63 +68,82 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             yield Site(deployed, ui, params)
 
 
-def test_a_run_waits_for_a_worker_and_when_that_is_lost_another_one_ends_it_as_a_local_run_would(
+def test_a_run_waits_for_a_worker_another_one_finishes_it_and_each_reuses_what_the_other_computed(
     site: Site, furnished: House
 ) -> None:
     first = site.ui.launch()
-    site.says(first, "No worker listens on queue 'dagster' of redis://:**@")
+    site.logs(first, "No worker listens on queue 'dagster' of redis://:**@")
     assert PASSWORD not in site.ui.log(first)
     lost = site.deployed.worker("first")
-    process = site.at_work(first)
+    process = site.ui.process(first)
     assert process in servers.processes_of(lost)
     lost.stop()
-    site.deployed.worker("second")
+    second = site.deployed.worker("second")
     site.ends(first, "FAILURE")
-    site.says(first, f"its process {process} on {os.uname().nodename} is gone")
-    again = site.retry_of(first)
+    site.logs(first, f"its process {process} on {os.uname().nodename} is gone")
+    again = until(lambda: site.ui.retry_of(first))
     site.ends(again, "SUCCESS")
-    remade = site.run(again)["tags"]
-    assert int(remade[OWNER].split()[2]) != process
+    assert site.ui.process(again) != process
+    computed, reused = site.ui.materialized(again)
+    assert not reused
+    # what the first worker finished is not computed again
+    assert "raw_mnist" not in computed
+    assert site.ui.materialized(first)[0]
 
     desk = site.deployed.machine("desk")
     completed = desk.cli("status", "--verify", "--json")
     assert completed.returncode == 0, completed.stderr
-    standings = json.loads(completed.stdout)["assets"]
-    assert {asset["key"]: asset["data_version"] for asset in standings} == furnished.versions()
-    assert {asset["status"] for asset in standings} == {"fresh"}
-    assert all(asset["path"].startswith("s3://digits/pipeline/") for asset in standings)
+    statuses = json.loads(completed.stdout)["assets"]
+    assert {asset["key"]: asset["data_version"] for asset in statuses} == furnished.versions()
+    assert {asset["status"] for asset in statuses} == {"fresh"}
+    assert all(asset["path"].startswith("s3://digits/pipeline/") for asset in statuses)
     # no machine has anything of the store, the one with the worker included
     assert not list(site.deployed.folder.rglob("*.skops"))
 
+    second.stop()
+    third = site.deployed.worker("third")
+    everything = site.ui.launch()
+    site.ends(everything, "SUCCESS")
+    computed, reused = site.ui.materialized(everything)
+    assert set(computed) == NEVER_REUSED
+    assert set(reused) == ASSETS - NEVER_REUSED
+    # a machine without a worker reuses it, too
+    done = json.loads(desk.cli("run", "--json").stdout)
+    assert set(done["materialized"]) == NEVER_REUSED
+    assert set(done["reused"]) == ASSETS - NEVER_REUSED
+    third.stop()
+
 
 @pytest.mark.slow
-def test_a_run_that_is_terminated_on_its_worker_is_canceled_and_not_made_again(site: Site) -> None:
+def test_a_run_that_is_terminated_on_its_worker_is_canceled_and_not_launched_again(
+    site: Site,
+) -> None:
     worker = site.deployed.worker("of the canceled")
-    site.endless()
-    run_id = site.ui.launch()
-    process = site.at_work(run_id)
-    assert site.terminate(run_id) == "TerminateRunSuccess"
-    site.ends(run_id, "CANCELED")
-    until(lambda: not Path(f"/proc/{process}").exists())
-    seen = len(site.ui.runs())
-    time.sleep(6)
-    assert len(site.ui.runs()) == seen
+    with site.endless():
+        run_id = site.ui.launch()
+        process = site.ui.process(run_id)
+        assert site.ui.terminate(run_id) == "TerminateRunSuccess"
+        site.ends(run_id, "CANCELED")
+        until(lambda: not Path(f"/proc/{process}").exists())
+        before = len(site.ui.runs())
+        time.sleep(6)
+        assert len(site.ui.runs()) == before
     worker.stop()
 
 
 @pytest.mark.slow
-def test_a_killed_process_of_a_worker_is_found_and_its_run_made_again_on_the_same_worker(
+def test_a_killed_process_of_a_worker_is_found_and_its_run_launched_again_on_the_same_worker(
     site: Site,
 ) -> None:
     worker = site.deployed.worker("of the killed")
-    site.endless()
-    run_id = site.ui.launch()
-    os.kill(site.at_work(run_id), signal.SIGKILL)
-    site.ends(run_id, "FAILURE")
-    again = site.retry_of(run_id)
-    assert site.at_work(again) in servers.processes_of(worker)
-    assert site.terminate(again) == "TerminateRunSuccess"
-    site.ends(again, "CANCELED")
+    with site.endless():
+        run_id = site.ui.launch()
+        os.kill(site.ui.process(run_id), signal.SIGKILL)
+        site.ends(run_id, "FAILURE")
+        again = until(lambda: site.ui.retry_of(run_id))
+        assert site.ui.process(again) in servers.processes_of(worker)
+        assert site.ui.terminate(again) == "TerminateRunSuccess"
+        site.ends(again, "CANCELED")
     worker.stop()
 
 
@@ -149,27 +152,27 @@ def test_a_run_outlives_the_loss_of_broker_and_history_and_what_is_queued_waits_
     site: Site,
 ) -> None:
     worker = site.deployed.worker("of the outage", "--concurrency", "2")
-    site.endless()
-    run_id = site.ui.launch()
-    process = site.at_work(run_id)
-    site.deployed.broker.stop()
-    queued = site.ui.launch("retrain_all", "raw_mnist")
-    site.says(queued, "does not answer")
-    site.says(queued, "The run goes back to the queue.")
-    assert site.terminate(run_id) == "TerminateRunFailure"
-    assert "Nobody can be asked to stop." in site.ui.log(run_id)
-    site.deployed.broker.start()
-    site.ends(queued, "SUCCESS")
-    site.deployed.history.stop()
-    time.sleep(1)
-    site.deployed.history.start()
-    # each of the webserver's kept connections fails once
-    until(lambda: site.ui.status(run_id) == "STARTED" and site.ui.log(run_id))
-    time.sleep(20)
-    assert until(lambda: site.ui.status(run_id)) == "STARTED"
-    assert Path(f"/proc/{process}").exists()
-    until(lambda: site.terminate(run_id) == "TerminateRunSuccess", pause=3)
-    site.ends(run_id, "CANCELED")
+    with site.endless():
+        run_id = site.ui.launch()
+        process = site.ui.process(run_id)
+        site.deployed.broker.stop()
+        queued = site.ui.launch("refresh", "raw_mnist")
+        site.logs(queued, "does not answer")
+        site.logs(queued, "The run goes back to the queue.")
+        assert site.ui.terminate(run_id) == "TerminateRunFailure"
+        assert "The run's process cannot be asked to stop." in site.ui.log(run_id)
+        site.deployed.broker.start()
+        site.ends(queued, "SUCCESS")
+        site.deployed.history.stop()
+        time.sleep(1)
+        site.deployed.history.start()
+        # each of the webserver's kept connections fails once
+        until(lambda: site.ui.status(run_id) == "STARTED" and site.ui.log(run_id))
+        time.sleep(20)
+        assert until(lambda: site.ui.status(run_id)) == "STARTED"
+        assert Path(f"/proc/{process}").exists()
+        until(lambda: site.ui.terminate(run_id) == "TerminateRunSuccess", pause=3)
+        site.ends(run_id, "CANCELED")
     worker.stop()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -23,6 +24,19 @@ LAUNCH = """mutation ($params: ExecutionParams!) {
         ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
     }
 }"""
+REEXECUTE = """mutation ($params: ReexecutionParams!) {
+    launchRunReexecution(reexecutionParams: $params) {
+        ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+    }
+}"""
+TIMELINE = """query ($filter: RunsFilter!) { runsOrError(filter: $filter, limit: 100) {
+    ... on Runs { results {
+        runId pipelineName status repositoryOrigin { repositoryName repositoryLocationName }
+    } }
+} }"""
+UNSYNCED = """{ assetNodes { assetKey { path } staleStatus isMaterializable jobNames
+    assetChecksOrError { ... on AssetChecks { checks { name jobNames } } }
+} }"""
 STATUS = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 RUNS = """{ runsOrError { ... on Runs { results {
     runId status jobName startTime tags { key value } assetSelection { path }
@@ -32,6 +46,12 @@ START_SCHEDULE = """mutation ($selector: ScheduleSelector!) {
 }"""
 START_SENSOR = """mutation ($selector: SensorSelector!) {
     startSensor(sensorSelector: $selector) { __typename }
+}"""
+RESET_SCHEDULE = """mutation ($selector: ScheduleSelector!) {
+    resetSchedule(scheduleSelector: $selector) { __typename }
+}"""
+RESET_SENSOR = """mutation ($selector: SensorSelector!) {
+    resetSensor(sensorSelector: $selector) { __typename }
 }"""
 RELOAD = """mutation ($name: String!) {
     reloadRepositoryLocation(repositoryLocationName: $name) { __typename }
@@ -52,10 +72,21 @@ BACKFILL = """mutation ($params: LaunchBackfillParams!) {
         ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
     }
 }"""
+TERMINATE = "mutation ($id: String!) { terminateRun(runId: $id) { __typename } }"
 STALE = "{ assetNodes { assetKey { path } staleStatus staleCauses { reason } } }"
+MATERIALIZED = """query ($id: ID!) { logsForRun(runId: $id) { ... on EventConnection {
+    events { ... on MaterializationEvent { assetKey { path } metadataEntries { label } } }
+} } }"""
+STEPS = (
+    "query ($id: ID!) { runOrError(runId: $id) { ... on Run { stepStats { stepKey status } } } }"
+)
 EVENTS = """query ($id: ID!) { logsForRun(runId: $id) { ... on EventConnection {
     events { __typename ... on MessageEvent { message }
              ... on ErrorEvent { error { message } } }
+} } }"""
+
+MATERIALIZATIONS = """query ($id: ID!) { logsForRun(runId: $id) { ... on EventConnection {
+    events { ... on MaterializationEvent { assetKey { path } metadataEntries { label } } }
 } } }"""
 
 
@@ -82,7 +113,7 @@ class Webserver:
         nodes = self.ask(REPOSITORIES)["repositoriesOrError"]
         return nodes["nodes"][0] if nodes.get("nodes") else None
 
-    def launch(self, job: str = "retrain_all", *assets: str, config: object = None) -> str:
+    def launch(self, job: str = "refresh", *assets: str, config: object = None) -> str:
         """Launch a job, or some assets of it, as the UI does."""
         selector: dict[str, Any] = self._named("job", job)
         if assets:
@@ -90,6 +121,80 @@ class Webserver:
         params = {"selector": selector, "runConfigData": config or {}, "mode": "default"}
         launched = self.ask(LAUNCH, params=params)["launchPipelineExecution"]
         return str(launched["run"]["runId"])
+
+    def materialize(self, wanted: set[str] | None = None) -> str:
+        """Launch assets, by default all, as the UI's graph of all assets does."""
+        job = "__ASSET_JOB"
+        nodes = [
+            node
+            for node in self.ask(UNSYNCED)["assetNodes"]
+            if job in node["jobNames"] and (wanted is None or node["assetKey"]["path"][0] in wanted)
+        ]
+        checks = [
+            {"assetKey": node["assetKey"], "name": check["name"]}
+            for node in nodes
+            for check in node["assetChecksOrError"].get("checks", [])
+            if job in check["jobNames"]
+        ]
+        selector: dict[str, Any] = self._named("job", job)
+        selector["assetSelection"] = [node["assetKey"] for node in nodes]
+        selector["assetCheckSelection"] = checks
+        params = {"selector": selector, "runConfigData": "{}", "mode": "default"}
+        params["executionMetadata"] = {"tags": []}
+        launched = self.ask(LAUNCH, params=params)["launchPipelineExecution"]
+        return str(launched["run"]["runId"])
+
+    def execute_again(self, run_id: str, strategy: Literal["ALL_STEPS", "FROM_FAILURE"]) -> str:
+        """Launch a run again, as the button on its page does."""
+        params = {"parentRunId": run_id, "strategy": strategy}
+        launched = self.ask(REEXECUTE, params=params)["launchRunReexecution"]
+        return str(launched["run"]["runId"])
+
+    def timeline(self, job: str) -> dict[str, Any]:
+        """The runs on the page of a job, by id: those of the repository, by its tag."""
+        repository = self.repository()
+        names = repository["name"], repository["location"]["name"]
+        of = {"key": ".dagster/repository", "value": "@".join(names)}
+        found = self.ask(TIMELINE, filter={"pipelineName": job, "tags": [of]})
+        results = found["runsOrError"]["results"]
+        # the timeline puts a run into the row of its repository
+        row = dict(zip(("repositoryName", "repositoryLocationName"), names, strict=True))
+        return {run["runId"]: run for run in results if run["repositoryOrigin"] == row}
+
+    def over(self, run_id: str) -> str:
+        """Wait for the end of a run and return its status."""
+        until(lambda: self.status(run_id) in {"SUCCESS", "FAILURE", "CANCELED"}, seconds=300)
+        return self.status(run_id)
+
+    def materialized(self, run_id: str) -> tuple[list[str], list[str]]:
+        """What a run computed, and what it reused."""
+        computed, reused = [], []
+        for event in self.ask(MATERIALIZED, id=run_id)["logsForRun"]["events"]:
+            if event:
+                labels = {entry["label"] for entry in event["metadataEntries"]}
+                of = reused if "reused_from" in labels else computed
+                of.append(event["assetKey"]["path"][0])
+        return computed, reused
+
+    def terminate(self, run_id: str) -> str:
+        """Ask a run's process to stop; return the kind of the answer."""
+        return str(self.ask(TERMINATE, id=run_id)["terminateRun"]["__typename"])
+
+    def retry_of(self, run_id: str) -> str | None:
+        """The run by which Dagster launched a run again."""
+        tag = "dagster/parent_run_id"
+        found = [run["runId"] for run in self.runs() if run["tags"].get(tag) == run_id]
+        return str(found[0]) if found else None
+
+    def steps(self, run_id: str) -> dict[str, str]:
+        """The steps that the page of a run shows, with their status."""
+        found = self.ask(STEPS, id=run_id)["runOrError"]["stepStats"]
+        return {step["stepKey"]: step["status"] for step in found}
+
+    def process(self, run_id: str, text: str = "fitting preset") -> int:
+        """Wait until a run's log has a text; return the id of its process."""
+        until(lambda: text in self.log(run_id))
+        return int(re.findall(r"Started process for run \(pid: (\d+)\)", self.log(run_id))[-1])
 
     def status(self, run_id: str) -> str:
         return str(self.ask(STATUS, id=run_id)["runOrError"]["status"])
@@ -101,6 +206,15 @@ class Webserver:
             run["tags"] = {tag["key"]: tag["value"] for tag in run["tags"]}
             run["assets"] = {key["path"][0] for key in run["assetSelection"] or []}
         return list(results)
+
+    def materialized(self, run_id: str) -> dict[str, list[str]]:
+        """The labels of the metadata of what a run materialized, by asset."""
+        events = self.ask(MATERIALIZATIONS, id=run_id)["logsForRun"]["events"]
+        return {
+            "/".join(event["assetKey"]["path"]): [one["label"] for one in event["metadataEntries"]]
+            for event in events
+            if event
+        }
 
     def partitions(self, asset: str) -> list[str]:
         """The partitions of an asset of one dimension."""
@@ -124,6 +238,12 @@ class Webserver:
         )
         assert next(iter(started.values()))["__typename"] in {"ScheduleStateResult", "Sensor"}
 
+    def stop(self, kind: Literal["schedule", "sensor"], name: str) -> None:
+        """Turn a schedule or a sensor off that is off by default."""
+        self.ask(
+            RESET_SCHEDULE if kind == "schedule" else RESET_SENSOR, selector=self._named(kind, name)
+        )
+
     def ticks(self, kind: Literal["schedule", "sensor"], name: str) -> list[dict[str, Any]]:
         """The ticks of a schedule or a sensor, newest first."""
         found = self.ask(
@@ -142,10 +262,10 @@ class Webserver:
         return {node["assetKey"]["path"][0]: node["staleStatus"] for node in nodes}
 
     def log(self, run_id: str) -> str:
-        """What a run's log says."""
+        """The log of a run."""
         events = self.ask(EVENTS, id=run_id)["logsForRun"]["events"]
-        said = [(event["message"], (event.get("error") or {}).get("message")) for event in events]
-        return "\n".join(text for pair in said for text in pair if text)
+        texts = [(event["message"], (event.get("error") or {}).get("message")) for event in events]
+        return "\n".join(text for pair in texts for text in pair if text)
 
     def _named(self, kind: str, name: str) -> dict[str, str]:
         repository = self.repository()
@@ -156,7 +276,7 @@ class Webserver:
         }
 
 
-def until(found: Callable[[], Any], seconds: float = 150, pause: float = 0.5) -> Any:
+def until(found: Callable[[], Any], seconds: float = 300, pause: float = 0.5) -> Any:
     """Ask again until the answer is true."""
     end = time.monotonic() + seconds
     while True:

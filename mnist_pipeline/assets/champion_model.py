@@ -4,19 +4,21 @@ from functools import partial
 
 import dagster as dg
 
-from mnist_pipeline.assets import champion_history, codecs
+from mnist_pipeline.assets import champion_history
 from mnist_pipeline.assets.display import past_models
 from mnist_pipeline.digits import gate, validation
+from mnist_pipeline.digits.champion import Champion
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.metrics import Evaluation
+from mnist_pipeline.incremental.codecs import json_class
 from mnist_pipeline.incremental.steps import Result, asset
 from mnist_pipeline.incremental.store import Store
 from mnist_pipeline.params import ChampionParams, FloorParams
 
 
 @asset(
-    codecs.CHAMPION,
+    json_class("champion_model.json", Champion),
     upstream=["sgd_model", "train_set"],
     group_name="model",
     kinds={"json"},

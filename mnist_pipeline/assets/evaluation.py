@@ -2,15 +2,21 @@
 
 import dagster as dg
 
-from mnist_pipeline.assets import codecs, display
+from mnist_pipeline.assets import display
 from mnist_pipeline.digits import metrics
 from mnist_pipeline.digits.metrics import Evaluation
 from mnist_pipeline.digits.prediction import Predictions
+from mnist_pipeline.incremental.codecs import json_class
 from mnist_pipeline.incremental.steps import Result, asset
 from mnist_pipeline.params import EvaluationParams
 
 
-@asset(codecs.EVALUATION, group_name="evaluation", kinds={"json"}, blocking=[metrics.plausible])
+@asset(
+    json_class("evaluation.json", Evaluation),
+    group_name="evaluation",
+    kinds={"json"},
+    blocking=[metrics.plausible],
+)
 def evaluation(
     predictions: Predictions, evaluation_params: dg.ResourceParam[EvaluationParams]
 ) -> Result:

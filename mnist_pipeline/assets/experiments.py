@@ -7,12 +7,13 @@ from typing import Any
 import dagster as dg
 from pydantic import ValidationError
 
-from mnist_pipeline.assets import codecs, display
-from mnist_pipeline.assets.sgd_model import CHECKS, fit
+from mnist_pipeline.assets import display
+from mnist_pipeline.assets.sgd_model import CHECKS, codec, fit
 from mnist_pipeline.digits import comparison, persistence
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.leaderboard import Leaderboard
-from mnist_pipeline.incremental import _dagster, history
+from mnist_pipeline.incremental import history
+from mnist_pipeline.incremental.codecs import json_class
 from mnist_pipeline.incremental.engine import Engine
 from mnist_pipeline.incremental.errors import FormatError, PipelineError, SettingsError, StoreError
 from mnist_pipeline.incremental.history import Materialization
@@ -49,7 +50,7 @@ def _params(context: dg.AssetExecutionContext) -> ModelParams:
 
 
 @asset(
-    codecs.model("candidate.skops"),
+    codec("candidate.skops"),
     group_name="experiments",
     kinds={"scikitlearn"},
     blocking=CHECKS,
@@ -69,23 +70,19 @@ def candidate(
     return fit(context, train_set, variants[context.partition_key], validation_params)
 
 
-def _read_by(context: dg.AssetExecutionContext) -> dict[str, Materialization]:
-    ids = _dagster.partition_ids_read(context, CANDIDATE)
-    return history.by_partition(context.instance, CANDIDATE, ids)
-
-
 def _compared(context: dg.AssetExecutionContext) -> dict[str, object]:
     """Return what the leaderboard depends on besides: the candidates, and the variants."""
     variants: Mapping[str, ModelParams] = context.resources.variants
+    read = history.partitions_read(context, CANDIDATE)
     return {
-        "candidates": {name: one.data_version for name, one in _read_by(context).items()},
+        "candidates": {name: one.data_version for name, one in read.items()},
         "variants": {name: one.model_dump(mode="json") for name, one in variants.items()},
         "code_version": context.resources.io_manager.code_versions[CANDIDATE],
     }
 
 
 @asset(
-    codecs.LEADERBOARD,
+    json_class("leaderboard.json", Leaderboard),
     group_name="experiments",
     kinds={"json"},
     blocking=[comparison.same_rows],
@@ -104,9 +101,8 @@ def leaderboard(
     Left out, with the reason, is what was not fitted, or with other params, training digits or code
     than the current ones.
     """
-    found, left_out = current(
-        variants, io_manager, context.instance, _read_by(context), train_set.data_version
-    )
+    read = history.partitions_read(context, CANDIDATE)
+    found, left_out = current(variants, io_manager, context.instance, read, train_set.data_version)
     candidates = {}
     for name, (made, artifact) in found.items():
         try:
@@ -298,8 +294,7 @@ def compare(
     try:
         for number, name in enumerate(wanted, 1):
             # another process may fit variants too
-            ids = _dagster.partition_ids(instance, CANDIDATE, {name})
-            made = history.by_partition(instance, CANDIDATE, ids)
+            made = history.partitions(instance, CANDIDATE, {name})
             one = {name: variants[name]}
             if current(one, engine, instance, made, train.data_version)[0]:
                 continue

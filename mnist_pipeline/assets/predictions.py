@@ -2,16 +2,23 @@
 
 import numpy as np
 
-from mnist_pipeline.assets import codecs
 from mnist_pipeline.assets.display import column_schema, worst_mistakes
 from mnist_pipeline.digits import prediction
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
+from mnist_pipeline.digits.prediction import Predictions
+from mnist_pipeline.incremental.codecs import Codec
 from mnist_pipeline.incremental.steps import Result, asset
+
+CODEC: Codec[Predictions] = Codec(
+    "predictions.parquet",
+    Predictions.to_parquet,
+    lambda data, name: Predictions.from_parquet(data),
+)
 
 
 @asset(
-    codecs.PREDICTIONS,
+    CODEC,
     group_name="evaluation",
     kinds={"parquet"},
     metadata=column_schema(prediction.COLUMNS),

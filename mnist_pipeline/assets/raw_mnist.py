@@ -5,7 +5,6 @@ import time
 
 import dagster as dg
 
-from mnist_pipeline.assets import codecs
 from mnist_pipeline.digits import infinite
 from mnist_pipeline.digits.acquisition import Acquired, Kept, from_openml, from_recipe, from_sample
 from mnist_pipeline.digits.archive import MAX_BYTES, Archive, checksum
@@ -13,6 +12,7 @@ from mnist_pipeline.digits.errors import UnavailableError
 from mnist_pipeline.digits.openml import FILENAME
 from mnist_pipeline.digits.transfer import Progress
 from mnist_pipeline.incremental import history
+from mnist_pipeline.incremental.codecs import Codec
 from mnist_pipeline.incremental.errors import StoreError
 from mnist_pipeline.incremental.steps import Result, asset
 from mnist_pipeline.incremental.store import Store
@@ -25,8 +25,13 @@ _RETRY_SECONDS = 2.0
 """Before the step is run again where that may help; doubled the next time."""
 
 
+CODEC: Codec[Archive] = Codec(
+    lambda archive: archive.filename, lambda archive: archive.data, Archive
+)
+
+
 @asset(
-    codecs.ARCHIVE,
+    CODEC,
     group_name="source",
     kinds={"gzip"},
     blocking=[checksum],

@@ -2,7 +2,6 @@
 
 import dagster as dg
 
-from mnist_pipeline.assets import codecs
 from mnist_pipeline.assets.display import worst_mistakes
 from mnist_pipeline.assets.lineage import as_of
 from mnist_pipeline.digits import report as page
@@ -11,13 +10,18 @@ from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.metrics import Evaluation
 from mnist_pipeline.digits.prediction import Predictions
-from mnist_pipeline.digits.report import Evidence
+from mnist_pipeline.digits.report import Evidence, Report
+from mnist_pipeline.incremental.codecs import Codec
 from mnist_pipeline.incremental.engine import Engine
 from mnist_pipeline.incremental.steps import Result, asset
 
+CODEC: Codec[Report] = Codec(
+    "report.html", lambda page: page.html.encode(), lambda data, name: Report(data.decode())
+)
+
 
 @asset(
-    codecs.REPORT,
+    CODEC,
     upstream=["predictions", "sgd_model", "test_set", "train_set"],
     group_name="evaluation",
     kinds={"html"},

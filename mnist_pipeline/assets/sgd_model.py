@@ -5,17 +5,23 @@ from typing import Any
 
 import dagster as dg
 
-from mnist_pipeline.assets import codecs, display
+from mnist_pipeline.assets import display
 from mnist_pipeline.digits import persistence, training, validation
+from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
-from mnist_pipeline.digits.validation import Parts
+from mnist_pipeline.incremental.codecs import Codec
 from mnist_pipeline.incremental.steps import Result, asset
 from mnist_pipeline.params import ModelParams, ValidationParams
 
 CHECKS = [persistence.reloads_identically, validation.only_training_rows]
 
 
-@asset(codecs.model("sgd_model.skops"), group_name="model", kinds={"scikitlearn"}, blocking=CHECKS)
+def codec(filename: str) -> Codec[TrainedModel]:
+    """Return the codec of a fitted model."""
+    return Codec(filename, persistence.dumps, lambda data, name: persistence.loads(data))
+
+
+@asset(codec("sgd_model.skops"), group_name="model", kinds={"scikitlearn"}, blocking=CHECKS)
 def sgd_model(
     context: dg.AssetExecutionContext,
     train_set: Digits,
@@ -38,7 +44,7 @@ def fit(
     if params.hold_out:
         parts = validation.hold_out(train, **by.model_dump())
     else:
-        parts = Parts(train, None, train.data_version)
+        parts = validation.all_rows(train)
         context.log.info("nothing is held out of the fit: this model can never be champion")
     context.log.info(f"fitting preset {params.preset} on {len(parts.fitted):,} digits")
     model = training.fit(params, parts, context.log.info)

@@ -5,13 +5,13 @@ from typing import Literal
 
 import dagster as dg
 
-from mnist_pipeline.assets import codecs
 from mnist_pipeline.assets.display import class_balance, column_schema, first_digits
 from mnist_pipeline.digits import checks
 from mnist_pipeline.digits.archive import Archive
 from mnist_pipeline.digits.dataset import COLUMNS, Digits
 from mnist_pipeline.digits.split import split
 from mnist_pipeline.digits.table import decode
+from mnist_pipeline.incremental.codecs import Codec
 from mnist_pipeline.incremental.steps import Asset, Result, asset
 from mnist_pipeline.params import SplitParams
 
@@ -20,7 +20,7 @@ def split_asset(part: Literal["train", "test"], description: str) -> Asset:
     """Define the asset of one part."""
 
     @asset(
-        codecs.digits(f"{part}_set.parquet"),
+        Codec(f"{part}_set.parquet", write=Digits.write, open=Digits.read),
         key=f"{part}_set",
         description=description,
         group_name="digits",

@@ -53,10 +53,12 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name's module when the name is first used."""
-    if name == "codecs":
-        return importlib.import_module(f"{__name__}.codecs")
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+if not TYPE_CHECKING:  # a type checker shall find names that do not exist
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name's module when the name is first used."""
+        if name == "codecs":
+            return importlib.import_module(f"{__name__}.codecs")
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

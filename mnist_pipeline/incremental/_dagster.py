@@ -45,6 +45,44 @@ def graph_of(definitions: dg.Definitions) -> Graph:
     return definitions.resolve_asset_graph()
 
 
+def keys_of(graph: Graph) -> list[dg.AssetKey]:
+    """Return the keys of all assets, upstream before downstream."""
+    return list(graph.toposorted_asset_keys)
+
+
+def parents_of(graph: Graph, key: dg.AssetKey) -> list[dg.AssetKey]:
+    """Return the direct inputs of an asset, sorted."""
+    return sorted(graph.get(key).parent_keys)
+
+
+def ancestors_of(graph: Graph, key: dg.AssetKey) -> set[dg.AssetKey]:
+    """Return all that is upstream of an asset."""
+    return set(graph.get_ancestor_asset_keys(key))
+
+
+def code_version_of(graph: Graph, key: dg.AssetKey) -> str | None:
+    """Return the current code version of an asset."""
+    version: str | None = graph.get(key).code_version
+    return version
+
+
+def metadata_of(graph: Graph, key: dg.AssetKey) -> Mapping[str, Any]:
+    """Return the metadata that an asset is defined with."""
+    metadata: Mapping[str, Any] = graph.get(key).metadata
+    return metadata
+
+
+def select(graph: Graph, selection: str) -> set[dg.AssetKey]:
+    """Return the assets that Dagster's asset selection names.
+
+    Raises
+    ------
+    dagster.DagsterError, NotImplementedError
+        It is not a selection.
+    """
+    return set(dg.AssetSelection.from_string(selection).resolve(graph))
+
+
 def job_of(definitions: dg.Definitions, name: str) -> dg.JobDefinition:
     """Return a job, resolved against the assets."""
     return definitions.resolve_job_def(name)
@@ -116,11 +154,6 @@ def execute(
 def run_of(context: dg.AssetExecutionContext) -> dg.DagsterRun:
     """Return the run that a step is part of."""
     return context.run
-
-
-def retry_number(context: dg.AssetExecutionContext) -> int:
-    """Return how often the step was retried."""
-    return int(context.retry_number)
 
 
 def code_version(context: dg.AssetExecutionContext) -> str | None:
@@ -223,6 +256,11 @@ def dagster_event(record: logging.LogRecord) -> tuple[dict[str, Any], Any]:
     return meta, meta["dagster_event"]
 
 
+def step_seconds(event: Any) -> float:
+    """Return how long a step took that succeeded."""
+    return float(event.step_success_data.duration_ms) / 1000
+
+
 # What a step reads
 
 
@@ -307,11 +345,6 @@ def check_results(
         for one in history
         if one.event and one.event.asset_check_evaluation
     ]
-
-
-def blocking_checks(graph: Graph, key: dg.AssetKey) -> list[dg.AssetCheckKey]:
-    """Return the blocking checks of an asset."""
-    return [check for check in graph.get(key).check_keys if graph.get(check).blocking]
 
 
 # Storage

@@ -1,4 +1,4 @@
-"""The schedule, and the sensors `keep_fresh` and `report_failure`."""
+"""The schedule, and the sensor `keep_fresh`."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -70,16 +70,18 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
         if busy := in_progress(pipeline, context.instance):
             return dg.SkipReason(busy)
         graph = _dagster.graph_of(pipeline.definitions)
-        statuses = status.assess(pipeline.engine, graph, context.instance)
+        statuses = status.assess(pipeline.engine, graph, context.instance, pipeline.keys)
         wanted = plan(graph, statuses)
         if not wanted:
             return dg.SkipReason("all assets are up to date")
+        # nothing that an attempt itself changes: it would be asked for again and again
         key = content_digest(
             {
                 one.to_user_string(): [
-                    graph.get(one).code_version,
+                    _dagster.code_version_of(graph, one),
                     statuses[one].storage_id,
-                    sorted(statuses[one].causes),
+                    [statuses[parent].storage_id for parent in sorted(graph.get(one).parent_keys)],
+                    statuses[one].status in {"missing", "damaged"},
                 ]
                 for one in wanted
             }
@@ -88,8 +90,9 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
         if tried:
             run_id = tried[0].dagster_run.run_id
             return dg.SkipReason(
-                f"run {run_id} has tried to refresh {_names(wanted)} and failed: "
-                f"{runs.why_failed(context.instance, run_id)}. Fix the cause, then materialize"
+                f"run {run_id} was asked for in this state already, and {_names(wanted)} are not "
+                f"up to date: {runs.why_failed(context.instance, run_id)}. Fix the cause, then "
+                "materialize them."
             )
         return dg.RunRequest(run_key=key, asset_selection=list(wanted))
 
@@ -100,7 +103,7 @@ def plan(graph: _dagster.Graph, statuses: "Mapping[dg.AssetKey, AssetStatus]") -
     """Return what `refresh` materializes: what is not up to date, and all downstream of it."""
     outdated = {key for key, one in statuses.items() if one.status != "fresh"}
     return [
-        key for key in statuses if key in outdated or graph.get_ancestor_asset_keys(key) & outdated
+        key for key in statuses if key in outdated or _dagster.ancestors_of(graph, key) & outdated
     ]
 
 
@@ -108,18 +111,6 @@ def in_progress(pipeline: "Pipeline", instance: dg.DagsterInstance) -> str | Non
     """Say which run on the pipeline's assets is the oldest in progress, or return None."""
     found = runs.unfinished(instance, pipeline.keys, ["refresh", "recompute_all"])
     return f"run {found[0].run_id} is in progress on these assets" if found else None
-
-
-@dg.run_failure_sensor(
-    name="report_failure",
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Logs one line for a failed run: the run, and each failed step with its error.",
-)
-def report_failure(context: dg.RunFailureSensorContext) -> None:
-    """Log which run failed, where and why. No external service."""
-    run = context.dagster_run
-    why = runs.why_failed(context.instance, run.run_id).replace("\n", "; ")
-    context.log.error(f"run {run.run_id} ({run.job_name}) failed: {why}")
 
 
 def _names(keys: Sequence[dg.AssetKey]) -> str:

@@ -47,10 +47,10 @@ class WorkerRunLauncher(CeleryRunLauncher):
         # the daemon gives up a run that takes longer to start
         patience = min(PATIENCE_SECONDS, (_dagster.start_timeout(instance) or 180) / 2)
         end = time.monotonic() + patience
-        said = False
+        logged = False
         while why := self._obstacle(self._queue_of(run)):
-            if not said:
-                said = True
+            if not logged:
+                logged = True
                 _dagster.add_engine_event(instance, run, f"{why} The run waits.")
             time.sleep(_POLL_SECONDS)
             if not self._is_starting(run):
@@ -62,7 +62,7 @@ class WorkerRunLauncher(CeleryRunLauncher):
             with _answering(self.celery):
                 super().launch_run(context)
         except OperationalError as error:
-            self._back_to_queue(run, self._silent(error))
+            self._back_to_queue(run, self._no_broker(error))
 
     def _back_to_queue(self, run: dg.DagsterRun, why: str) -> None:
         if not _dagster.was_queued(self._instance, run):
@@ -77,12 +77,12 @@ class WorkerRunLauncher(CeleryRunLauncher):
         return now is not None and now.status is dg.DagsterRunStatus.STARTING
 
     def _obstacle(self, queue: str) -> str | None:
-        """Say why nobody would take what is put into a queue, or return None."""
+        """Say why no worker would take what is put into a queue, or return None."""
         try:
             with _answering(self.celery):
-                return None if self._listening(queue) else self._nobody(queue)
+                return None if self._listening(queue) else self._no_worker(queue)
         except OperationalError as error:
-            return self._silent(error)
+            return self._no_broker(error)
 
     def _listening(self, queue: str) -> list[str]:
         # the first answer is the quickest, and mostly enough
@@ -94,18 +94,18 @@ class WorkerRunLauncher(CeleryRunLauncher):
                 break
         return sorted(workers)
 
-    def _nobody(self, queue: str) -> str:
+    def _no_worker(self, queue: str) -> str:
         return f"No worker listens on queue {queue!r} of {self._at}: start one."
 
-    def _silent(self, error: Exception) -> str:
-        said = " ".join(str(error).split())
-        return f"The broker {self._at} does not answer ({said}): start it."
+    def _no_broker(self, error: Exception) -> str:
+        why = " ".join(str(error).split())
+        return f"The broker {self._at} does not answer ({why}): start it."
 
     def _queue_of(self, run: dg.DagsterRun) -> str:
         return str(run.tags.get(DAGSTER_CELERY_QUEUE_TAG, self.default_queue))
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Say whether the process that works on a run is dead; what nobody can tell is alive."""
+        """Say whether the process that works on a run is dead; where that is not known, it is alive."""
         record = self._instance.get_run_record_by_id(run.run_id)
         if record and (why := runs.why_dead(self._instance, record)):
             return CheckRunHealthResult(WorkerStatus.FAILED, f"{why}; what it finished stays")
@@ -116,7 +116,7 @@ class WorkerRunLauncher(CeleryRunLauncher):
         run: dg.DagsterRun,
         include_container_logs: bool | None = True,
     ) -> str | None:
-        """Say of a run that did not start what a person needs to mend."""
+        """Say of a run that did not start what a person needs to repair."""
         if DAGSTER_CELERY_TASK_ID_TAG not in run.tags or runs.OWNER in run.tags:
             return None
         queue = self._queue_of(run)
@@ -148,7 +148,7 @@ class WorkerRunLauncher(CeleryRunLauncher):
                 _dagster.mark_canceling(self._instance, run)
                 return bool(super().terminate(run_id))
         except OperationalError as error:
-            message = f"{self._silent(error)} The run's process cannot be asked to stop."
+            message = f"{self._no_broker(error)} The run's process cannot be asked to stop."
             _dagster.add_engine_event(self._instance, run, message)
             return False
 

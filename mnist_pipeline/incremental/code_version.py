@@ -153,8 +153,10 @@ def stop_if_changed(graph: _dagster.Graph, store: str) -> None:
     SettingsError
         Names the assets whose definitions changed, or the stores.
     """
-    keys = graph.get_all_asset_keys()
-    now = {"store": store} | {key.to_user_string(): graph.get(key).code_version for key in keys}
+    now = {"store": store} | {
+        key.to_user_string(): _dagster.code_version_of(graph, key)
+        for key in _dagster.keys_of(graph)
+    }
     asked = _dagster.carried(json.dumps(now, sort_keys=True))
     if asked is None or (before := json.loads(asked)) == now:
         return

@@ -102,6 +102,11 @@ class Codec(Generic[T]):
             raise FormatError(f"{artifact.path} cannot be decoded: {error!r}") from error
 
 
+def json_class(filename: str, kind: Any) -> Codec[Any]:
+    """Return a codec for a class with `to_json`, `from_json` and `data_version`."""
+    return Codec(filename, kind.to_json, lambda data, name: kind.from_json(data))
+
+
 def document(filename: str) -> Codec[Any]:
     """Return a codec for JSON-like values."""
     return Codec(

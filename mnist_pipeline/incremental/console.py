@@ -21,11 +21,8 @@ def _is_progress(record: logging.LogRecord) -> bool:
 class _Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         meta, event = _dagster.dagster_event(record)
-        if event:
-            message = f"done in {event.step_success_data.duration_ms / 1000:.1f} s"
-        else:
-            message = meta["orig_message"]
-        return f"  {meta['step_key'] or '':<15} {message}"
+        done = f"done in {_dagster.step_seconds(event):.1f} s" if event else meta["orig_message"]
+        return f"  {meta['step_key'] or '':<15} {done}"
 
 
 @cache

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
@@ -18,9 +18,6 @@ from mnist_pipeline.incremental.store import Store
 
 COMPUTED_WITH = "computed_with"
 """Metadata of an asset and of its materializations: source, libraries and inputs of the step."""
-
-REFUSED_KEY = "refused_key"
-"""Metadata of the results of checks that refused a value: the key that it was computed under."""
 
 
 def force_tag(name: str) -> str:
@@ -43,6 +40,8 @@ class Engine(dg.IOManager):
         By asset, the checks whose refusal keeps a version from being read.
     code_versions : mapping
         By asset, its current code version.
+    stopped : list of str
+        Why this process must run no step, if it must not.
     """
 
     name: str
@@ -50,6 +49,7 @@ class Engine(dg.IOManager):
     assets: Mapping[dg.AssetKey, Asset]
     blocking: Mapping[dg.AssetKey, list[dg.AssetCheckKey]]
     code_versions: Mapping[dg.AssetKey, str]
+    stopped: list[str] = field(default_factory=list)
 
     def run_step(self, asset: Asset, context: dg.AssetExecutionContext) -> Iterator[Any]:
         """Run a step: the body of an asset.
@@ -63,6 +63,8 @@ class Engine(dg.IOManager):
         def waiting() -> None:
             context.log.info(f"another run computes {asset.name}: waiting for it")
 
+        if self.stopped:
+            raise dg.Failure(self.stopped[0], allow_retries=False)
         try:
             tags = runs.owner(context.instance, self.store, run.run_id)
             if run.tags.get(runs.OWNER) != tags[runs.OWNER]:
@@ -83,6 +85,8 @@ class Engine(dg.IOManager):
         start = time.perf_counter()
         instance, run = context.instance, _dagster.run_of(context)
         read = self.inputs(asset, context)
+        for made in read.values():
+            self._stop_if_refused(instance, made)
         key = results.key_of(
             _dagster.code_version(context) or "",
             {one: made.data_version for one, made in read.items()},
@@ -93,16 +97,16 @@ class Engine(dg.IOManager):
         forced = run.tags.get(force_tag(self.name), "").lower() == "true"
         if earlier and not forced and self._is_usable(earlier, asset, instance):
             context.log.info(f"reused from run {earlier.run_id}")
+            self._confirm(context, confirm)
             return self._recorded(asset, context, earlier, reused=True)
-        values = {name: self.load(instance, read[one]) for name, one in asset.inputs.items()}
+        values = {name: self._read(read[one]) for name, one in asset.inputs.items()}
         resources = {name: getattr(context.resources, name) for name in asset.resources}
         passed = {"context": context} if "context" in asset.parameters else {}
         result = asset.step(**passed, **values, **resources)
         result = result if isinstance(result, Result) else Result(result)
-        checks = _enforced(asset, context, result, key)
+        checks = _enforced(asset, context, result)
         version = asset.codec.version(result.value)
-        confirm()
-        runs.confirm(instance, run.run_id)
+        self._confirm(context, confirm)
         with asset.codec.encoded(result.value) as data:
             artifact = self.store.publish(asset.name, asset.codec.name_of(result.value), data)
         if asset.reuse:
@@ -191,6 +195,10 @@ class Engine(dg.IOManager):
         FormatError
             Its file is not what its name says.
         """
+        self._stop_if_refused(instance, made)
+        return self._read(made)
+
+    def _stop_if_refused(self, instance: dg.DagsterInstance, made: Materialization) -> None:
         name = made.key.to_user_string()
         if refused := history.refusals(
             instance, made.data_version, self.blocking.get(made.key, [])
@@ -199,7 +207,6 @@ class Engine(dg.IOManager):
                 f"{name} {made.data_version} was refused by {', '.join(refused)} and is never an "
                 f"input: fix the cause, then materialize {name} again."
             )
-        return self._read(made)
 
     def _read(self, made: Materialization) -> Any:
         name = made.key.to_user_string()
@@ -219,6 +226,11 @@ class Engine(dg.IOManager):
             instance, earlier.data_version, self.blocking.get(asset.key, [])
         )
 
+    def _confirm(self, context: dg.AssetExecutionContext, confirm: Confirm) -> None:
+        """Raise HistoryError if the lock was lost, or the run is over for everybody else."""
+        confirm()
+        runs.confirm(context.instance, context.run_id)
+
     def _recorded(
         self,
         asset: Asset,
@@ -230,7 +242,8 @@ class Engine(dg.IOManager):
         artifact = result.artifact(self.store, asset.key)
         metadata = {**result.metadata, **history.artifact_metadata(artifact)}
         if reused:
-            metadata[REUSED_FROM] = dg.MetadataValue.dagster_run(result.run_id)
+            # first: the list of a run's events shows only a few
+            metadata = {REUSED_FROM: dg.MetadataValue.dagster_run(result.run_id), **metadata}
         selected = {key.name for key in context.selected_asset_check_keys}
         return dg.MaterializeResult(
             asset_key=asset.key,
@@ -286,7 +299,7 @@ class Engine(dg.IOManager):
 
 
 def _enforced(
-    asset: Asset, context: dg.AssetExecutionContext, result: Result, key: str
+    asset: Asset, context: dg.AssetExecutionContext, result: Result
 ) -> list[dg.AssetCheckResult]:
     """Return the results of the checks for Dagster.
 
@@ -311,7 +324,7 @@ def _enforced(
                     passed=one.passed,
                     severity=severity(one),
                     description=one.description,
-                    metadata={**one.metadata, REFUSED_KEY: key},
+                    metadata=one.metadata,
                     blocking=one.name in blocking,
                 )
             )
@@ -333,7 +346,7 @@ def _same_again(earlier: Earlier | None, version: str) -> dg.AssetCheckResult:
     """Compare a result with the earlier one under the same key."""
     same = earlier is None or earlier.data_version == version
     if earlier is None:
-        text = "computed for the first time"
+        text = "computed once: there is no earlier result to compare it with"
     elif same:
         text = f"computed again with the same content as in run {earlier.run_id}"
     else:

@@ -104,6 +104,21 @@ def newest(instance: dg.DagsterInstance, key: dg.AssetKey, limit: int) -> list[M
     return [Materialization.of(record) for record in records]
 
 
+def deleted(indexed: dg.EventLogRecord | None, found: Materialization | None) -> str | None:
+    """Return the run whose deletion took an asset's newest materialization, or None.
+
+    Parameters
+    ----------
+    indexed : EventLogRecord or None
+        The last materialization in Dagster's index of assets, which keeps what was deleted.
+    found : Materialization or None
+        The newest one that is left.
+    """
+    if indexed and (found is None or found.storage_id < indexed.storage_id):
+        return indexed.run_id
+    return None
+
+
 def at(instance: dg.DagsterInstance, key: dg.AssetKey, storage_id: int) -> Materialization | None:
     """Return the materialization at a place in the event log, or None if it was deleted."""
     wanted = dg.AssetRecordsFilter(key, storage_ids=[storage_id])
@@ -137,10 +152,23 @@ def with_version(
     return None
 
 
-def by_partition(
+def partitions(
+    instance: dg.DagsterInstance, key: dg.AssetKey, which: set[str] | None = None
+) -> dict[str, Materialization]:
+    """Return, by partition, its newest materialization; of all partitions or of some."""
+    return _by_partition(instance, key, _dagster.partition_ids(instance, key, which))
+
+
+def partitions_read(
+    context: dg.AssetExecutionContext, key: dg.AssetKey
+) -> dict[str, Materialization]:
+    """Return, by partition, what Dagster records as the running step's input `key`."""
+    return _by_partition(context.instance, key, _dagster.partition_ids_read(context, key))
+
+
+def _by_partition(
     instance: dg.DagsterInstance, key: dg.AssetKey, ids: Mapping[str, int]
 ) -> dict[str, Materialization]:
-    """Return, by partition, the materialization at a place in the event log."""
     if not ids:
         return {}  # an empty list is no filter
     wanted = dg.AssetRecordsFilter(key, storage_ids=list(ids.values()))

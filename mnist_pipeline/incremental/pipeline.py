@@ -15,7 +15,7 @@ from mnist_pipeline.incremental import instance as dagster_instance
 from mnist_pipeline.incremental.code_version import CodeVersion, Sources
 from mnist_pipeline.incremental.console import terminal
 from mnist_pipeline.incremental.engine import COMPUTED_WITH, Engine, force_tag
-from mnist_pipeline.incremental.errors import PipelineError
+from mnist_pipeline.incremental.errors import PipelineError, SettingsError
 from mnist_pipeline.incremental.runs import Say
 from mnist_pipeline.incremental.steps import Asset
 from mnist_pipeline.incremental.store import Store
@@ -67,6 +67,8 @@ class Pipeline:
         A `dagster.yaml` for the home.
     location : str, optional
         Name of the code location.
+    owners : sequence of str
+        Of every asset, as Dagster shows them: `team:...` or e-mail addresses.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Pipeline:
     current: "Callable[[], Pipeline] | None" = None
     config: Path | None = None
     location: str | None = None
+    owners: Sequence[str] = ()
 
     @property
     def keys(self) -> list[dg.AssetKey]:
@@ -151,10 +154,10 @@ class Pipeline:
             asset_checks=self.checks,
             jobs=jobs,
             schedules=[automation.schedule(self, self.cron)] if self.cron else [],
-            sensors=[automation.keep_fresh(self), automation.report_failure, *self.sensors],
+            sensors=[automation.keep_fresh(self), *self.sensors],
             resources={
                 **{
-                    name: dg.ResourceDefinition.hardcoded_resource(value)
+                    name: _fixed(value)
                     for name, value in {**self.inputs, **self.resources}.items()
                 },
                 "io_manager": self.engine,
@@ -167,12 +170,13 @@ class Pipeline:
     def load(self) -> dg.Definitions:
         """Return the definitions for a code location.
 
-        Raises
-        ------
-        SettingsError
-            In a run worker: code versions or store are not those that the run was asked for with.
+        In a run worker each step fails where code versions or store are not those that the run was
+        asked for with. A worker that failed to load would be launched again, as one that crashed.
         """
-        code_version.stop_if_changed(_dagster.graph_of(self.definitions), str(self.store.root))
+        try:
+            code_version.stop_if_changed(_dagster.graph_of(self.definitions), str(self.store.root))
+        except SettingsError as error:
+            self.engine.stopped.append(str(error))
         return self.definitions
 
     def changed(self) -> str | None:
@@ -198,7 +202,9 @@ class Pipeline:
     @property
     def settings(self) -> tuple[object, ...]:
         """What differs after a change of settings."""
-        return str(self.store.root), self.home, self.cron, dict(self.resources), self.keys
+        # stores of the same root are equal
+        resources = {name: one for name, one in self.resources.items() if one is not self.store}
+        return str(self.store.root), self.home, self.cron, resources, self.keys
 
     @contextmanager
     def session(self, say: Say = lambda text: None) -> "Iterator[Session]":
@@ -225,7 +231,9 @@ class Pipeline:
             yield from self.engine.run_step(asset, context)
 
         version = self.code_versions[asset.key]
-        defined = asset.define(compute, version.digest, {COMPUTED_WITH: asdict(version)})
+        defined = asset.define(
+            compute, version.digest, {COMPUTED_WITH: asdict(version)}, self.owners
+        )
         if not self.cron or asset.deps or asset.reuse:
             return defined
         # only what every tick materializes can be overdue
@@ -233,3 +241,8 @@ class Pipeline:
             deadline_cron=self.cron, lower_bound_delta=timedelta(minutes=1)
         )
         return defined.map_asset_specs(lambda spec: dg.apply_freshness_policy(spec, policy))
+
+
+def _fixed(value: object) -> dg.ResourceDefinition:
+    """Return a resource that no run's config can change: Dagster refuses such a config."""
+    return dg.ResourceDefinition(lambda _: value, config_schema={})

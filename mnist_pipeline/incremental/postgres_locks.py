@@ -93,7 +93,7 @@ class PostgresLocks:
                 if time.monotonic() > end:
                     raise HistoryError(
                         f"the connection to PostgreSQL broke, and with it the lock {name!r}, which "
-                        "somebody else may hold by now: start again, what was finished stays"
+                        "another process may hold by now: start again, what was finished stays"
                     )
                 time.sleep(_POLL_SECONDS)
 
@@ -207,10 +207,10 @@ def _ask(session: Any, question: str, *values: object) -> Any:
 
 
 def _unreachable(error: Exception) -> HistoryError:
-    said = " ".join(str(error).split())
+    why = " ".join(str(error).split())
     return HistoryError(
-        f"PostgreSQL, which keeps Dagster's history and the locks, does not answer: {said}. "
-        "Start it, or mend the way there; what was published is still there."
+        f"PostgreSQL, which keeps Dagster's history and the locks, does not answer: {why}. "
+        "Start it, or fix the way there; what was published is still there."
     )
 
 

@@ -89,7 +89,7 @@ def find(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str) -> Earlier 
         )
         for one in found["checks"]
     ]
-    return Earlier(**{**found, "checks": checks})
+    return Earlier(**{**found, "checks": checks, "metadata": dict(found["metadata"])})
 
 
 def record(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str, result: Earlier) -> None:
@@ -106,7 +106,8 @@ def record(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str, result: E
             }
             for one in result.checks
         ],
-        "metadata": dict(result.metadata),
+        # in their order: Dagster sorts the keys of mappings
+        "metadata": list(result.metadata.items()),
     }
     _dagster.set_values(instance, {_name(asset, key): dg.serialize_value(content)})
 

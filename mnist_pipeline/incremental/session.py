@@ -84,8 +84,8 @@ class Session:
         verify : bool
             Read every file again and compare its digest with the recorded one.
         """
-        found = status.assess(self.pipeline.engine, self.graph, self.instance, verify=verify)
-        return {key: one for key, one in found.items() if key in set(self.pipeline.keys)}
+        engine, keys = self.pipeline.engine, self.pipeline.keys
+        return status.assess(engine, self.graph, self.instance, keys, verify=verify)
 
     def plan(self, statuses: Mapping[dg.AssetKey, AssetStatus]) -> list[str]:
         """Return what `refresh` would materialize where this is the state of the assets."""
@@ -99,7 +99,7 @@ class Session:
         """
         done = RunResult(None, [], [], None)
         try:
-            with self.alone():
+            with self.alone(self.pipeline.keys):
                 statuses = self.status(verify=verify)
                 if wanted := automation.plan(self.graph, statuses):
                     done = self.run(wanted, trigger=trigger)
@@ -115,14 +115,14 @@ class Session:
         return replace(done, error=done.error or "\n".join(problems) or None, fresh=fresh)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Hold the lock of the store's refresh when no run is in progress on the assets."""
+    def alone(self, assets: Collection[dg.AssetKey]) -> Iterator[None]:
+        """Hold the lock of the store's refresh when no run is in progress on these assets."""
 
         def waiting() -> None:
             self.say("another refresh is in progress: waiting for it")
 
         with locks_of(self.instance, self.pipeline.store).hold("refresh", waiting):
-            runs.wait(self.instance, self.every_key, _JOBS, self.say)
+            runs.wait(self.instance, assets, _JOBS, self.say)
             yield
 
     def run(
@@ -205,7 +205,7 @@ class Session:
             It is not a selection, or selects nothing.
         """
         try:
-            keys = dg.AssetSelection.from_string(selection).resolve(self.graph)
+            keys = _dagster.select(self.graph, selection)
         except (dg.DagsterError, NotImplementedError) as error:
             raise SettingsError(f"{selection!r} is not an asset selection: {error}") from None
         if not (keys := keys & set(self.pipeline.keys)):
@@ -228,7 +228,7 @@ class Session:
         keep : int
             Keep what the newest so many materializations of each asset point at.
         """
-        with nullcontext() if dry_run else self.alone():
+        with nullcontext() if dry_run else self.alone(self.every_key):
             return retention.collect(self.pipeline, self.instance, keep=keep, remove=not dry_run)
 
     @property

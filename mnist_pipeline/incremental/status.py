@@ -4,19 +4,18 @@ Staleness is judged as Dagster's UI judges it, by code version, list of inputs a
 direct inputs, and goes further: upstream assets, files, deleted events and failed attempts count.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import dagster as dg
 
-from mnist_pipeline.incremental import _dagster, history, results
+from mnist_pipeline.incremental import _dagster, history
 from mnist_pipeline.incremental._dagster import Graph
 from mnist_pipeline.incremental.code_version import CodeVersion
-from mnist_pipeline.incremental.engine import COMPUTED_WITH, REFUSED_KEY, Engine
+from mnist_pipeline.incremental.engine import COMPUTED_WITH, Engine
 from mnist_pipeline.incremental.errors import StoreError
 from mnist_pipeline.incremental.history import Materialization
-from mnist_pipeline.incremental.steps import Asset
 
 State = Literal["fresh", "stale", "waiting", "missing", "damaged", "refused"]
 
@@ -49,24 +48,31 @@ class AssetStatus:
 
 
 def assess(
-    engine: Engine, graph: Graph, instance: dg.DagsterInstance, *, verify: bool = False
+    engine: Engine,
+    graph: Graph,
+    instance: dg.DagsterInstance,
+    wanted: Collection[dg.AssetKey],
+    *,
+    verify: bool = False,
 ) -> dict[dg.AssetKey, AssetStatus]:
-    """Look at every asset of the engine, upstream before downstream.
+    """Look at assets of the engine, upstream before downstream.
 
     Parameters
     ----------
     graph : asset graph
         With the current code versions.
+    wanted : collection of AssetKey
+        The assets, with all that is upstream of them.
     verify : bool
         Read every file again and compare its digest with the recorded one; without, only that it
         is there and has its size.
     """
-    keys = [key for key in graph.toposorted_asset_keys if key in engine.assets]
+    keys = [key for key in _dagster.keys_of(graph) if key in wanted]
     newest = {key: next(iter(history.newest(instance, key, 1)), None) for key in keys}
     attempts = _attempts(instance, newest)
     statuses: dict[dg.AssetKey, AssetStatus] = {}
     for key in keys:
-        upstream = [parent for parent in sorted(graph.get(key).parent_keys) if parent in statuses]
+        upstream = [parent for parent in _dagster.parents_of(graph, key) if parent in statuses]
         behind = [one for one in upstream if statuses[one].status != "fresh"]
         statuses[key] = _status(
             _Looked(engine, graph, instance, newest), key, attempts.get(key, []), behind, verify
@@ -93,7 +99,7 @@ def _status(
 ) -> AssetStatus:
     made = at.newest[key]
     artifact = made.artifact(at.engine.store) if made else None
-    state, causes = _file(at.engine, made, verify) if made else ("missing", ["never materialized"])
+    state, causes = _file(at.engine, made, verify) if made else ("missing", [])
     outdated = _changes(at, key)
     refused = {}
     if made:
@@ -106,6 +112,7 @@ def _status(
         state = "refused" if refused else "stale" if outdated else "waiting" if behind else "fresh"
     causes += [f"refused by its check {name}: {why}" for name, why in refused.items()]
     causes += outdated
+    causes = causes or (["never materialized"] if state == "missing" else [])
     if state == "waiting":
         names = ", ".join(one.to_user_string() for one in behind)
         causes = [f"upstream is not up to date: {names}"]
@@ -127,12 +134,9 @@ def _attempts(
     last: dict[dg.AssetKey, str] = {}
     for record in instance.get_asset_records(list(newest)):
         entry = record.asset_entry
-        made, indexed = newest[entry.asset_key], entry.last_materialization_record
-        # Dagster's index of assets keeps what a deleted run materialized
-        if indexed and (made is None or made.storage_id < indexed.storage_id):
-            found[entry.asset_key] = [
-                f"its newest materialization was deleted with run {indexed.run_id}"
-            ]
+        made = newest[entry.asset_key]
+        if gone := history.deleted(entry.last_materialization_record, made):
+            found[entry.asset_key] = [f"its newest materialization was deleted with run {gone}"]
         elif entry.last_run_id and not (made and made.run_id == entry.last_run_id):
             last[entry.asset_key] = entry.last_run_id
     ids = sorted(set(last.values()))
@@ -168,14 +172,14 @@ def _file(engine: Engine, made: Materialization, verify: bool) -> tuple[State, l
 
 def _changes(at: _Looked, key: dg.AssetKey) -> list[str]:
     """Say in what the newest materialization differs from what would be computed now."""
-    made, node = at.newest[key], at.graph.get(key)
+    made, parents = at.newest[key], _dagster.parents_of(at.graph, key)
     if made is None:
         return []
     causes = []
-    if made.code_version != node.code_version:
-        now = CodeVersion(**node.metadata[COMPUTED_WITH])
+    if made.code_version != _dagster.code_version_of(at.graph, key):
+        now = CodeVersion(**_dagster.metadata_of(at.graph, key)[COMPUTED_WITH])
         causes += now.changes_since(made.value(COMPUTED_WITH)) or ["its code version changed"]
-    for parent in sorted(node.parent_keys):
+    for parent in parents:
         name = parent.to_user_string()
         if parent not in made.inputs:
             causes.append(f"it has a new input: {name}")
@@ -184,42 +188,20 @@ def _changes(at: _Looked, key: dg.AssetKey) -> list[str]:
     causes += [
         f"it no longer has the input {old.to_user_string()}"
         for old in sorted(made.inputs)
-        if old not in node.parent_keys
+        if old not in parents
     ]
     return causes
 
 
 def _refused_since(at: _Looked, key: dg.AssetKey) -> dict[str, str]:
-    """Return the checks that refused, before publication, what would be computed again now.
-
-    What was materialized later has overcome that.
-    """
-    checks, made = at.engine.blocking.get(key, []), at.newest[key]
+    """Return the checks that refused, before publication, a value computed since."""
+    made = at.newest[key]
     since = made.timestamp if made else 0.0
-    found: dict[str, tuple[str, str]] = {}
-    for check in checks:
+    return {
+        check.name: result.description or "failed"
+        for check in at.engine.blocking.get(key, [])
         for _, timestamp, result in _dagster.check_results(
             at.instance, check, passed=False, limit=1
-        ):
-            refused = result.metadata.get(REFUSED_KEY)
-            if refused and timestamp > since and not result.target_materialization_data:
-                found[check.name] = str(refused.value), result.description or "failed"
-    if not found:
-        return {}
-    current = _key(at, at.engine.assets[key])
-    return {name: why for name, (refused, why) in found.items() if refused == current}
-
-
-def _key(at: _Looked, asset: Asset) -> str | None:
-    """Return the key under which an asset would be computed now; None where that is not known."""
-    direct = {
-        key: made
-        for key in asset.deps
-        if key in asset.inputs.values() and (made := at.newest.get(key))
+        )
+        if timestamp > since and not result.target_materialization_data
     }
-    try:
-        read = direct | at.engine.further(at.instance, direct, asset.upstream)
-    except StoreError:
-        return None
-    versions = {key: made.data_version for key, made in read.items()}
-    return results.key_of(at.graph.get(asset.key).code_version or "", versions)

@@ -1,1 +1,1 @@
-"""Tests of the engine, which know nothing of digits."""
+"""Tests of the engine `mnist_pipeline.incremental`, on a toy package that they copy and edit."""

@@ -1,6 +1,7 @@
 """Locks of files and of a real PostgreSQL server: free when their holder is killed, not before."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mnist_pipeline.incremental import postgres_locks
-from mnist_pipeline.incremental.errors import HistoryError
+from mnist_pipeline.incremental.errors import HistoryError, StoreError
 from mnist_pipeline.incremental.locks import FileLocks, Locks
 from mnist_pipeline.incremental.postgres_locks import PostgresLocks
 from mnist_pipeline_tests import servers
@@ -21,7 +22,7 @@ from mnist_pipeline_tests.webserver import until
 
 HOST = "here"
 
-# claims, holds a lock, says its token, then waits
+# claims, holds a lock, prints its token, then waits
 _OTHER = """
 import sys
 from pathlib import Path
@@ -65,7 +66,7 @@ def locks_of(where: str, store: str = "store") -> Locks:
 
 @contextlib.contextmanager
 def other(where: str) -> Iterator[tuple[subprocess.Popen[str], Callable[[], str]]]:
-    """Another process with these locks; what it says, line by line."""
+    """Another process with these locks; what it prints, line by line."""
     process = subprocess.Popen(
         [sys.executable, "-c", _OTHER, where],
         stdin=subprocess.PIPE,
@@ -79,6 +80,22 @@ def other(where: str) -> Iterator[tuple[subprocess.Popen[str], Callable[[], str]
     finally:
         process.kill()
         process.communicate()
+
+
+def is_held(locks: Locks, name: str) -> bool:
+    """Whether some process holds a lock."""
+
+    class Waited(Exception):
+        pass
+
+    def waiting() -> None:
+        raise Waited
+
+    try:
+        with locks.hold(name, waiting):
+            return False
+    except Waited:
+        return True
 
 
 def end_sessions(server: Server) -> int:
@@ -106,20 +123,20 @@ def test_a_token_is_of_a_living_process_until_that_is_killed(where: str) -> None
         assert locks.lives(token, HOST) is False
 
 
-def test_nobody_can_tell_of_a_token_of_another_kind(history: Server, tmp_path: Path) -> None:
+def test_whether_a_token_of_another_kind_lives_is_not_known(history: Server, tmp_path: Path) -> None:
     files, sessions = FileLocks(tmp_path), PostgresLocks(history.url, "store")
     assert files.lives(sessions.claim(), HOST) is None
     assert sessions.lives(files.claim(), HOST) is None
 
 
-def test_a_lock_is_one_holders_at_a_time_and_free_when_he_is_killed(where: str) -> None:
+def test_a_lock_has_one_holder_at_a_time_and_is_free_when_that_is_killed(where: str) -> None:
     mine = locks_of(where)
-    assert not mine.is_held("refresh")
+    assert not is_held(mine, "refresh")
     with other(where) as (process, said):
         said()
-        assert mine.is_held("refresh")
+        assert is_held(mine, "refresh")
         waited: list[float] = []
-        # he dies a moment after somebody began to wait for him
+        # the holder dies a moment after the wait began
         killer = threading.Timer(1.0, process.kill)
 
         def waiting() -> None:
@@ -131,14 +148,14 @@ def test_a_lock_is_one_holders_at_a_time_and_free_when_he_is_killed(where: str) 
             assert time.monotonic() - waited[0] > 0.9
             with other(where) as (_, third):
                 assert third() == "waiting"
-    assert not mine.is_held("refresh")
+    assert not is_held(mine, "refresh")
 
 
 def test_two_stores_with_one_history_do_not_wait_for_each_other(history: Server) -> None:
     one, another = (PostgresLocks(history.url, name) for name in ("s3://one", "s3://another"))
     with one.hold("refresh", pytest.fail), another.hold("refresh", pytest.fail):
-        assert one.is_held("refresh")
-        assert one.is_held("refresh") == another.is_held("refresh")
+        assert is_held(one, "refresh")
+        assert is_held(one, "refresh") == is_held(another, "refresh")
 
 
 def test_a_process_whose_connection_broke_claims_its_token_again(history: Server) -> None:
@@ -153,14 +170,14 @@ def test_a_process_whose_connection_broke_claims_its_token_again(history: Server
         until(lambda: locks.lives(token, HOST), seconds=10, pause=0.1)
 
 
-def test_after_a_restart_nobody_is_taken_for_dead_before_he_could_come_back(
+def test_after_a_restart_no_process_is_taken_for_dead_before_it_could_come_back(
     history: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres_locks, "_RESTART_SECONDS", 3600.0)
     locks = PostgresLocks(history.url, "store")
-    assert locks.lives("postgres:of nobody", HOST) is None
+    assert locks.lives("postgres:of no process", HOST) is None
     monkeypatch.setattr(postgres_locks, "_RESTART_SECONDS", 0.0)
-    assert locks.lives("postgres:of nobody", HOST) is False
+    assert locks.lives("postgres:of no process", HOST) is False
 
 
 def test_a_lock_whose_connection_broke_is_taken_anew_or_known_to_be_lost(
@@ -171,7 +188,7 @@ def test_a_lock_whose_connection_broke_is_taken_anew_or_known_to_be_lost(
     with locks.hold("refresh", pytest.fail) as confirm:
         end_sessions(history)
         confirm()
-        assert locks.is_held("refresh")
+        assert is_held(locks, "refresh")
         end_sessions(history)
         with other(history.url) as (_, said):
             assert said() != "waiting", "it was free"
@@ -184,10 +201,71 @@ def test_a_server_that_is_gone_is_one_message_without_a_password(history: Server
     locks = PostgresLocks(f"{history.url}?application_name=another", "store")
     history.stop()
     try:
-        for ask in (locks.claim, lambda: locks.is_held("refresh")):
+        for ask in (locks.claim, lambda: is_held(locks, "refresh")):
             with pytest.raises(HistoryError, match=f"127.0.0.1.*{history.port}") as raised:
                 ask()
             assert PASSWORD not in str(raised.value)
             assert "\n" not in str(raised.value)
     finally:
         history.start()
+
+
+# forks, and prints what each process finds
+_FORKS = """
+import os, sys
+from pathlib import Path
+from mnist_pipeline.incremental.locks import FileLocks
+locks = FileLocks(Path(sys.argv[1]))
+token = locks.claim()
+child = os.fork()
+if child == 0:
+    own = locks.claim()
+    print(own != token, own == locks.claim(), locks.lives(own, "here"), flush=True)
+    print(own, flush=True)
+    sys.exit()
+os.waitpid(child, 0)
+print(token == locks.claim(), locks.lives(token, "here"), flush=True)
+print(token, flush=True)
+input()
+"""
+
+
+def test_a_forked_childs_claim_is_its_own_and_its_end_is_not_its_parents(tmp_path: Path) -> None:
+    locks = FileLocks(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-c", _FORKS, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "True True True\n"
+    child = process.stdout.readline().strip()
+    assert process.stdout.readline() == "True True\n"
+    parent = process.stdout.readline().strip()
+    assert not Path(child).exists(), "a process that ended leaves nothing behind"
+    assert locks.lives(child, os.uname().nodename) is False
+    assert locks.lives(parent, os.uname().nodename) is True
+    process.kill()
+    process.communicate()
+    assert locks.lives(parent, os.uname().nodename) is False
+
+
+def test_files_of_processes_killed_long_ago_are_removed_by_the_next_claim(tmp_path: Path) -> None:
+    with other(str(tmp_path)) as (process, said):
+        token = Path(said())
+        assert token.exists()
+        process.kill()
+        process.wait()
+    os.utime(token, (0, 0))
+    with other(str(tmp_path)) as (_, said):
+        said()
+        assert not token.exists()
+
+
+def test_a_folder_of_locks_that_cannot_be_written_is_one_message(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for ask in (FileLocks(file).claim, lambda: is_held(FileLocks(file), "refresh")):
+        with pytest.raises(StoreError, match=f"the folder of locks {file}.* cannot be used: "):
+            ask()

@@ -1,0 +1,1 @@
+"""A pipeline of five trivial steps: source -> left, group/right -> total -> summary."""
