@@ -1,4 +1,4 @@
-# The doors, for people. `make` lists them.
+# Entry points for people. `make` lists them.
 .DEFAULT_GOAL := help
 .PHONY: help install run refresh status ui test slow-test kill-test hostile-test fuzz audit screenshots \
 	lint format bench lock clean
@@ -19,10 +19,10 @@ install: .venv/run.stamp .env ## .venv with all that running needs, and a .env t
 run: install ## materialize everything (SOURCE=openml for all 70,000 digits)
 	@$(CHOSEN) $(BIN)/mnist-pipeline run
 
-refresh: install ## make only what is not fresh (SOURCE=openml for all 70,000 digits)
+refresh: install ## bring everything up to date in one run (SOURCE=openml for all 70,000 digits)
 	@$(CHOSEN) $(BIN)/mnist-pipeline refresh
 
-status: install ## which assets are fresh, and why the others are not
+status: install ## which assets are up to date, and why the others are not
 	@$(CHOSEN) $(BIN)/mnist-pipeline status
 
 ui: install ## the Dagster UI on 127.0.0.1 (SOURCE=openml for all 70,000 digits)
@@ -57,7 +57,7 @@ lint: .venv/dev.stamp ## ruff, mypy and the contract of imports, as CI runs them
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo --no-cache
 
-format: .venv/dev.stamp ## mend what ruff can
+format: .venv/dev.stamp ## fix what ruff can
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 

@@ -10,6 +10,8 @@ from mnist_pipeline.assets.raw_mnist import raw_mnist
 from mnist_pipeline.assets.report import report
 from mnist_pipeline.assets.sgd_model import sgd_model
 from mnist_pipeline.assets.splits import test_set, train_set
+from mnist_pipeline.incremental import automation
+from mnist_pipeline.incremental.errors import SettingsError
 from mnist_pipeline.incremental.pipeline import Pipeline
 from mnist_pipeline.incremental.store import open_store
 from mnist_pipeline.params import Params
@@ -31,12 +33,12 @@ def build(settings: Settings) -> Pipeline:
     Raises
     ------
     SettingsError
-        The params file is missing or holds what is not allowed.
+        The params file is missing or holds what is not allowed; the cron expression is not valid.
     """
     params = Params.load(settings.params_file)
     store = open_store(settings.data_dir, locks=settings.dagster_home)
     named = experiments.variants_sensor(lambda: Params.load(settings.params_file).variants)
-    return Pipeline(
+    pipeline = Pipeline(
         name="mnist_pipeline",
         module="mnist_pipeline.definitions",
         assets=[
@@ -76,6 +78,11 @@ def build(settings: Settings) -> Pipeline:
         current=lambda: build(Settings.load()),
         owners=["team:mnist-pipeline"],
     )
+    try:
+        automation.schedule(pipeline, settings.retrain_cron)
+    except SettingsError as error:
+        raise SettingsError(f"MNIST_RETRAIN_CRON: {error}") from None
+    return pipeline
 
 
 @dg.definitions

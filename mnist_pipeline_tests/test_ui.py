@@ -105,7 +105,9 @@ class Ui:
 
 
 @pytest.fixture(scope="module")
-def ui(_furnished: Path, tmp_path_factory: pytest.TempPathFactory, chromium: Browser) -> Iterator[Ui]:
+def ui(
+    _furnished: Path, tmp_path_factory: pytest.TempPathFactory, chromium: Browser
+) -> Iterator[Ui]:
     """Everything was materialized by `mnist-pipeline run`, then `dagster dev` was started."""
     clone = Clone.make(tmp_path_factory.mktemp("ui") / "clone")
     shutil.copytree(_furnished, clone.data, dirs_exist_ok=True)

@@ -74,16 +74,17 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
         wanted = plan(graph, statuses)
         if not wanted:
             return dg.SkipReason("all assets are up to date")
-        # nothing that an attempt itself changes: it would be asked for again and again
+        # not the causes: a failed attempt adds one, which would be another state
         key = content_digest(
             {
-                one.to_user_string(): [
-                    _dagster.code_version_of(graph, one),
-                    statuses[one].storage_id,
-                    [statuses[parent].storage_id for parent in sorted(graph.get(one).parent_keys)],
-                    statuses[one].status in {"missing", "damaged"},
-                ]
-                for one in wanted
+                "wanted": {
+                    one.to_user_string(): statuses[one].status in {"missing", "damaged"}
+                    for one in wanted
+                },
+                "assets": {
+                    one.to_user_string(): [_dagster.code_version_of(graph, one), found.storage_id]
+                    for one, found in statuses.items()
+                },
             }
         )
         tried = context.instance.get_run_records(dg.RunsFilter(tags={_RUN_KEY: key}), limit=1)

@@ -136,6 +136,8 @@ class Pipeline:
         """
         tag = {force_tag(self.name): "true"}
         every_day = dg.AssetSelection.assets(*self.keys)
+        # before the assets, whose freshness policy takes the expression as valid
+        schedules = [automation.schedule(self, self.cron)] if self.cron else []
         jobs = [
             dg.define_asset_job(
                 REFRESH,
@@ -153,12 +155,11 @@ class Pipeline:
             assets=[self._defined(one) for one in [*self.assets, *self.on_request]],
             asset_checks=self.checks,
             jobs=jobs,
-            schedules=[automation.schedule(self, self.cron)] if self.cron else [],
+            schedules=schedules,
             sensors=[automation.keep_fresh(self), *self.sensors],
             resources={
                 **{
-                    name: _fixed(value)
-                    for name, value in {**self.inputs, **self.resources}.items()
+                    name: _fixed(value) for name, value in {**self.inputs, **self.resources}.items()
                 },
                 "io_manager": self.engine,
             },

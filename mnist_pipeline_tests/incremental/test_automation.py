@@ -165,9 +165,7 @@ def test_a_tick_of_the_schedule_is_skipped_while_a_run_is_in_progress(toy: Toy) 
         assert len(scheduled(session).run_requests) == 1
 
 
-def test_a_tick_of_the_schedule_deletes_old_runs(
-    toy: Toy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tick_of_the_schedule_deletes_old_runs(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "RUN_MATERIALIZATIONS", 1)
     toy.set_factor(3)
     old = toy.run("left").run_id

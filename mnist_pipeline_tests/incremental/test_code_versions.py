@@ -41,7 +41,9 @@ def changed(new_toy: Toy) -> Callable[[], set[str]]:
         pytest.param("numbers.py", '"""The arithmetic."""', "", id="of a module"),
         pytest.param("numbers.py", "text: str) -> list[int]", "text)", id="annotations"),
         pytest.param("numbers.py", "found: list[int] = []", "found = []", id="of a variable"),
-        pytest.param("numbers.py", "[int(line)]", "[\n            int( line )\n        ]", id="format"),
+        pytest.param(
+            "numbers.py", "[int(line)]", "[\n            int( line )\n        ]", id="format"
+        ),
         pytest.param("display.py", '"how many": len(numbers)', '"sum": sum(numbers)', id="display"),
         pytest.param("pipeline.py", '"name": "toy"', '"name": "other"', id="the pipeline itself"),
     ],
@@ -148,7 +150,9 @@ def test_libraries_that_are_imported_count_by_distribution_and_minor_version(
     minor = ".".join(importlib.metadata.version("pandas").split(".")[:2])
     assert libraries(new_toy, "left") == {"pandas": minor}
     assert libraries(new_toy, "group/right") == {}, "neither Python's own, nor Dagster"
-    new_toy.edit("right.py", "from .numbers", "import yaml\nimport not_installed_at_all\nfrom .numbers")
+    new_toy.edit(
+        "right.py", "from .numbers", "import yaml\nimport not_installed_at_all\nfrom .numbers"
+    )
     stub = new_toy.folder / "not_installed_at_all.py"
     stub.write_text("")
     assert set(libraries(new_toy, "group/right")) == {"PyYAML"}

@@ -26,7 +26,10 @@ def test_history_lists_versions_triggers_and_what_was_reused_newest_first(toy: T
     assert [one.run_id for one in left] == [third.run_id, second.run_id, left[2].run_id]
     assert [one.reused_from for one in left] == [left[2].run_id, None, None]
     assert left[0].data_version == left[2].data_version != left[1].data_version
-    assert (left[0].data_version, left[0].code_version) == (status.data_version, status.code_version)
+    assert (left[0].data_version, left[0].code_version) == (
+        status.data_version,
+        status.code_version,
+    )
     assert left[0].metadata["how many"] == 3
     assert len(everything) == len(ALL) + 3 + 3
     times = [one.timestamp for one in everything]

@@ -123,7 +123,9 @@ def test_a_token_is_of_a_living_process_until_that_is_killed(where: str) -> None
         assert locks.lives(token, HOST) is False
 
 
-def test_whether_a_token_of_another_kind_lives_is_not_known(history: Server, tmp_path: Path) -> None:
+def test_whether_a_token_of_another_kind_lives_is_not_known(
+    history: Server, tmp_path: Path
+) -> None:
     files, sessions = FileLocks(tmp_path), PostgresLocks(history.url, "store")
     assert files.lives(sessions.claim(), HOST) is None
     assert sessions.lives(files.claim(), HOST) is None

@@ -5,11 +5,11 @@ import os
 import shutil
 import signal
 import subprocess
-from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from mnist_pipeline_tests.conftest import flip_a_byte
 from mnist_pipeline_tests.incremental.conftest import ALL, Toy
 from mnist_pipeline_tests.webserver import until
 
@@ -18,12 +18,6 @@ REFRESH = (
     "done = session.refresh()\n"
     "print(json.dumps([done.run_id, done.computed, done.reused, done.error]))"
 )
-
-
-def flip_a_byte(file: Path) -> None:
-    data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
-    file.write_bytes(data)
 
 
 @pytest.mark.parametrize("name", ["source", "group/right", "summary"])

@@ -115,8 +115,7 @@ def test_a_reused_result_is_recorded_as_it_was_and_names_the_run_that_computed_i
         done = session.run([first.key])
         again = newest_of(session, "left")
         checks = {
-            one.check_name: one.passed
-            for one in _evaluations(session.instance, done.run_id or "")
+            one.check_name: one.passed for one in _evaluations(session.instance, done.run_id or "")
         }
     assert done.reused == ["left"]
     assert again.storage_id > first.storage_id

@@ -90,7 +90,10 @@ def test_after_the_run_that_made_everything_is_deleted_all_is_missing_and_refres
             assert found.data_version is None
         assert sorted(session.plan()) == sorted(ALL)
         failed = session.run([key("total")])
-        assert failed.error == "total: group/right was never materialized: materialize group/right first."
+        assert (
+            failed.error
+            == "total: group/right was never materialized: materialize group/right first."
+        )
         done = session.refresh()
     assert (done.error, done.computed, sorted(done.reused)) == (
         None, ["source"], sorted({*ALL} - {"source"})
