@@ -107,9 +107,8 @@ class Engine(dg.IOManager):
         checks = _enforced(asset, context, result)
         version = asset.codec.version(result.value)
         self._confirm(context, confirm)
-        artifact = self.store.publish(
-            asset.name, asset.codec.name_of(result.value), asset.codec.dump(result.value)
-        )
+        with asset.codec.encoded(result.value) as data:
+            artifact = self.store.publish(asset.name, asset.codec.name_of(result.value), data)
         if asset.reuse:
             checks.append(_same_again(earlier, version))
         spec = context.assets_def.get_asset_spec(asset.key)
@@ -217,7 +216,7 @@ class Engine(dg.IOManager):
                 f"the newest materialization of {name} was not made by this pipeline and names no "
                 f"file: materialize {name}."
             )
-        return self.assets[made.key].codec.read(self.store, artifact, made.data_version)
+        return self.assets[made.key].codec.read(self.store, artifact)
 
     def _is_usable(self, earlier: Earlier, asset: Asset, instance: dg.DagsterInstance) -> bool:
         """Whether an earlier result may be reused: its file is intact, and no check refused it."""
