@@ -3,12 +3,15 @@
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from graphlib import TopologicalSorter
 from typing import Any
 
 import dagster as dg
 
 from mnist_pipeline.incremental import _dagster, history, results, runs
 from mnist_pipeline.incremental.check import CheckResult
+from mnist_pipeline.incremental.code_version import CodeVersion
 from mnist_pipeline.incremental.errors import FormatError, HistoryError, PipelineError, StoreError
 from mnist_pipeline.incremental.history import Materialization
 from mnist_pipeline.incremental.locks import Confirm, locks_of
@@ -39,7 +42,7 @@ class Engine(dg.IOManager):
     blocking : mapping
         By asset, the checks whose refusal keeps a version from being read.
     code_versions : mapping
-        By asset, its current code version.
+        By asset, what its step is computed with now.
     stopped : list of str
         Why this process must run no step, if it must not.
     """
@@ -48,8 +51,19 @@ class Engine(dg.IOManager):
     store: Store
     assets: Mapping[dg.AssetKey, Asset]
     blocking: Mapping[dg.AssetKey, list[dg.AssetCheckKey]]
-    code_versions: Mapping[dg.AssetKey, str]
+    code_versions: Mapping[dg.AssetKey, CodeVersion]
     stopped: list[str] = field(default_factory=list)
+
+    @cached_property
+    def order(self) -> list[dg.AssetKey]:
+        """Keys of all assets, upstream before downstream."""
+        return list(
+            TopologicalSorter({key: self.parents(key) for key in self.assets}).static_order()
+        )
+
+    def parents(self, key: dg.AssetKey) -> list[dg.AssetKey]:
+        """Return those direct inputs of an asset that are assets of this pipeline."""
+        return [parent for parent in self.assets[key].deps if parent in self.assets]
 
     def run_step(self, asset: Asset, context: dg.AssetExecutionContext) -> Iterator[Any]:
         """Run a step: the body of an asset.
@@ -88,7 +102,7 @@ class Engine(dg.IOManager):
         for made in read.values():
             self._stop_if_refused(instance, made)
         key = results.key_of(
-            _dagster.code_version(context) or "",
+            self.code_versions[asset.key].digest,
             {one: made.data_version for one, made in read.items()},
             partition,
             asset.reads(context) if asset.reads else None,
