@@ -173,7 +173,7 @@ def test_what_editors_leave_beside_a_package_does_not_count(
 
 def test_a_relative_import_counts_as_any_other(copy: Path) -> None:
     table = copy / "mnist_pipeline" / "digits" / "table.py"
-    absolute = "from mnist_pipeline.digits import arff, columns, idx, infinite, mnist, rows, sample"
+    absolute = "from mnist_pipeline.digits import arff, idx, infinite, mnist, rows, sample"
     assert absolute in table.read_text()
     table.write_text(
         table.read_text().replace(absolute, absolute.replace("mnist_pipeline.digits", "."))

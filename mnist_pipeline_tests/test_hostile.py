@@ -37,7 +37,7 @@ from mnist_pipeline_tests.hostile import (
     read_picture,
     resealed,
 )
-from mnist_pipeline_tests.test_raw_mnist import IMAGES, LABELS, of_idx, parquet
+from mnist_pipeline_tests.test_raw_mnist import IMAGES, LABELS, of_idx
 
 CORPUS = Path(__file__).parent / "corpus"
 MANY = settings.get_current_profile_name() == "many"
@@ -155,12 +155,6 @@ def test_an_edited_archive_is_refused_or_read(
 ) -> None:
     read_arff(Archive(edited(packed(ARFF).data, edits), filename))
     read_arff(Archive(edited(of_idx(IMAGES, LABELS).data, edits), filename))
-
-
-@inputs(50, 2_000)
-@given(EDITS)
-def test_an_edited_parquet_copy_is_refused_or_read(edits: list[tuple[float, int, bytes]]) -> None:
-    read_arff(Archive(edited(parquet(), edits), "mnist_784.parquet"))
 
 
 @pytest.mark.parametrize(
