@@ -110,8 +110,8 @@ def main() -> None:
             folder = Path(name) / str(number)
             folder.mkdir()
             found[case] = measured(workers, kills, folder, openml.url)
-            told = {key: value for key, value in found[case].items() if key != "board"}
-            print(case, told, file=sys.stderr, flush=True)
+            shown = {key: value for key, value in found[case].items() if key != "board"}
+            print(case, shown, file=sys.stderr, flush=True)
     boards = [one["board"] for one in found.values()]
     for board in boards:
         assert board["fitted"] == [], "the backfill left something to fit"

@@ -47,12 +47,12 @@ def steps(rows: int) -> dict[str, Any]:
         del table, drawn
         parts = validation.hold_out(train, size=0.1, random_state=42)
         found |= {"hold_out": clock(), "fitted": len(parts.fitted), "test": len(test)}
-        heard = _Heard()
-        model = training.fit(ModelParams(), parts, heard)
+        reports = _Reports()
+        model = training.fit(ModelParams(), parts, reports)
         # of what is streamed, the time until features are kept has these rows too
         more = len(parts.held_out or ()) + ModelParams().n_whitening
         found["made"] = len(parts.fitted) + (more if rows > IN_MEMORY else 0)
-        found |= {"fit_all": clock(), **heard.found}
+        found |= {"fit_all": clock(), **reports.found}
         predictions = prediction.predict(model, test)
         found["predict"] = clock()
         evaluation = metrics.evaluate(predictions)
@@ -94,7 +94,7 @@ class _Clock:
         return passed
 
 
-class _Heard:
+class _Reports:
     """Takes times from what a fit says: when the features are there, how long each epoch was."""
 
     def __init__(self) -> None:

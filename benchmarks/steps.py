@@ -1,6 +1,6 @@
 """The steps that are measured, each a process: `python -m benchmarks.steps NAME ARGUMENTS`.
 
-Each prints one JSON document of what it saw: seconds of its parts, accuracy.
+Each prints one JSON document of what it measured: seconds of its parts, accuracy.
 """
 
 import json

@@ -74,6 +74,7 @@ def build(settings: Settings) -> Pipeline:
         schedule="retraining",
         keep=champion_history.kept,
         current=lambda: build(Settings.load()),
+        owners=["team:mnist-pipeline"],
     )
 
 

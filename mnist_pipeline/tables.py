@@ -130,10 +130,16 @@ def _accuracy(item: Event) -> float | None:
     return float(found) if isinstance(found, int | float) else None
 
 
-def rulings(past: Sequence[Past]) -> str:
+def rulings(past: Sequence[Past], deleted_with: str | None = None) -> str:
     """Which model is in service, which are barred, and one line a decision."""
+    lost = []
+    if deleted_with:
+        lost = [
+            f"A newer decision was deleted with run {deleted_with}: this is what the records that "
+            "are left say. `mnist-pipeline refresh` decides again."
+        ]
     if not past:
-        return "Nothing was decided yet: materialize champion_model."
+        return "\n".join([*lost, "No decision is recorded: materialize champion_model."])
     champion = past[0].champion
     rows = [
         [
@@ -148,6 +154,7 @@ def rulings(past: Sequence[Past]) -> str:
     barred = [f"Barred: {version} ({why})." for version, why in champion.barred.items()]
     return "\n".join(
         [
+            *lost,
             f"In service: {champion.model_version or 'no model'}.",
             *barred,
             _table(["UTC", "newest model", "outcome", "champion then", "why"], rows),

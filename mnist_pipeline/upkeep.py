@@ -75,16 +75,18 @@ def champion(rollback: str | None, allow: str | None, as_json: bool) -> int:
                 )
             error = done.error
             past = champion_history.rulings(session.instance)
+        deleted = champion_history.deleted_with(session.instance)
     if as_json:
         documents.write(
             error,
             **dataclasses.asdict(champion_history.now(past)),
+            deleted_with_run=deleted,
             history=[dataclasses.asdict(one) for one in past],
         )
     elif error:
         click.echo(f"Failed: {error}", err=True)
     else:
-        click.echo(tables.rulings(past))
+        click.echo(tables.rulings(past, deleted))
     return status if error else 0
 
 

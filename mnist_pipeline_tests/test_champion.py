@@ -1,26 +1,35 @@
 """The champion as Dagster and the command line show it: refusals, promotions, the way back."""
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable
-from typing import Any
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import dagster as dg
 import pytest
 
 from mnist_pipeline.assets import champion_history
-from mnist_pipeline.definitions import RETRAIN_ALL, build_definitions
-from mnist_pipeline.digits import gate, training
+from mnist_pipeline.digits import training
 from mnist_pipeline.digits.classifier import TrainedModel
-from mnist_pipeline.digits.gate import Rival
 from mnist_pipeline.digits.progress import Report
 from mnist_pipeline.digits.validation import Parts
 from mnist_pipeline.incremental import retention
+from mnist_pipeline.incremental.session import RunResult
+from mnist_pipeline.incremental.steps import DETERMINISTIC
 from mnist_pipeline.params import ModelParams
+from mnist_pipeline.settings import PROJECT
 from mnist_pipeline_tests.conftest import House, Materialized
+from mnist_pipeline_tests.processes import Processes
+from mnist_pipeline_tests.webserver import until
 
 DECIDED = "key:sgd_model or key:predictions or key:evaluation or key:champion_model"
 """From the model to the champion."""
+
+WAITS = "another run computes champion_model: waiting for it"
 
 
 @pytest.fixture
@@ -46,17 +55,11 @@ def swapped(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return swap
 
 
-def decide(house: House, **tags: str) -> tuple[dg.ExecuteInProcessResult, Materialized]:
-    """Run `champion_model` with these tags of `service`."""
+def decide(house: House, **tags: str) -> tuple[RunResult, Materialized]:
+    """Run `champion_model`, with these tags of its history."""
     names = {"roll_back": champion_history.ROLL_BACK, "allow": champion_history.ALLOW}
-    job = build_definitions(house.settings()).resolve_job_def(RETRAIN_ALL)
-    result = job.execute_in_process(
-        instance=house.instance,
-        asset_selection=[champion_history.CHAMPION],
-        tags={names[name]: value for name, value in tags.items()},
-        raise_on_error=False,
-    )
-    return result, house.made("champion_model")
+    tagged = {names[name]: value for name, value in tags.items()}
+    return house.materialize("champion_model", tags=tagged), house.made("champion_model")
 
 
 def test_a_bad_model_is_refused_a_good_one_promoted_and_a_rollback_returns(
@@ -71,9 +74,13 @@ def test_a_bad_model_is_refused_a_good_one_promoted_and_a_rollback_returns(
 
     fit = training.fit
     swapped()
-    assert furnished.materialize(DECIDED).success, "a refusal is no failure"
+    assert furnished.materialize(DECIDED, force=True).success, "a refusal is no failure"
     bad = furnished.made("sgd_model").data_version
     assert bad != good
+    differs = furnished.check("sgd_model", DETERMINISTIC)
+    assert not differs.passed, "other content from the same inputs, code and params is reported"
+    assert differs.severity == dg.AssetCheckSeverity.WARN
+    assert good in (differs.description or "")
     refused = furnished.made("champion_model")
     assert refused.storage_id > first.storage_id
     assert refused.data_version == first.data_version
@@ -137,8 +144,7 @@ def test_what_tags_ask_for_and_cannot_be_fails_with_a_reason(furnished: House) -
     ):
         result, after = decide(furnished, **tags)
         assert not result.success
-        [failure] = [event for event in result.all_events if event.is_step_failure]
-        assert reason in str(failure.step_failure_data)
+        assert reason in str(result.error)
         assert after == before
 
 
@@ -174,18 +180,6 @@ def test_a_champion_whose_file_is_gone_is_not_compared(
     assert "not compared: the champion's file cannot be read" in decision
 
 
-def test_a_model_and_training_rows_of_different_splits_are_not_decided_on(
-    furnished: House, params: Callable[[str], str]
-) -> None:
-    before = furnished.made("champion_model")
-    split = {"MNIST_PARAMS": params("[split]\nrandom_state = 7\n")}
-    assert furnished.materialize("train_set", split).success
-    result, after = decide(furnished)
-    assert not result.success
-    assert after == before
-    assert not furnished.check("champion_model", "only_training_rows").passed
-
-
 def test_the_command_line_shows_rolls_back_and_allows(
     furnished: House, params: Callable[[str], str]
 ) -> None:
@@ -196,7 +190,7 @@ def test_the_command_line_shows_rolls_back_and_allows(
     assert refused.returncode == 2
     refusal = json.loads(refused.stdout)
     assert "the earlier champions are none" in refusal["error"]
-    assert refusal["model_version"] == good, "what stands is told all the same"
+    assert refusal["model_version"] == good, "the present state is in the document all the same"
     assert furnished.cli("champion", "--rollback=").returncode == 2
 
     other = {"MNIST_PARAMS": params("[model]\nrandom_state = 1\n")}
@@ -224,30 +218,159 @@ def test_the_command_line_shows_rolls_back_and_allows(
     assert both.returncode == 2
 
 
-def test_a_rollback_while_a_model_is_judged_is_not_undone(
-    furnished: House, params: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def logs(house: House) -> list[str]:
+    """The messages of the newest run."""
+    [newest] = house.instance.get_runs(limit=1)
+    return [log.message for log in house.instance.all_logs(newest.run_id)]
+
+
+# a command that waits for a file between its decision and the record
+_STOPPED = """
+import sys, time
+from pathlib import Path
+from mnist_pipeline import cli
+from mnist_pipeline.digits import gate
+name, folder = sys.argv[1], Path(sys.argv[2])
+rule = getattr(gate, name)
+def stopped(*arguments, **more):
+    ruling = rule(*arguments, **more)
+    (folder / "decided").touch()
+    while not (folder / "go").exists():
+        time.sleep(0.01)
+    return ruling
+setattr(gate, name, stopped)
+sys.argv = ["mnist-pipeline", *sys.argv[3:]]
+cli.main()
+"""
+
+
+@contextlib.contextmanager
+def stopped_in(rule: str, house: House, *arguments: str) -> Iterator[Callable[[], None]]:
+    """Start a command that is stopped when it has decided; yield what lets it go on to its end."""
+    folder = house.folder.parent
+    process = subprocess.Popen(
+        [sys.executable, "-c", _STOPPED, rule, str(folder), *arguments],
+        env=os.environ | house.environment | {"PYTHONPATH": str(PROJECT)},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+    def go_on() -> None:
+        (folder / "go").touch()
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, out
+
+    try:
+        until((folder / "decided").exists, pause=0.02)
+        yield go_on
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def undecided(furnished: House, params: Callable[[str], str]) -> tuple[str, str, str]:
+    """Versions of three models: the first champion, the present one, the newest, not decided on."""
     good = furnished.made("sgd_model").data_version
-    first = {"MNIST_PARAMS": params("[model]\nrandom_state = 1\n")}
-    assert furnished.materialize(DECIDED, first).success
-    left = furnished.made("sgd_model").data_version
-    rival_of = gate.rival_of
-
-    def slow(*args: Any) -> Rival:
-        monkeypatch.setattr(gate, "rival_of", rival_of)
-        result, _ = decide(furnished, roll_back=good)
-        assert result.success
-        return rival_of(*args)
-
-    monkeypatch.setattr(gate, "rival_of", slow)
-    second = {"MNIST_PARAMS": params("[model]\nrandom_state = 2\n")}
+    second = {"MNIST_PARAMS": params("[model]\nrandom_state = 1\n")}
     assert furnished.materialize(DECIDED, second).success
-    candidate = furnished.made("sgd_model").data_version
-    after = furnished.made("champion_model")
-    champion = json.loads(after.path.read_bytes())
-    assert champion["model_version"] == good
-    assert set(champion["barred"]) == {left, candidate}
-    assert "the model is barred" in after.metadata["decision"]
+    left = furnished.made("champion_model").metadata["model_version"]
+    third = {"MNIST_PARAMS": params("[model]\nrandom_state = 2\n")}
+    evaluated = "key:sgd_model or key:predictions or key:evaluation"
+    assert furnished.materialize(evaluated, third).success
+    versions = good, left, furnished.made("sgd_model").data_version
+    assert len(set(versions)) == 3
+    return versions
+
+
+def from_command_line(house: House, to: str) -> Callable[[], bool]:
+    """Start a rollback as a person does; return what waits for its end and says if it succeeded."""
+    folder = house.folder.parent / "rollback"
+    command = Processes(folder, os.environ | house.environment).start("champion", "--rollback", to)
+    until(lambda: "waiting for run" in command.err, pause=0.02)
+    return lambda: command.status() == 0
+
+
+def from_ui(house: House, to: str) -> Callable[[], bool]:
+    """The same as a run of its own, which asks for no other's end before."""
+    pool = ThreadPoolExecutor(1)
+    running = pool.submit(decide, house, roll_back=to)
+    until(lambda: any(WAITS in log for log in logs(house)), pause=0.02)
+    return lambda: running.result(120)[0].success
+
+
+@pytest.mark.parametrize("roll_back", [from_command_line, from_ui])
+def test_a_rollback_between_a_decision_and_its_record_waits_and_stands(
+    roll_back: Callable[[House, str], Callable[[], bool]],
+    furnished: House,
+    undecided: tuple[str, str, str],
+) -> None:
+    good, _, candidate = undecided
+    with stopped_in("decide", furnished, "run", "--select", "champion_model") as go_on:
+        ended = roll_back(furnished, good)
+        assert len(champion_history.rulings(furnished.instance)) == 2, "neither is recorded"
+        go_on()
+        assert ended()
+    back, promoted, *_ = champion_history.rulings(furnished.instance)
+    assert (promoted.outcome, promoted.champion.model_version) == ("promoted", candidate)
+    assert back.outcome == "rolled back"
+    assert back.champion.model_version == good
+    assert candidate in back.champion.barred
+    assert json.loads(furnished.made("champion_model").path.read_bytes())["model_version"] == good
+
+
+def test_a_decision_between_a_rollback_and_its_record_waits_and_does_not_undo_it(
+    furnished: House, undecided: tuple[str, str, str]
+) -> None:
+    good, left, candidate = undecided
+    with (
+        stopped_in("roll_back", furnished, "champion", "--rollback", good) as go_on,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        decided = pool.submit(decide, furnished)
+        until(lambda: any(WAITS in log for log in logs(furnished)), pause=0.02)
+        go_on()
+        assert decided.result(120)[0].success
+    refused, back, *_ = champion_history.rulings(furnished.instance)
+    assert (back.outcome, back.champion.model_version) == ("rolled back", good)
+    assert set(back.champion.barred) == {left, candidate}
+    assert refused.outcome == "refused"
+    assert refused.champion == back.champion
+
+
+def test_after_the_newest_decision_was_deleted_the_records_that_are_left_count_and_it_is_said(
+    furnished: House, params: Callable[[str], str]
+) -> None:
+    first = furnished.made("champion_model")
+    other = {"MNIST_PARAMS": params("[model]\nrandom_state = 1\n")}
+    assert furnished.materialize("key:sgd_model+", other).success
+    newer = furnished.made("champion_model")
+    assert newer.metadata["model_version"] != first.metadata["model_version"]
+    [run] = furnished.instance.get_runs(limit=1)
+    furnished.instance.delete_run(run.run_id)
+
+    shown = furnished.cli("champion")
+    assert shown.returncode == 0, shown.stderr
+    assert f"A newer decision was deleted with run {run.run_id}" in shown.stdout
+    assert f"In service: {first.metadata['model_version']}." in shown.stdout
+    document = json.loads(furnished.cli("champion", "--json").stdout)
+    assert document["deleted_with_run"] == run.run_id
+    assert document["model_version"] == first.metadata["model_version"]
+    assert len(document["history"]) == 1
+    model = champion_history.load_champion(furnished.instance, furnished.pipeline().store)
+    assert model.data_version == first.metadata["model_version"]
+
+    found = furnished.session(other).status()[champion_history.CHAMPION]
+    assert found.status == "stale"
+    assert f"its newest materialization was deleted with run {run.run_id}" in found.causes
+    repaired = furnished.session(other).refresh()
+    assert repaired.success
+    assert repaired.computed == ["champion_model"]
+    assert set(repaired.reused) == {"sgd_model", "predictions", "evaluation", "report"}
+    assert furnished.made("champion_model").data_version == newer.data_version
+    assert json.loads(furnished.cli("champion", "--json").stdout)["deleted_with_run"] is None
 
 
 def test_a_refused_model_is_not_barred_by_a_rollback(
@@ -257,7 +380,7 @@ def test_a_refused_model_is_not_barred_by_a_rollback(
     assert furnished.materialize(DECIDED, other).success
     left = furnished.made("sgd_model").data_version
     swapped()
-    assert furnished.materialize(DECIDED).success
+    assert furnished.materialize(DECIDED, force=True).success
     _, after = decide(furnished, roll_back="previous")
     assert set(json.loads(after.path.read_bytes())["barred"]) == {left}
 
@@ -272,16 +395,17 @@ def test_there_is_no_way_back_to_a_model_whose_file_is_gone(
     first.path.unlink()
     result, after = decide(furnished, roll_back="previous")
     assert not result.success
-    [failure] = [event for event in result.all_events if event.is_step_failure]
-    assert str(first.path) in str(failure.step_failure_data)
+    assert f"sgd_model {first.data_version} is gone from the store" in str(result.error)
     assert after == before
 
 
 def test_before_anything_is_decided_there_is_no_champion(house: House) -> None:
     found = house.cli("champion", "--json")
     assert found.returncode == 0
-    assert json.loads(found.stdout) == {"model_version": None, "barred": {}, "history": []}
-    assert "Nothing was decided yet" in house.cli("champion").stdout
+    assert json.loads(found.stdout) == {
+        "model_version": None, "barred": {}, "deleted_with_run": None, "history": [],
+    }  # fmt: skip
+    assert "No decision is recorded" in house.cli("champion").stdout
 
 
 def test_a_champion_of_long_ago_is_not_forgotten(
@@ -289,11 +413,10 @@ def test_a_champion_of_long_ago_is_not_forgotten(
 ) -> None:
     champion = furnished.made("sgd_model")
     swapped()
-    assert furnished.materialize(DECIDED).success
+    assert furnished.materialize(DECIDED, force=True).success
     monkeypatch.setattr(retention, "RUN_DAYS", -1)
     monkeypatch.setattr(retention, "RUN_MATERIALIZATIONS", 1)
-    graph = build_definitions(furnished.settings()).resolve_asset_graph()
-    retention.prune(furnished.instance, graph.get_all_asset_keys())
+    retention.prune(furnished.pipeline(), furnished.instance)
     events = furnished.instance.fetch_materializations(champion_history.MODEL, limit=10).records
     kept = {
         event.asset_materialization.tags["dagster/data_version"]

@@ -15,7 +15,7 @@ from mnist_pipeline_tests.conftest import House
 from mnist_pipeline_tests.processes import Forked
 from mnist_pipeline_tests.test_pipeline import ASSETS
 
-KEYS = {"run_id", "status", "materialized", "seconds"}
+KEYS = {"run_id", "status", "materialized", "reused", "seconds"}
 
 
 def document(completed: subprocess.CompletedProcess[str]) -> dict[str, object]:
@@ -32,6 +32,7 @@ def test_run_makes_everything_and_its_run_shows_in_the_instance_of_the_ui(house:
     assert set(found) == KEYS
     assert found["status"] == "success"
     assert set(found["materialized"]) == set(ASSETS)  # type: ignore[call-overload]
+    assert found["reused"] == []
     run = house.instance.get_run_by_id(str(found["run_id"]))
     assert run is not None
     assert run.is_success
@@ -47,9 +48,22 @@ def test_run_for_people_ends_with_accuracy_report_and_what_to_do_next(house: Hou
     assert "make run SOURCE=openml" in completed.stdout
 
 
-def test_select_makes_just_what_it_selects(furnished: House) -> None:
-    completed = furnished.cli("run", "--json", "--select", "key:evaluation+")
-    assert document(completed)["materialized"] == ["evaluation", "champion_model", "report"]
+def test_select_and_force_choose_what_is_materialized_and_what_is_computed(
+    furnished: House,
+) -> None:
+    select = ["run", "--json", "--select", "key:evaluation+"]
+    found = document(furnished.cli(*select))
+    assert found["materialized"] == ["champion_model"]
+    assert found["reused"] == ["evaluation", "report"]
+    found = document(furnished.cli(*select, "--force"))
+    assert found["materialized"] == ["evaluation", "champion_model", "report"]
+    assert found["reused"] == []
+    history = document(furnished.cli("history", "--limit", "6", "--json"))["materializations"]
+    assert isinstance(history, list)
+    assert [(one["asset"], one["reused_from"] is None) for one in history] == [
+        ("report", True), ("champion_model", True), ("evaluation", True),
+        ("report", False), ("champion_model", True), ("evaluation", False),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("select", ["nothing_like_it", "key:nothing_like_it", ")(", "status:STALE"])

@@ -37,11 +37,15 @@ def drawing(folder: Path, *more: str) -> Iterator[int]:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
-    said = process.stdout.readline()
-    assert "http://127.0.0.1:" in said, process.communicate()[1]
-    yield int(said.partition("127.0.0.1:")[2].partition("/")[0])
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    try:
+        line = process.stdout.readline()
+        assert "http://127.0.0.1:" in line, process.communicate()[1]
+        yield int(line.partition("127.0.0.1:")[2].partition("/")[0])
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == 0, errors
     assert errors == ""
 
@@ -265,7 +269,7 @@ def test_too_many_at_once_are_told_to_wait(full_port: int) -> None:
     assert int(refused[1]["retry-after"]) >= 1
 
 
-def test_drawings_are_kept_only_if_asked_for_and_the_champion_of_now_answers(
+def test_drawings_are_kept_only_if_asked_for_and_the_present_champion_answers(
     furnished: House, params: Callable[[str], str], tmp_path: Path
 ) -> None:
     test = Digits.from_parquet(furnished.made("test_set").path.read_bytes())

@@ -11,9 +11,8 @@ import pytest
 
 from mnist_pipeline.assets import experiments
 from mnist_pipeline.assets.experiments import CANDIDATE, LEADERBOARD
-from mnist_pipeline.definitions import RETRAIN_ALL, build_definitions
 from mnist_pipeline.digits.leaderboard import Leaderboard
-from mnist_pipeline.incremental import partitions
+from mnist_pipeline.incremental import _dagster
 from mnist_pipeline.params import Params
 from mnist_pipeline_tests.conftest import House, once
 from mnist_pipeline_tests.processes import Forked
@@ -65,16 +64,17 @@ def refit(forked: Forked) -> dict[str, Any]:
     return found
 
 
-def test_the_job_of_everything_has_the_eight_assets_and_no_experiment(
+def test_the_jobs_have_the_eight_assets_and_no_experiment(
     house: House, params: Callable[[str], str]
 ) -> None:
-    with_variants = build_definitions(house.settings(MNIST_PARAMS=params("[variants.a]\n")))
-    job = with_variants.resolve_job_def(RETRAIN_ALL)
-    keys = {key.to_user_string() for key in job.asset_layer.asset_graph.get_all_asset_keys()}
-    assert keys == set(ASSETS)
-    everywhere = with_variants.resolve_asset_graph().get_all_asset_keys()
+    session = house.session({"MNIST_PARAMS": params("[variants.a]\n")})
+    for name in ("refresh", "recompute_all"):
+        job = session.pipeline.definitions.resolve_job_def(name)
+        keys = {key.to_user_string() for key in job.asset_layer.asset_graph.get_all_asset_keys()}
+        assert keys == set(ASSETS)
+    everywhere = session.graph.get_all_asset_keys()
     assert everywhere - {dg.AssetKey(key) for key in ASSETS} == {CANDIDATE, LEADERBOARD}
-    without = build_definitions(house.settings()).resolve_asset_graph().get_all_asset_keys()
+    without = house.session().graph.get_all_asset_keys()
     assert {key.to_user_string() for key in without} == set(ASSETS)
 
 
@@ -82,7 +82,7 @@ def test_code_versions_know_no_variants_so_that_editing_one_makes_nothing_stale(
     house: House, params: Callable[[str], str]
 ) -> None:
     def versions(text: str) -> dict[str, str | None]:
-        graph = build_definitions(house.settings(MNIST_PARAMS=params(text))).resolve_asset_graph()
+        graph = house.session({"MNIST_PARAMS": params(text)}).graph
         keys = graph.get_all_asset_keys()
         return {key.to_user_string(): graph.get(key).code_version for key in keys}
 
@@ -125,7 +125,7 @@ def test_a_promoted_variant_goes_through_the_gate_with_the_next_refresh(compared
     file = compared.folder / "params.toml"
     champion = compared.json("champion")["model_version"]
     compared.json("promote", "poor")
-    assert compared.cli("refresh").returncode == 0
+    assert "sgd_model" in compared.json("refresh")["materialized"]
     assert compared.json("champion")["model_version"] == champion, "it was refused"
     best = leaderboard(compared.data).entries[0]
     compared.json("promote", best.variant)
@@ -160,42 +160,52 @@ def compared_house(compared: Forked, monkeypatch: pytest.MonkeyPatch) -> Iterato
         yield opened
 
 
-def test_a_candidate_that_comes_while_the_leaderboard_is_made_is_in_its_provenance_too(
+def test_a_candidate_that_comes_while_the_leaderboard_is_computed_is_in_its_provenance_too(
     compared_house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house = compared_house
-    job = build_definitions(house.settings()).resolve_implicit_global_asset_job_def()
-    newest_ids = partitions._newest_ids  # noqa: SLF001
+    session = compared_house.session()
+    partition_ids = _dagster.partition_ids
     came: list[int] = []
 
     def then_another_comes(*arguments: Any) -> Any:
         if not came:
             came.append(1)
-            made = job.execute_in_process(
-                instance=house.instance, partition_key="small", asset_selection=[CANDIDATE]
-            )
-            assert made.success
-        return newest_ids(*arguments)
+            assert session.run([CANDIDATE], partition="small", force=True).success
+        return partition_ids(*arguments)
 
-    before = newest_ids(house.instance, CANDIDATE)["small"]
-    monkeypatch.setattr(partitions, "_newest_ids", then_another_comes)
-    assert job.execute_in_process(instance=house.instance, asset_selection=[LEADERBOARD]).success
-    made = house.made("leaderboard")
+    before = partition_ids(session.instance, CANDIDATE)["small"]
+    monkeypatch.setattr(_dagster, "partition_ids", then_another_comes)
+    assert session.run([LEADERBOARD], force=True).success
+    made = compared_house.made("leaderboard")
     pointer = int(made.tags["dagster/input_event_pointer/candidate"])
     read = {name: one["storage_id"] for name, one in made.metadata["versions_read"].items()}
     assert pointer == read["small"] > before
     assert max(read.values()) == pointer
 
 
-def test_a_leaderboard_is_made_also_after_the_run_of_a_candidate_was_deleted(
+def test_a_leaderboard_is_computed_also_after_the_run_of_a_candidate_was_deleted(
     compared_house: House,
 ) -> None:
-    house = compared_house
-    job = build_definitions(house.settings()).resolve_implicit_global_asset_job_def()
-    [newest] = house.instance.fetch_materializations(CANDIDATE, limit=1).records
-    house.instance.delete_run(newest.run_id)
-    assert job.execute_in_process(instance=house.instance, asset_selection=[LEADERBOARD]).success
-    assert set(leaderboard(house.folder).left_out) == {newest.partition_key}
+    session = compared_house.session()
+    [newest] = session.instance.fetch_materializations(CANDIDATE, limit=1).records
+    session.instance.delete_run(newest.run_id)
+    done = session.run([LEADERBOARD])
+    assert done.success
+    assert done.computed == ["leaderboard"]
+    assert set(leaderboard(compared_house.folder).left_out) == {newest.partition_key}
+    again = session.run([CANDIDATE], partition=newest.partition_key)
+    assert (again.computed, again.reused) == ([], ["candidate"])
+
+
+def test_a_variant_edited_and_edited_back_is_not_fitted_again(compared: Forked) -> None:
+    compared.edit("params.toml", "max_iter = 5\n", "max_iter = 4\n")
+    edited = refit(compared)
+    assert edited["fitted"] == ["poor"]
+    compared.edit("params.toml", "max_iter = 4\n", "max_iter = 5\n")
+    back = refit(compared)
+    assert (back["fitted"], back["left_out"]) == ([], {})
+    first = json.loads((compared.folder / "compared.json").read_text())
+    assert back["entries"] == first["entries"]
 
 
 def test_the_sensor_lets_partitions_follow_the_params_file(

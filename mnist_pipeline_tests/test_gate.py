@@ -214,7 +214,7 @@ def test_a_rollback_bars_what_it_leaves_until_it_is_allowed(
     assert decided(candidate, drawn, evaluation, allowed, rival).outcome == "promoted"
 
 
-def test_a_rollback_bars_a_candidate_that_nobody_decided_on() -> None:
+def test_a_rollback_bars_a_candidate_that_was_not_decided_on() -> None:
     ruling = gate.roll_back(Champion("bad"), "good", "newest")
     assert set(ruling.champion.barred) == {"bad", "newest"}
     assert ruling.champion.barred["newest"].startswith("not decided on")

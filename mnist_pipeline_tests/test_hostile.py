@@ -177,7 +177,7 @@ def test_an_arff_that_is_none_is_refused_with_its_line(arff: bytes, message: str
 
 
 @pytest.mark.parametrize("kind", ["arff", "picture"])
-def test_what_fuzzing_once_found_stays_mended(kind: str) -> None:
+def test_what_fuzzing_once_found_stays_fixed(kind: str) -> None:
     found = sorted((CORPUS / kind).iterdir())
     assert found
     for file in found:

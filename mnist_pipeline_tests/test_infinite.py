@@ -213,7 +213,7 @@ def rows_of(table: DigitTable, drawn: Split, row_id: object) -> Digits:
     return Digits(row_id, table.pixels[row_id], table.labels[row_id], drawn.train.origin)
 
 
-def test_the_evaluation_tells_the_accuracy_on_real_test_digits_alone(drawn: Split) -> None:
+def test_the_evaluation_has_the_accuracy_on_real_test_digits_alone(drawn: Split) -> None:
     own = drawn.test.row_id < BASE
     prediction = np.where(own, drawn.test.labels, 9 - drawn.test.labels).astype(np.uint8)
     scores = np.eye(10, dtype=np.float32)[prediction]

@@ -108,11 +108,11 @@ def test_colours_bits_and_orientation_do_not_matter(some: Digits) -> None:
     bilevel = upright.point(lambda level: 255 * (level > 127)).convert("1")
     turned = Image.Exif()
     turned[0x0112] = 6  # to be turned by 90 degrees clockwise
-    aside = encoded(upright.rotate(90, expand=True), "JPEG", exif=turned)
+    lying = encoded(upright.rotate(90, expand=True), "JPEG", exif=turned)
     for image in (red_on_yellow, deep, bilevel, upright.convert("CMYK")):
         form = "JPEG" if image.mode == "CMYK" else "PNG"
         assert alike(prepared(image, form), wanted) > 0.97, image.mode
-    assert alike(preparation.prepare(pictures.grey(aside)), wanted) > 0.97
+    assert alike(preparation.prepare(pictures.grey(lying)), wanted) > 0.97
 
 
 def test_a_digit_may_be_small_in_a_corner_or_fill_the_frame(some: Digits) -> None:
@@ -364,7 +364,7 @@ def test_the_champion_answers_not_the_newest_model(
     assert after == before
 
 
-def test_what_somebody_only_reported_of_the_champion_changes_no_answer(
+def test_a_materialization_that_was_only_reported_changes_no_answer_of_the_champion(
     furnished: House, folder: Path
 ) -> None:
     reported = dg.AssetMaterialization("champion_model")

@@ -89,9 +89,9 @@ def with_right_answers(evidence: Evidence, digit: int) -> Evidence:
     right = np.where(predictions.label == digit, digit, predictions.prediction).astype(np.uint8)
     scores = predictions.scores.copy()
     scores[predictions.label == digit, digit] = scores.max() + 1
-    mended = dataclasses.replace(predictions, prediction=right, scores=scores)
-    evaluation = metrics.evaluate(mended)
-    return dataclasses.replace(evidence, predictions=mended, evaluation=evaluation)
+    corrected = dataclasses.replace(predictions, prediction=right, scores=scores)
+    evaluation = metrics.evaluate(corrected)
+    return dataclasses.replace(evidence, predictions=corrected, evaluation=evaluation)
 
 
 def test_a_report_looks_the_same_under_any_matplotlibrc_and_leaves_no_figure_open(
@@ -106,23 +106,23 @@ def test_a_report_looks_the_same_under_any_matplotlibrc_and_leaves_no_figure_ope
 def test_times_runs_code_and_past_models_are_shown_and_are_not_its_content(
     evidence: Evidence,
 ) -> None:
-    plain, told = report.render(evidence), report.render(evidence, AS_OF)
+    plain, dated = report.render(evidence), report.render(evidence, AS_OF)
     for text in ("2026-11-23 15:40 UTC", "run-1", "98.77%", "numpy 2.4", "d" * 32, "c" * 32):
         assert text not in plain.html
-        assert text in told.html
-    assert plain.data_version == told.data_version
+        assert text in dated.html
+    assert plain.data_version == dated.data_version
     other = dataclasses.replace(evidence, champion=Champion("n" * 32))
-    assert report.render(other, AS_OF).data_version != told.data_version
+    assert report.render(other, AS_OF).data_version != dated.data_version
 
 
-def test_it_tells_the_decision_about_this_model_and_how_the_champion_compares(
+def test_it_shows_the_decision_about_this_model_and_how_the_champion_compares(
     evidence: Evidence,
 ) -> None:
     assert "Not decided on yet" in report.render(evidence, AS_OF).html
     own = dataclasses.replace(AS_OF.decisions[0], model_version=evidence.model.data_version)
-    told = dataclasses.replace(AS_OF, decisions=[own, *AS_OF.decisions])
+    dated = dataclasses.replace(AS_OF, decisions=[own, *AS_OF.decisions])
     champion = Champion("n" * 32)
-    start = report.render(dataclasses.replace(evidence, champion=champion), told).html
+    start = report.render(dataclasses.replace(evidence, champion=champion), dated).html
     start = start.partition("<main>")[0]
     assert "<b>Refused:</b> worse" in start
     assert "the champion 98.77%" in start

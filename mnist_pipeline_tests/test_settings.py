@@ -72,7 +72,7 @@ def test_relative_paths_are_relative_to_the_project_wherever_one_stands(
         ("DAGSTER_HOME", "s3://bucket/home", "only a local path"),
         ("MNIST_DATA_DIR", "/tmp/" + "a" * 300, "File name too long"),
         ("MNIST_DATA_DIR", "/tmp/50%", "a path with % or ?"),
-        ("MNIST_DATA_DIR", "~nobody_of_that_name/x", "home directory"),
+        ("MNIST_DATA_DIR", "~no_user_of_that_name/x", "home directory"),
         ("MNIST_DATA_DIR", "params.toml", "a folder is needed, this is a file"),
         ("MNIST_DATA_DIR", "", "a path is needed"),
     ],
@@ -113,13 +113,13 @@ def test_mirrors_are_urls_with_blanks_or_commas_between_them(
 @pytest.mark.parametrize(
     "url",
     [
-        "http://somebody:hunter2@127.0.0.1/?key=s3cret",
+        "http://a-person:hunter2@127.0.0.1/?key=s3cret",
         "http://127.0.0.1/?key=s3cret",
-        "somebody:hunter2@127.0.0.1/mnist",
-        "http://somebody:hunter2/x@127.0.0.1:bad",
-        "http://somebody:hunter2,x@127.0.0.1:bad",
-        "http://somebody:hunter2 x@127.0.0.1:bad",
-        "http:\\\\somebody:hunter2@127.0.0.1:bad",
+        "a-person:hunter2@127.0.0.1/mnist",
+        "http://a-person:hunter2/x@127.0.0.1:bad",
+        "http://a-person:hunter2,x@127.0.0.1:bad",
+        "http://a-person:hunter2 x@127.0.0.1:bad",
+        "http:\\\\a-person:hunter2@127.0.0.1:bad",
     ],
 )
 def test_a_secret_in_a_url_is_not_said_when_the_url_is_refused(
@@ -128,7 +128,7 @@ def test_a_secret_in_a_url_is_not_said_when_the_url_is_refused(
     monkeypatch.setenv(name, url)
     with pytest.raises(SettingsError, match=name) as caught:
         Settings.load()
-    assert not any(secret in str(caught.value) for secret in ("somebody", "hunter2", "s3cret"))
+    assert not any(secret in str(caught.value) for secret in ("a-person", "hunter2", "s3cret"))
 
 
 def test_variables_without_our_prefix_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:

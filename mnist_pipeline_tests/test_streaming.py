@@ -27,6 +27,7 @@ from mnist_pipeline.digits.split import Split, split
 from mnist_pipeline.digits.survey import survey
 from mnist_pipeline.digits.table import DigitTable, decode
 from mnist_pipeline.digits.whitening import Whitening
+from mnist_pipeline.incremental import codecs as generic
 from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.digest import Chunked, content_digest
 from mnist_pipeline.incremental.errors import FormatError, StoreError
@@ -253,7 +254,7 @@ def no_file_beyond(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_no_room_for_a_file_or_for_features_is_told(both: Both) -> None:
+def test_no_room_for_a_file_or_for_features_is_reported(both: Both) -> None:
     with no_file_beyond(100_000), pytest.raises(StoreError, match="Make room, or point TMPDIR"):
         filed.write(both.lazy.test)
     parts = validation.hold_out(some_of(both.lazy.train, 3000), **HELD_OUT)  # type: ignore[arg-type]
@@ -272,21 +273,23 @@ def test_what_is_not_parquet_is_refused(data: bytes, tmp_path: Path) -> None:
 def test_a_large_file_is_moved_to_the_store_and_verified_before_it_is_parsed(
     both: Both, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(codecs, "LARGE", 0)
+    monkeypatch.setattr(generic, "LARGE", 0)
     digits = filed.write(both.lazy.test)
-    data = codecs.CODECS["test_set"].dumps(digits)
+    codec = codecs.digits("test_set.parquet")
+    data = codec.dump(digits)
     assert isinstance(data, Path)
     store = Store(tmp_path / "data")
-    artifact = store.publish("test_set", digits.data_version, "test_set.parquet", data)
+    artifact = store.publish("test_set", codec.name_of(digits), data)
     assert not data.exists()
-    again = codecs.loaded(store, artifact)
+    again = codec.read(store, artifact, digits.data_version)
+    assert again.data_version == digits.data_version
     np.testing.assert_array_equal(again.pixels, both.whole.test.pixels)
     path = Path(str(artifact.path))
     damaged = bytearray(path.read_bytes())
     damaged[1000] ^= 1
     path.write_bytes(damaged)
     with pytest.raises(StoreError, match="test_set is damaged"):
-        codecs.loaded(store, artifact)
+        codec.read(store, artifact, digits.data_version)
 
 
 def test_the_pipeline_goes_through_digits_without_end(house: House) -> None:

@@ -17,7 +17,7 @@ from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.gate import Rival, Ruling
 from mnist_pipeline.incremental.engine import Engine
 from mnist_pipeline.incremental.errors import FormatError, SettingsError, StoreError
-from mnist_pipeline.incremental.history import newest, with_version
+from mnist_pipeline.incremental.history import deleted, newest, with_version
 from mnist_pipeline.incremental.store import Store
 
 CHAMPION = dg.AssetKey("champion_model")
@@ -66,6 +66,14 @@ def rulings(instance: dg.DagsterInstance, limit: int = _HISTORY) -> list[Past]:
             content["accuracy"] = made.value("validation_accuracy")
             found.append(Past(made.timestamp, made.run_id, champion=after, **content))
     return found
+
+
+def deleted_with(instance: dg.DagsterInstance) -> str | None:
+    """Return the run whose deletion took the newest decision, or None: then no record of it is."""
+    for record in instance.get_asset_records([CHAMPION]):
+        left = next(iter(newest(instance, CHAMPION, 1)), None)
+        return deleted(record.asset_entry.last_materialization_record, left)
+    return None
 
 
 def champion_now(instance: dg.DagsterInstance) -> Champion:
@@ -233,6 +241,8 @@ def _file(instance: dg.DagsterInstance, store: Store, version: str | None) -> by
     made = with_version(instance, store, MODEL, version or "")
     if made is None or (artifact := made.artifact(store)) is None:
         raise StoreError(
-            f"{MODEL.to_user_string()} {version} is in no materialization whose file is there"
+            f"{MODEL.to_user_string()} {version} is gone from the store. `mnist-pipeline refresh` "
+            "computes it again if it is the newest model; else `mnist-pipeline champion "
+            "--rollback` returns to an earlier one."
         )
     return store.read(artifact)

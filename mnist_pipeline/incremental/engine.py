@@ -83,6 +83,8 @@ class Engine(dg.IOManager):
         start = time.perf_counter()
         instance, run = context.instance, _dagster.run_of(context)
         read = self.inputs(asset, context)
+        for made in read.values():
+            self._stop_if_refused(instance, made)
         key = results.key_of(
             _dagster.code_version(context) or "",
             {one: made.data_version for one, made in read.items()},
@@ -94,7 +96,7 @@ class Engine(dg.IOManager):
         if earlier and not forced and self._is_usable(earlier, asset, instance):
             context.log.info(f"reused from run {earlier.run_id}")
             return self._recorded(asset, context, earlier, reused=True)
-        values = {name: self.load(instance, read[one]) for name, one in asset.inputs.items()}
+        values = {name: self._read(read[one]) for name, one in asset.inputs.items()}
         resources = {name: getattr(context.resources, name) for name in asset.resources}
         passed = {"context": context} if "context" in asset.parameters else {}
         result = asset.step(**passed, **values, **resources)
@@ -192,6 +194,10 @@ class Engine(dg.IOManager):
         FormatError
             Its file is not what its name says.
         """
+        self._stop_if_refused(instance, made)
+        return self._read(made)
+
+    def _stop_if_refused(self, instance: dg.DagsterInstance, made: Materialization) -> None:
         name = made.key.to_user_string()
         if refused := history.refusals(
             instance, made.data_version, self.blocking.get(made.key, [])
@@ -200,7 +206,6 @@ class Engine(dg.IOManager):
                 f"{name} {made.data_version} was refused by {', '.join(refused)} and is never an "
                 f"input: fix the cause, then materialize {name} again."
             )
-        return self._read(made)
 
     def _read(self, made: Materialization) -> Any:
         name = made.key.to_user_string()

@@ -104,6 +104,21 @@ def newest(instance: dg.DagsterInstance, key: dg.AssetKey, limit: int) -> list[M
     return [Materialization.of(record) for record in records]
 
 
+def deleted(indexed: dg.EventLogRecord | None, found: Materialization | None) -> str | None:
+    """Return the run whose deletion took an asset's newest materialization, or None.
+
+    Parameters
+    ----------
+    indexed : EventLogRecord or None
+        The last materialization in Dagster's index of assets, which keeps what was deleted.
+    found : Materialization or None
+        The newest one that is left.
+    """
+    if indexed and (found is None or found.storage_id < indexed.storage_id):
+        return indexed.run_id
+    return None
+
+
 def at(instance: dg.DagsterInstance, key: dg.AssetKey, storage_id: int) -> Materialization | None:
     """Return the materialization at a place in the event log, or None if it was deleted."""
     wanted = dg.AssetRecordsFilter(key, storage_ids=[storage_id])

@@ -67,6 +67,8 @@ class Pipeline:
         A `dagster.yaml` for the home.
     location : str, optional
         Name of the code location.
+    owners : sequence of str
+        Of every asset, as Dagster shows them: `team:...` or e-mail addresses.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Pipeline:
     current: "Callable[[], Pipeline] | None" = None
     config: Path | None = None
     location: str | None = None
+    owners: Sequence[str] = ()
 
     @property
     def keys(self) -> list[dg.AssetKey]:
@@ -225,7 +228,9 @@ class Pipeline:
             yield from self.engine.run_step(asset, context)
 
         version = self.code_versions[asset.key]
-        defined = asset.define(compute, version.digest, {COMPUTED_WITH: asdict(version)})
+        defined = asset.define(
+            compute, version.digest, {COMPUTED_WITH: asdict(version)}, self.owners
+        )
         if not self.cron or asset.deps or asset.reuse:
             return defined
         # only what every tick materializes can be overdue

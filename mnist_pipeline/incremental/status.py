@@ -127,12 +127,9 @@ def _attempts(
     last: dict[dg.AssetKey, str] = {}
     for record in instance.get_asset_records(list(newest)):
         entry = record.asset_entry
-        made, indexed = newest[entry.asset_key], entry.last_materialization_record
-        # Dagster's index of assets keeps what a deleted run materialized
-        if indexed and (made is None or made.storage_id < indexed.storage_id):
-            found[entry.asset_key] = [
-                f"its newest materialization was deleted with run {indexed.run_id}"
-            ]
+        made = newest[entry.asset_key]
+        if gone := history.deleted(entry.last_materialization_record, made):
+            found[entry.asset_key] = [f"its newest materialization was deleted with run {gone}"]
         elif entry.last_run_id and not (made and made.run_id == entry.last_run_id):
             last[entry.asset_key] = entry.last_run_id
     ids = sorted(set(last.values()))

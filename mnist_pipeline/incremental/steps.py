@@ -129,6 +129,7 @@ class Asset:
         compute: Callable[..., Any],
         code_version: str,
         metadata: Mapping[str, Any],
+        owners: Sequence[str] = (),
     ) -> dg.AssetsDefinition:
         """Return the asset for Dagster, with `compute` (context -> events) as its body."""
         options = dict(self.options)
@@ -138,6 +139,7 @@ class Asset:
             deps=self.deps,
             code_version=code_version,
             check_specs=self.check_specs,
+            owners=options.pop("owners", owners),
             required_resource_keys=set(self.resources),
             description=options.pop("description", None) or inspect.getdoc(self.step),
             metadata={
