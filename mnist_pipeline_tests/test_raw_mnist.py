@@ -303,9 +303,11 @@ def test_idx_files_that_are_not_mnists_in_form_are_refused(
 def test_what_is_not_all_of_mnist_is_no_mirror(tmp_path: Path) -> None:
     for name in mnist.IDX_MD5:
         (tmp_path / f"{name}.gz").write_bytes(gzip.compress(IMAGES))
-    with serve_files(tmp_path) as (url, asked):
-        with pytest.raises(SourceError, match=r"train-images-idx3-ubyte.gz: .* promises"):
-            mirrors.download(url)
+    with (
+        serve_files(tmp_path) as (url, asked),
+        pytest.raises(SourceError, match=r"train-images-idx3-ubyte.gz: .* promises"),
+    ):
+        mirrors.download(url)
     assert len(asked) == 1, "after the first that is wrong, no more is asked for"
 
 
