@@ -85,16 +85,16 @@ def other(where: str) -> Iterator[tuple[subprocess.Popen[str], Callable[[], str]
 def is_held(locks: Locks, name: str) -> bool:
     """Whether some process holds a lock."""
 
-    class Waited(Exception):
+    class WaitedError(Exception):
         pass
 
     def waiting() -> None:
-        raise Waited
+        raise WaitedError
 
     try:
         with locks.hold(name, waiting):
             return False
-    except Waited:
+    except WaitedError:
         return True
 
 
