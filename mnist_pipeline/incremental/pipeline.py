@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mnist_pipeline.incremental import automation, code_version, runs
+from mnist_pipeline.incremental import automation, code_version
 from mnist_pipeline.incremental import instance as dagster_instance
 from mnist_pipeline.incremental.code_version import CodeVersion, Sources
 from mnist_pipeline.incremental.console import terminal
@@ -226,7 +226,7 @@ class Pipeline:
 
         with dagster_instance.opened(self.home, self.config) as instance:
             opened = Session(self, instance, say)
-            runs.unfinished(instance, opened.every_key, [REFRESH, RECOMPUTE_ALL], say)
+            opened.unfinished()
             yield opened
 
     def _defined(self, asset: Asset) -> dg.AssetsDefinition:

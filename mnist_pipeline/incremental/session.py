@@ -108,6 +108,13 @@ class Session:
         fresh = [key.to_user_string() for key, one in statuses.items() if one.status == "fresh"]
         return replace(done, error=done.error or "\n".join(problems) or None, fresh=fresh)
 
+    def unfinished(self) -> list[dg.DagsterRun]:
+        """Return the runs on the assets that are not over, oldest first.
+
+        Those whose process is dead are marked failed before.
+        """
+        return runs.unfinished(self.instance, self.every_key, _JOBS, self.say)
+
     @contextmanager
     def alone(self, assets: Collection[dg.AssetKey]) -> Iterator[None]:
         """Hold the lock of the store's refresh when no run is in progress on these assets."""
