@@ -62,7 +62,7 @@ format: .venv/dev.stamp ## fix what ruff can
 	@$(BIN)/ruff format
 
 screenshots: .venv/dev.stamp ## pictures of the Dagster UI for the docs (needs chromium)
-	@$(BIN)/pytest mnist_pipeline_tests/test_asset_graph.py --screenshots docs/images
+	@$(BIN)/pytest mnist_pipeline_tests/test_ui.py -k "plots_pictures or alpha" --screenshots docs/images
 
 bench: .venv/dev.stamp ## what refresh costs when nothing changed; everything on all digits, into docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.nothing_changed

@@ -16,11 +16,10 @@ from typing import Any
 
 from benchmarks.processes import Measured, measure
 from benchmarks.tables import machine
-from mnist_pipeline.digits import filed, infinite, metrics, prediction, training, validation
+from mnist_pipeline.digits import checks, infinite, metrics, prediction, training, validation
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.pixels import IN_MEMORY
-from mnist_pipeline.digits.split import Split, split
-from mnist_pipeline.digits.survey import survey
+from mnist_pipeline.digits.split import split
 from mnist_pipeline.digits.table import decode
 from mnist_pipeline.params import ModelParams
 from mnist_pipeline.settings import PROJECT
@@ -38,13 +37,9 @@ def steps(rows: int) -> dict[str, Any]:
 
     found: dict[str, Any] = {"rows": rows}
     clock = _Clock()
-    table = decode(infinite.Recipe(rows).archive())
-    drawn = split(table, test_size=0.2, random_state=42)
-    found["draw"] = clock()
     with tempfile.TemporaryDirectory() as folder:
-        train = _filed(table, drawn, "train", folder, found, clock)
-        test = _filed(table, drawn, "test", folder, found, clock)
-        del table, drawn
+        train = _filed(rows, "train", folder, found, clock)
+        test = _filed(rows, "test", folder, found, clock)
         parts = validation.hold_out(train, size=0.1, random_state=42)
         found |= {"hold_out": clock(), "fitted": len(parts.fitted), "test": len(test)}
         reports = _Reports()
@@ -64,21 +59,19 @@ def steps(rows: int) -> dict[str, Any]:
     return found
 
 
-def _filed(
-    table: Any, drawn: Split, part: Any, folder: str, found: dict[str, Any], clock: "_Clock"
-) -> Digits:
-    digits, results = survey(table, drawn, part, _say)
+def _filed(rows: int, part: Any, folder: str, found: dict[str, Any], clock: "_Clock") -> Digits:
+    table = decode(infinite.Recipe(rows).archive())
+    drawn = split(table, test_size=0.2, random_state=42, report=_say)
+    digits: Digits = getattr(drawn, part)
+    results = checks.of_split(table, drawn, part)
     refused = [result.name for result in results if not result.passed]
     if set(refused) - {"is_mnist"}:
         raise RuntimeError(f"refused: {refused}")
     file = Path(folder, f"{part}.parquet")
-    if isinstance(digits, filed.FiledDigits) and digits.file:
-        digits.file.rename(file)
-    else:
-        file.write_bytes(digits.to_parquet())
+    digits.write(file)
     found[f"{part}_set"] = clock()
     found[f"{part}_bytes"] = file.stat().st_size
-    opened = filed.read(file.open("rb"), digits.data_version)
+    opened = Digits.read(file)
     found[f"open_{part}"] = clock()
     return opened
 

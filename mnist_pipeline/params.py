@@ -122,8 +122,7 @@ class ModelParams(_Table):
             )
         if self.features == "kernel" and self.n_components > self.n_whitening:
             raise ValueError("n_components is more than n_whitening, the digits to choose from")
-        distorts = self.rotation or self.zoom or self.shift
-        if distorts and self.features not in {"gradients", "kernel"}:
+        if self.distorts and self.features not in {"gradients", "kernel"}:
             raise ValueError(
                 f"rotation, zoom and shift distort deskewed digits: features = {self.features!r} "
                 "has none; set those that the preset sets to 0"
@@ -138,9 +137,14 @@ class ModelParams(_Table):
         return self.early_stopping or self.features in {"gradients", "kernel"}
 
     @property
+    def distorts(self) -> bool:
+        """Whether digits are distorted, in each epoch in another way."""
+        return bool(self.rotation or self.zoom or self.shift)
+
+    @property
     def streamed(self) -> bool:
         """Whether features are made anew in each epoch: distorted, or too many to keep."""
-        return self.features == "kernel" or bool(self.rotation or self.zoom or self.shift)
+        return self.features == "kernel" or self.distorts
 
 
 class ChampionParams(_Table):

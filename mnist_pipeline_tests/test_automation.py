@@ -71,7 +71,7 @@ def test_a_tick_of_retraining_is_a_run_of_all_eight_steps_on_the_page_of_its_job
 
     run_id = until(scheduled)[-1]["runId"]
     assert ui.over(run_id) == "SUCCESS"
-    computed, reused = ui.materialized(run_id)
+    computed, reused = ui.computed_and_reused(run_id)
     assert set(computed) == NEVER_REUSED
     assert set(reused) == ASSETS - NEVER_REUSED
     assert ui.steps(run_id) == dict.fromkeys(ASSETS, "SUCCESS")
@@ -125,7 +125,7 @@ def test_keep_fresh_refreshes_what_was_reloaded_in_one_run_and_asks_once_for_eac
     [run] = runs()
     assert run["status"] == "SUCCESS"
     from_model = {"sgd_model", "predictions", "evaluation", "champion_model", "report"}
-    assert set(ui.materialized(run["runId"])[0]) == from_model
+    assert set(ui.computed_and_reused(run["runId"])[0]) == from_model
     assert {found["status"] for found in clone.status().values()} == {"fresh"}
 
     # a step that fails is tried once, until something changes

@@ -67,7 +67,7 @@ def full_port(full_size: Path) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def drawn(full_size: Path) -> Digits:
     [file] = full_size.glob("test_set/*/test_set.parquet")
-    return Digits.from_parquet(file.read_bytes())
+    return Digits.read(file)
 
 
 def ask(
@@ -272,7 +272,7 @@ def test_too_many_at_once_are_told_to_wait(full_port: int) -> None:
 def test_drawings_are_kept_only_if_asked_for_and_the_present_champion_answers(
     furnished: House, params: Callable[[str], str], tmp_path: Path
 ) -> None:
-    test = Digits.from_parquet(furnished.made("test_set").path.read_bytes())
+    test = Digits.read(furnished.made("test_set").path)
 
     def promote(seed: int) -> str:
         # in a process of its own: an event loop of the browser may run in this one

@@ -139,7 +139,6 @@ def test_after_the_run_that_made_everything_was_deleted_refresh_repairs_it_by_re
     assert {one.status for one in status.values()} == {"missing"}
     for one in status.values():
         assert one.causes == [
-            "never materialized",
             f"its newest materialization was deleted with run {run.run_id}",
         ]
     refused = predict()

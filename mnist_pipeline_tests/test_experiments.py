@@ -72,9 +72,9 @@ def test_the_jobs_have_the_eight_assets_and_no_experiment(
         job = session.pipeline.definitions.resolve_job_def(name)
         keys = {key.to_user_string() for key in job.asset_layer.asset_graph.get_all_asset_keys()}
         assert keys == set(ASSETS)
-    everywhere = session.graph.get_all_asset_keys()
+    everywhere = session.pipeline.definitions.resolve_asset_graph().get_all_asset_keys()
     assert everywhere - {dg.AssetKey(key) for key in ASSETS} == {CANDIDATE, LEADERBOARD}
-    without = house.session().graph.get_all_asset_keys()
+    without = house.pipeline().definitions.resolve_asset_graph().get_all_asset_keys()
     assert {key.to_user_string() for key in without} == set(ASSETS)
 
 
@@ -82,7 +82,7 @@ def test_code_versions_know_no_variants_so_that_editing_one_makes_nothing_stale(
     house: House, params: Callable[[str], str]
 ) -> None:
     def versions(text: str) -> dict[str, str | None]:
-        graph = house.session({"MNIST_PARAMS": params(text)}).graph
+        graph = house.pipeline({"MNIST_PARAMS": params(text)}).definitions.resolve_asset_graph()
         keys = graph.get_all_asset_keys()
         return {key.to_user_string(): graph.get(key).code_version for key in keys}
 

@@ -284,7 +284,7 @@ def full_model(folder: Path) -> TrainedModel:
 
 def full_test(folder: Path) -> Digits:
     [file] = folder.glob("test_set/*/test_set.parquet")
-    return Digits.from_parquet(file.read_bytes())
+    return Digits.read(file)
 
 
 def test_of_200_photos_of_test_digits_95_percent_are_read_right(full_size: Path) -> None:

@@ -1,10 +1,11 @@
-"""Digits that are not all in memory: the same versions, files and models as of those that are."""
+"""Digits of a large source: the same versions, files and models as of those in memory."""
 
 import contextlib
 import dataclasses
 import itertools
 import json
 import resource
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,24 +13,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mnist_pipeline.assets import codecs
-from mnist_pipeline.digits import filed, prediction, training, validation
-from mnist_pipeline.digits.batches import in_batches
+from mnist_pipeline.assets.splits import test_set
+from mnist_pipeline.digits import checks, pixels, prediction, training, validation
 from mnist_pipeline.digits.classifier import TrainedModel, build
 from mnist_pipeline.digits.dataset import COLUMNS, Digits
+from mnist_pipeline.digits.epochs import epochs
 from mnist_pipeline.digits.errors import FitError
-from mnist_pipeline.digits.filed import FiledDigits
 from mnist_pipeline.digits.infinite import Recipe
-from mnist_pipeline.digits.large import large_epochs
-from mnist_pipeline.digits.pixels import LazyPixels
 from mnist_pipeline.digits.report import gallery, mean_images
 from mnist_pipeline.digits.split import Split, split
-from mnist_pipeline.digits.survey import survey
 from mnist_pipeline.digits.table import DigitTable, decode
 from mnist_pipeline.digits.whitening import Whitening
-from mnist_pipeline.incremental import codecs as generic
-from mnist_pipeline.incremental.check import CheckResult
-from mnist_pipeline.incremental.digest import Chunked, content_digest
+from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.incremental.errors import FormatError, StoreError
 from mnist_pipeline.incremental.store import Store
 from mnist_pipeline.params import ModelParams
@@ -37,121 +32,95 @@ from mnist_pipeline_tests.conftest import House
 
 ROWS = 25_000
 TUTORIAL = {"test_size": 0.2, "random_state": 42}
-FEW = 1000
-"""Rows that are to be in memory, far fewer than there are."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Both:
-    """The same split, once in memory and once as lazy parts; the files of both parts."""
+    """The same split, once in memory and once in scratch files."""
 
     table: DigitTable
     whole: Split
-    lazy: Split
-    filed: Split
-    results: dict[str, list[CheckResult]]
+    mapped: Split
+
+
+@contextlib.contextmanager
+def only_in_memory(rows: int) -> Iterator[None]:
+    """Take a source with more rows for a large one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pixels, "IN_MEMORY", rows)
+        yield
+
+
+@pytest.fixture
+def few() -> Iterator[None]:
+    """Take all sources for large ones."""
+    with only_in_memory(1000):
+        yield
 
 
 @pytest.fixture(scope="module")
 def both() -> Both:
     table = decode(Recipe(ROWS).archive())
     whole = split(table, **TUTORIAL)  # type: ignore[arg-type]
-    lazy = split(table, **TUTORIAL, in_memory=FEW)  # type: ignore[arg-type]
-    found = {part: survey(table, lazy, part) for part in ("train", "test")}
-    results = {part: checked for part, (_, checked) in found.items()}
-    return Both(table, whole, lazy, Split(*(digits for digits, _ in found.values())), results)
+    with only_in_memory(1000):
+        return Both(table, whole, split(table, **TUTORIAL))  # type: ignore[arg-type]
 
 
-def opened(digits: Digits) -> Digits:
-    assert isinstance(digits, FiledDigits)
-    assert digits.file is not None
-    return filed.read(digits.file.open("rb"), digits.version, in_memory=FEW)
+def is_mapped(array: np.ndarray) -> bool:
+    while isinstance(array.base, np.ndarray) and not isinstance(array, np.memmap):
+        array = array.base
+    return isinstance(array, np.memmap)
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
-def test_a_part_written_in_one_pass_has_the_version_and_the_check_results_of_one_in_memory(
+def test_a_part_in_a_scratch_file_has_the_version_and_the_check_results_of_one_in_memory(
     part: str, both: Both
 ) -> None:
-    lazy, whole = getattr(both.filed, part), getattr(both.whole, part)
-    assert isinstance(lazy.pixels, LazyPixels)
-    assert isinstance(whole.pixels, np.ndarray)
-    assert lazy.data_version == whole.data_version
-    assert getattr(both.lazy, part).data_version == whole.data_version
-    _, results = survey(both.table, both.whole, part)  # type: ignore[arg-type]
-    assert both.results[part] == results
+    mapped, whole = getattr(both.mapped, part), getattr(both.whole, part)
+    assert is_mapped(mapped.pixels)
+    assert not is_mapped(whole.pixels)
+    np.testing.assert_array_equal(mapped.pixels, whole.pixels)
+    assert mapped.data_version == whole.data_version
+    assert checks.of_split(both.table, both.mapped, part) == (  # type: ignore[arg-type]
+        checks.of_split(both.table, both.whole, part)  # type: ignore[arg-type]
+    )
 
 
-def test_its_file_is_the_table_that_anybody_reads(both: Both) -> None:
-    assert isinstance(both.filed.train, FiledDigits)
-    assert both.filed.train.file is not None
-    frame = pd.read_parquet(both.filed.train.file)
+def test_the_file_is_the_table_that_anybody_reads(both: Both, tmp_path: Path) -> None:
+    file = tmp_path / "train_set.parquet"
+    both.mapped.train.write(file)
+    frame = pd.read_parquet(file)
     assert {name: str(kind) for name, kind in frame.dtypes.items()} == COLUMNS
-    expected = both.whole.train.to_arrow().to_pandas()
-    pd.testing.assert_frame_equal(frame, expected)
+    pd.testing.assert_frame_equal(frame, both.whole.train.to_arrow().to_pandas())
 
 
-def test_a_file_is_read_by_row_group_as_it_would_be_read_whole(both: Both) -> None:
-    again, whole = opened(both.filed.train), both.whole.train
-    assert isinstance(again.pixels, LazyPixels)
-    assert again.pixels.shape == whole.pixels.shape
-    np.testing.assert_array_equal(again.row_id, whole.row_id)
-    np.testing.assert_array_equal(again.labels, whole.labels)
-    assert again.origin == whole.origin
-    assert again.data_version == whole.data_version
-    assert Digits(again.row_id, again.pixels, again.labels, again.origin).data_version == (
-        whole.data_version
-    )
-    places = np.random.default_rng(0).integers(0, len(whole), 500)
-    np.testing.assert_array_equal(again.pixels[places], whole.pixels[places])
-    np.testing.assert_array_equal(again.pixels[16_380:16_390], whole.pixels[16_380:16_390])
-    np.testing.assert_array_equal(again.pixels[-1], whole.pixels[-1])
-    some = np.sort(places)
-    np.testing.assert_array_equal(again.chosen(some).pixels[7:9], whole.pixels[some[7:9]])
-
-
-def test_a_file_of_a_small_source_is_read_whole(both: Both) -> None:
-    assert isinstance(both.filed.test, FiledDigits)
-    assert both.filed.test.file is not None
-    again = filed.read(both.filed.test.file.open("rb"), both.filed.test.version)
-    np.testing.assert_array_equal(again.pixels, both.whole.test.pixels)
-
-
-def test_an_open_file_can_be_read_when_its_name_is_gone(both: Both, tmp_path: Path) -> None:
-    file = tmp_path / "test_set.parquet"
-    file.write_bytes(both.whole.test.to_parquet())
-    again = filed.read(file.open("rb"), "a version", in_memory=FEW)
+def test_the_file_of_a_large_source_is_read_as_that_of_a_small_one(
+    both: Both, tmp_path: Path
+) -> None:
+    file = tmp_path / "train_set.parquet"
+    both.whole.train.write(file)
+    small = Digits.read(file)
+    with only_in_memory(1000):
+        large = Digits.read(file)
     file.unlink()
-    np.testing.assert_array_equal(again.pixels[4000], both.whole.test.pixels[4000])
+    assert [is_mapped(digits.pixels) for digits in (small, large)] == [False, True]
+    assert large.origin == both.whole.train.origin
+    assert large.data_version == small.data_version == both.whole.train.data_version
 
 
-def test_a_temporary_file_goes_with_its_digits(both: Both) -> None:
-    digits = filed.write(both.lazy.test[:100])
-    assert digits.file is not None
-    folder = digits.file.parent
-    assert folder.exists()
-    del digits
-    assert not folder.exists()
+def test_no_scratch_file_has_a_name_that_could_be_left_behind(both: Both, few: None) -> None:
+    before = set(Path(tempfile.gettempdir()).glob("mnist-pipeline-*"))
+    some = both.whole.train.chosen(np.arange(3))
+    assert is_mapped(some.pixels)
+    assert set(Path(tempfile.gettempdir()).glob("mnist-pipeline-*")) == before
 
 
-def test_an_array_in_parts_counts_as_the_whole_array_does(both: Both) -> None:
-    whole = both.whole.test.pixels[:100].astype(">i4")
-    parts = Chunked(whole.dtype, whole.shape, [whole[:30], whole[30:]])
-    assert content_digest("a", parts, b"b") == content_digest("a", whole, b"b")
-    with pytest.raises(ValueError, match="bytes less than it has"):
-        content_digest(dataclasses.replace(parts, chunks=[whole[:30]]))
-
-
-def test_batches_of_lazy_pixels_are_those_of_the_array(both: Both) -> None:
-    """To the bit, though products of matrices depend on how many rows they have."""
-    weights = np.random.default_rng(0).normal(size=(784, 50)).astype(np.float32)
-
-    def product(rows: np.ndarray) -> np.ndarray:
-        return rows.astype(np.float32) @ weights
-
-    lazy = opened(both.filed.train).pixels
-    np.testing.assert_array_equal(
-        in_batches(product, lazy), in_batches(product, both.whole.train.pixels)
-    )
+def test_rows_of_a_large_source_are_chosen_as_of_an_array(both: Both, few: None) -> None:
+    places = np.random.default_rng(0).integers(0, len(both.whole.train), 20_000)
+    some = both.mapped.train.chosen(places)
+    assert is_mapped(some.pixels)
+    np.testing.assert_array_equal(some.pixels, both.whole.train.pixels[places])
+    assert len(both.mapped.train.chosen(places[:0]).pixels) == 0
 
 
 FAST = ModelParams()
@@ -166,28 +135,23 @@ def model(both: Both) -> TrainedModel:
 HELD_OUT = {"size": 0.1, "random_state": 42}
 
 
-def some_of(train: Digits, count: int) -> Digits:
-    return train.chosen(np.arange(count))
-
-
 def test_a_fit_of_one_chunk_is_the_fit_in_memory_to_the_bit(
-    both: Both, model: TrainedModel
+    both: Both, model: TrainedModel, few: None
 ) -> None:
-    train = some_of(opened(both.filed.train), 12_000)
-    parts = validation.hold_out(train, **HELD_OUT)  # type: ignore[arg-type]
-    assert isinstance(parts.fitted.pixels, LazyPixels)
+    parts = validation.hold_out(both.mapped.train[:12_000], **HELD_OUT)  # type: ignore[arg-type]
+    assert is_mapped(parts.fitted.pixels)
     assert training.fit(FAST, parts).data_version == model.data_version
 
 
-def test_predictions_of_lazy_digits_are_those_in_memory(both: Both, model: TrainedModel) -> None:
-    lazy = prediction.predict(model, opened(both.filed.test))
+def test_predictions_of_mapped_digits_are_those_in_memory(both: Both, model: TrainedModel) -> None:
+    mapped = prediction.predict(model, both.mapped.test)
     whole = prediction.predict(model, both.whole.test)
-    assert lazy.data_version == whole.data_version
-    assert lazy.to_parquet() == whole.to_parquet()
+    assert mapped.data_version == whole.data_version
+    assert mapped.to_parquet() == whole.to_parquet()
 
 
-def test_the_report_shows_the_same_of_lazy_digits(both: Both, model: TrainedModel) -> None:
-    test = opened(both.filed.test)
+def test_the_report_shows_the_same_of_mapped_digits(both: Both, model: TrainedModel) -> None:
+    test = both.mapped.test
     predictions = prediction.predict(model, both.whole.test)
     assert gallery.in_cells(test, predictions) == gallery.in_cells(both.whole.test, predictions)
     np.testing.assert_array_equal(mean_images(test), mean_images(both.whole.test))
@@ -195,27 +159,28 @@ def test_the_report_shows_the_same_of_lazy_digits(both: Both, model: TrainedMode
 
 def test_a_fit_of_many_chunks_is_as_good_as_the_fit_in_memory(both: Both) -> None:
     params = ModelParams.model_validate({"max_iter": 2})
-    lazy = training.fit(params, validation.hold_out(opened(both.filed.train), **HELD_OUT))  # type: ignore[arg-type]
+    with only_in_memory(1000):
+        mapped = training.fit(params, validation.hold_out(both.mapped.train, **HELD_OUT))  # type: ignore[arg-type]
     whole = training.fit(params, validation.hold_out(both.whole.train, **HELD_OUT))  # type: ignore[arg-type]
-    assert lazy.rows == whole.rows
-    assert lazy.validated is not None
+    assert mapped.rows == whole.rows
+    assert mapped.validated is not None
     assert whole.validated is not None
-    assert lazy.validated.accuracy == pytest.approx(whole.validated.accuracy, abs=0.005)
-    assert validation.only_training_rows(lazy, both.whole.train).passed
+    assert mapped.validated.accuracy == pytest.approx(whole.validated.accuracy, abs=0.005)
+    assert validation.only_training_rows(mapped, both.whole.train).passed
 
 
-def test_features_made_anew_are_those_of_the_scratch_file_to_the_bit(both: Both) -> None:
-    fitted = some_of(both.lazy.train, 3000)
+def test_features_made_anew_are_those_of_the_scratch_file_to_the_bit(both: Both, few: None) -> None:
+    fitted = both.mapped.train[:3000]
     pipeline = build(FAST)
-    features = pipeline[:-1].fit_transform(fitted.pixels[:])
+    features = pipeline[:-1].fit_transform(fitted.pixels)
     whitening = Whitening.of(features, FAST.whitening)
 
     def first(**more: int) -> list[tuple[str, bytes]]:
         said: list[str] = []
-        epochs = large_epochs(pipeline, whitening, FAST, fitted, said.append, size=1024, **more)
+        every = epochs(pipeline, whitening, FAST, fitted, said.append, size=1024, **more)  # type: ignore[arg-type]
         found = [
             (content_digest(X), labels.tobytes())
-            for epoch in itertools.islice(epochs, 2)
+            for epoch in itertools.islice(every, 2)
             for X, labels in epoch
         ]
         assert any("features are kept" in text for text in said) == (not more)
@@ -228,18 +193,17 @@ def test_features_made_anew_are_those_of_the_scratch_file_to_the_bit(both: Both)
     assert first(most_scratch=0) == kept
 
 
-def test_lazy_digits_are_distorted_anew_in_every_epoch(both: Both) -> None:
+def test_digits_of_a_large_source_are_distorted_anew_in_every_epoch(both: Both, few: None) -> None:
     params = ModelParams.model_validate({"rotation": 4.0, "shift": 0.5, "max_iter": 2})
-    train = some_of(opened(both.filed.train), 8_000)
-    fitted = training.fit(params, validation.hold_out(train, **HELD_OUT))  # type: ignore[arg-type]
+    fitted = training.fit(params, validation.hold_out(both.mapped.train[:8_000], **HELD_OUT))  # type: ignore[arg-type]
     assert fitted.validated is not None
     assert fitted.validated.accuracy > 0.95
 
 
 @pytest.mark.parametrize("preset", ["scaled", "tutorial"])
-def test_a_fit_that_needs_all_rows_in_memory_is_refused(preset: str, both: Both) -> None:
+def test_a_fit_that_needs_all_rows_in_memory_is_refused(preset: str, both: Both, few: None) -> None:
     params = ModelParams.model_validate({"preset": preset})
-    parts = validation.hold_out(both.lazy.train, **HELD_OUT)  # type: ignore[arg-type]
+    parts = validation.hold_out(both.mapped.train, **HELD_OUT)  # type: ignore[arg-type]
     with pytest.raises(FitError, match=f"preset {preset} .* Use preset fast or accurate"):
         training.fit(params, parts)
 
@@ -254,42 +218,46 @@ def no_file_beyond(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_no_room_for_a_file_or_for_features_is_reported(both: Both) -> None:
-    with no_file_beyond(100_000), pytest.raises(StoreError, match="Make room, or point TMPDIR"):
-        filed.write(both.lazy.test)
-    parts = validation.hold_out(some_of(both.lazy.train, 3000), **HELD_OUT)  # type: ignore[arg-type]
-    with no_file_beyond(100_000), pytest.raises(FitError, match=r"no room for 0\.0 GB of features"):
-        training.fit(FAST, parts)
-
-
-@pytest.mark.parametrize("data", [b"PAR1 not really", b""])
-def test_what_is_not_parquet_is_refused(data: bytes, tmp_path: Path) -> None:
-    file = tmp_path / "train_set.parquet"
-    file.write_bytes(data)
-    with pytest.raises(FormatError, match="not a Parquet file"):
-        filed.read(file.open("rb"), "a version")
-
-
-def test_a_large_file_is_moved_to_the_store_and_verified_before_it_is_parsed(
-    both: Both, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_no_room_for_images_a_file_or_features_is_an_error_with_a_remedy(
+    both: Both, few: None
 ) -> None:
-    monkeypatch.setattr(generic, "LARGE", 0)
-    digits = filed.write(both.lazy.test)
-    codec = codecs.digits("test_set.parquet")
-    data = codec.dump(digits)
-    assert isinstance(data, Path)
-    store = Store(tmp_path / "data")
-    artifact = store.publish("test_set", codec.name_of(digits), data)
-    assert not data.exists()
-    again = codec.read(store, artifact, digits.data_version)
-    assert again.data_version == digits.data_version
+    parts = validation.hold_out(both.mapped.train[:3000], **HELD_OUT)  # type: ignore[arg-type]
+    remedy = r".*\. Make room.* or point TMPDIR"
+    with no_file_beyond(100_000):
+        with pytest.raises(StoreError, match=r"no room for 0\.0 GB of images in " + remedy):
+            split(both.table, **TUTORIAL)  # type: ignore[arg-type]
+        with (
+            pytest.raises(StoreError, match="cannot write .*test_set.parquet" + remedy),
+            test_set.codec.encoded(both.mapped.test),
+        ):
+            pass
+        with pytest.raises(StoreError, match=r"no room for 0\.0 GB of features in " + remedy):
+            training.fit(FAST, parts)
+
+
+def test_a_file_is_moved_to_the_store_and_verified_before_it_is_parsed(
+    both: Both, tmp_path: Path
+) -> None:
+    store, codec = Store(tmp_path / "data"), test_set.codec
+    with codec.encoded(both.mapped.test) as file:
+        assert isinstance(file, Path)
+        artifact = store.publish("test_set", "test_set.parquet", file)
+    assert not file.parent.exists()
+    again = codec.read(store, artifact)
     np.testing.assert_array_equal(again.pixels, both.whole.test.pixels)
     path = Path(str(artifact.path))
     damaged = bytearray(path.read_bytes())
     damaged[1000] ^= 1
     path.write_bytes(damaged)
     with pytest.raises(StoreError, match="test_set is damaged"):
-        codec.read(store, artifact, digits.data_version)
+        codec.read(store, artifact)
+
+
+def test_what_is_no_split_in_the_store_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    artifact = store.publish("test_set", "test_set.parquet", b"PAR1 not really")
+    with pytest.raises(FormatError, match="not a Parquet file"):
+        test_set.codec.read(store, artifact)
 
 
 def test_the_pipeline_goes_through_digits_without_end(house: House) -> None:

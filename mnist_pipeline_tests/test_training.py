@@ -156,7 +156,7 @@ def test_distorted_digits_come_in_chunks_and_are_told_of(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "SECONDS", 0.0)
-    monkeypatch.setattr(epochs, "CHUNK", 1000)
+    monkeypatch.setattr(epochs, "DISTORTED", 1000)
     said: list[str] = []
     params = ModelParams.model_validate(SMALL_KERNEL | {"max_iter": 1})
     training.fit(params, parts, said.append)

@@ -37,7 +37,7 @@ class Opened(NamedTuple):
     def succeeds(self, run_id: str) -> tuple[list[str], list[str]]:
         """Wait for the end of a run, a good one; return what it computed and what it reused."""
         assert self.ui.over(run_id) == "SUCCESS", self.ui.log(run_id)[-3000:]
-        return self.ui.materialized(run_id)
+        return self.ui.computed_and_reused(run_id)
 
     def until_synced(self) -> list[str]:
         """Click *Materialize unsynced* until nothing is; return what was computed."""

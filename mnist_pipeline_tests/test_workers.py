@@ -84,11 +84,11 @@ def test_a_run_waits_for_a_worker_another_one_finishes_it_and_each_reuses_what_t
     again = until(lambda: site.ui.retry_of(first))
     site.ends(again, "SUCCESS")
     assert site.ui.process(again) != process
-    computed, reused = site.ui.materialized(again)
+    computed, reused = site.ui.computed_and_reused(again)
     assert not reused
     # what the first worker finished is not computed again
     assert "raw_mnist" not in computed
-    assert site.ui.materialized(first)[0]
+    assert site.ui.computed_and_reused(first)[0]
 
     desk = site.deployed.machine("desk")
     completed = desk.cli("status", "--verify", "--json")
@@ -104,7 +104,7 @@ def test_a_run_waits_for_a_worker_another_one_finishes_it_and_each_reuses_what_t
     third = site.deployed.worker("third")
     everything = site.ui.launch()
     site.ends(everything, "SUCCESS")
-    computed, reused = site.ui.materialized(everything)
+    computed, reused = site.ui.computed_and_reused(everything)
     assert set(computed) == NEVER_REUSED
     assert set(reused) == ASSETS - NEVER_REUSED
     # a machine without a worker reuses it, too

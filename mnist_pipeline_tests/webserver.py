@@ -74,9 +74,6 @@ BACKFILL = """mutation ($params: LaunchBackfillParams!) {
 }"""
 TERMINATE = "mutation ($id: String!) { terminateRun(runId: $id) { __typename } }"
 STALE = "{ assetNodes { assetKey { path } staleStatus staleCauses { reason } } }"
-MATERIALIZED = """query ($id: ID!) { logsForRun(runId: $id) { ... on EventConnection {
-    events { ... on MaterializationEvent { assetKey { path } metadataEntries { label } } }
-} } }"""
 STEPS = (
     "query ($id: ID!) { runOrError(runId: $id) { ... on Run { stepStats { stepKey status } } } }"
 )
@@ -166,15 +163,11 @@ class Webserver:
         until(lambda: self.status(run_id) in {"SUCCESS", "FAILURE", "CANCELED"}, seconds=300)
         return self.status(run_id)
 
-    def materialized(self, run_id: str) -> tuple[list[str], list[str]]:
-        """What a run computed, and what it reused."""
-        computed, reused = [], []
-        for event in self.ask(MATERIALIZED, id=run_id)["logsForRun"]["events"]:
-            if event:
-                labels = {entry["label"] for entry in event["metadataEntries"]}
-                of = reused if "reused_from" in labels else computed
-                of.append(event["assetKey"]["path"][0])
-        return computed, reused
+    def computed_and_reused(self, run_id: str) -> tuple[list[str], list[str]]:
+        """What a run materialized: the assets that it computed, and those that it reused."""
+        made = self.materialized(run_id)
+        reused = [asset for asset, labels in made.items() if "reused_from" in labels]
+        return [asset for asset in made if asset not in reused], reused
 
     def terminate(self, run_id: str) -> str:
         """Ask a run's process to stop; return the kind of the answer."""

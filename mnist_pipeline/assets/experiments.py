@@ -77,7 +77,7 @@ def _compared(context: dg.AssetExecutionContext) -> dict[str, object]:
     return {
         "candidates": {name: one.data_version for name, one in read.items()},
         "variants": {name: one.model_dump(mode="json") for name, one in variants.items()},
-        "code_version": context.resources.io_manager.code_versions[CANDIDATE],
+        "code_version": context.resources.io_manager.code_versions[CANDIDATE].digest,
     }
 
 
@@ -232,7 +232,7 @@ def current(
             left_out[name] = why
         elif one.inputs.get(TRAIN) != train_version:
             left_out[name] = "fitted on other training digits than the current ones"
-        elif one.code_version != engine.code_versions[CANDIDATE]:
+        elif one.code_version != engine.code_versions[CANDIDATE].digest:
             left_out[name] = "fitted with other code, libraries or [validation] than the current"
         elif artifact is None or engine.store.size(artifact) != artifact.size:
             left_out[name] = GONE

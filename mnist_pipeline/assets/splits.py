@@ -1,39 +1,26 @@
 """The assets `train_set` and `test_set`: the same step for either part."""
 
 import time
-from pathlib import Path
 from typing import Literal
 
 import dagster as dg
 
 from mnist_pipeline.assets.display import class_balance, column_schema, first_digits
-from mnist_pipeline.digits import checks, filed
+from mnist_pipeline.digits import checks
 from mnist_pipeline.digits.archive import Archive
 from mnist_pipeline.digits.dataset import COLUMNS, Digits
-from mnist_pipeline.digits.filed import FiledDigits
 from mnist_pipeline.digits.split import split
-from mnist_pipeline.digits.survey import survey
 from mnist_pipeline.digits.table import decode
 from mnist_pipeline.incremental.codecs import Codec
 from mnist_pipeline.incremental.steps import Asset, Result, asset
 from mnist_pipeline.params import SplitParams
 
 
-def _codec(filename: str) -> Codec[Digits]:
-    """Return the codec of a split; one that is too large for memory stays in its file."""
-
-    def dump(value: Digits) -> bytes | Path:
-        file = value.file if isinstance(value, FiledDigits) else None
-        return file or value.to_parquet()
-
-    return Codec(filename, dump, lambda data, name: Digits.from_parquet(data), open=filed.read)
-
-
 def split_asset(part: Literal["train", "test"], description: str) -> Asset:
     """Define the asset of one part."""
 
     @asset(
-        _codec(f"{part}_set.parquet"),
+        Codec(f"{part}_set.parquet", write=Digits.write, open=Digits.read),
         key=f"{part}_set",
         description=description,
         group_name="digits",
@@ -56,15 +43,11 @@ def split_asset(part: Literal["train", "test"], description: str) -> Asset:
         table = decode(raw_mnist)
         seconds = time.perf_counter() - start
         context.log.info(f"decoded {len(table.labels):,} digits in {seconds:.1f} s")
-        drawn = split(table, **split_params.model_dump())
-        if table.source == "infinite":
-            digits, results = survey(table, drawn, part, context.log.info)
-        else:
-            digits = getattr(drawn, part)
-            results = checks.of_split(table, drawn, part)
+        drawn = split(table, **split_params.model_dump(), report=context.log.info)
+        digits: Digits = getattr(drawn, part)
         return Result(
             digits,
-            results,
+            checks.of_split(table, drawn, part),
             {
                 "dagster/row_count": len(digits),
                 "class_balance": class_balance(digits),

@@ -7,10 +7,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits.pixels import LazyPixels, chunks_of
-
 BATCH = 512
-"""Rows at a time: few enough for a core's cache. A chunk of lazy pixels has whole batches."""
+"""Rows at a time: few enough for a core's cache. A chunk (`pixels`) has whole batches."""
 
 T = TypeVar("T", bound=np.generic)
 
@@ -18,7 +16,7 @@ _here = threading.local()
 
 
 def in_batches(
-    function: Callable[[npt.NDArray[Any]], npt.NDArray[T]], rows: npt.NDArray[Any] | LazyPixels
+    function: Callable[[npt.NDArray[Any]], npt.NDArray[T]], rows: npt.NDArray[Any]
 ) -> npt.NDArray[T]:
     """Apply a function of rows to all rows, `BATCH` at a time.
 
@@ -30,15 +28,12 @@ def in_batches(
     ----------
     function : callable
         From an array of shape (m, ...) to one of shape (m, k).
-    rows : array of shape (n, ...), or lazy
-        Of what is lazy a chunk is in memory at a time; the batches are the same.
+    rows : array of shape (n, ...)
 
     Returns
     -------
     array of shape (n, k)
     """
-    if isinstance(rows, LazyPixels):
-        return _in_chunks(function, rows)
     if getattr(_here, "in_a_batch", False):
         return function(rows)
 
@@ -65,18 +60,4 @@ def in_batches(
         Parallel(n_jobs=-1, require="sharedmem")(
             delayed(fill)(start) for start in range(BATCH, len(rows), BATCH)
         )
-    return result
-
-
-def _in_chunks(
-    function: Callable[[npt.NDArray[Any]], npt.NDArray[T]], rows: LazyPixels
-) -> npt.NDArray[T]:
-    chunks = chunks_of(rows)
-    first = in_batches(function, next(chunks, rows[:0]))
-    result = np.empty((len(rows), first.shape[1]), first.dtype)
-    result[: len(first)] = first
-    start = len(first)
-    for chunk in chunks:
-        result[start : start + len(chunk)] = in_batches(function, chunk)
-        start += len(chunk)
     return result

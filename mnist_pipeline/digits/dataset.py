@@ -4,14 +4,15 @@ import io
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits import infinite
 from mnist_pipeline.digits.archive import Source
-from mnist_pipeline.digits.pixels import CHUNK, Pixels, chosen, chunked
+from mnist_pipeline.digits.pixels import CHUNK, is_large, slices, stacked
 from mnist_pipeline.digits.shape import PIXEL_NAMES, PIXELS
 from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.incremental.errors import FormatError
@@ -50,6 +51,11 @@ class Origin:
     test_size: float
     random_state: int
 
+    @property
+    def is_large(self) -> bool:
+        """Whether the table has too many digits for memory."""
+        return is_large(self.rows)
+
     def draw(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """Return the row ids of the training part and of the test part, in scikit-learn's order.
 
@@ -84,13 +90,14 @@ class Digits:
     ----------
     row_id : int32 array of shape (n,)
         The row in the source's file, from 0.
-    pixels : uint8 array of shape (n, 784), or lazy
+    pixels : uint8 array of shape (n, 784)
+        In memory, or mapped from a file where the source is large; not to be written to.
     labels : uint8 array of shape (n,)
     origin : Origin
     """
 
     row_id: npt.NDArray[np.int32]
-    pixels: Pixels
+    pixels: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.uint8]
     origin: Origin
 
@@ -100,60 +107,75 @@ class Digits:
     @cached_property
     def data_version(self) -> str:
         """Digest of rows, pixels, labels and origin."""
-        pixels = chunked(self.pixels)
-        return content_digest(self.row_id, pixels, self.labels, asdict(self.origin))
+        return content_digest(self.row_id, self.pixels, self.labels, asdict(self.origin))
 
     def __getitem__(self, rows: slice) -> "Digits":
-        """Return some rows, in memory."""
+        """Return some rows: views of the same arrays."""
         return Digits(self.row_id[rows], self.pixels[rows], self.labels[rows], self.origin)
 
     def chosen(self, places: npt.NDArray[np.integer]) -> "Digits":
-        """Return the rows at these places, lazily where the pixels are lazy."""
-        pixels = chosen(self.pixels, places)
+        """Return copies of the rows at these places."""
+        chunks = (self.pixels[places[rows]] for rows in slices(len(places)))
+        pixels = stacked(chunks, len(places), large=self.origin.is_large)
         return Digits(self.row_id[places], pixels, self.labels[places], self.origin)
 
     def to_arrow(self) -> "pa.Table":
         """Return the table as it is filed: `row_id`, `pixel1` ... `pixel784`, `class`."""
         import pyarrow as pa
 
-        columns = [self.row_id, *np.ascontiguousarray(self.pixels[:].T), self.labels]
+        columns = [self.row_id, *np.ascontiguousarray(self.pixels.T), self.labels]
         return with_metadata(pa.table(columns, names=list(COLUMNS)), origin=asdict(self.origin))
 
-    def to_parquet(self) -> bytes:
-        """Encode as Parquet (zstd)."""
-        return to_parquet(self.to_arrow())
+    def write(self, file: Path | BinaryIO) -> None:
+        """Encode as Parquet (zstd), a row group at a time."""
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        schema = self[:0].to_arrow().schema
+        with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+            for rows in slices(len(self)):
+                writer.write_table(self[rows].to_arrow(), CHUNK)
+        # Arrow keeps what it had for the next time, which may be another library's
+        pa.default_memory_pool().release_unused()
 
     @classmethod
-    def from_parquet(cls, data: bytes) -> Self:
-        """Decode what `to_parquet` made.
+    def read(cls, file: Path | BinaryIO) -> Self:
+        """Decode what `write` made, a row group at a time.
 
         Raises
         ------
         FormatError
-            The file is not Parquet, or has other columns.
+            The file is not Parquet, has other columns, or values that are missing.
+        StoreError
+            The temporary folder has no room for the pixels of a large source.
         """
-        table, metadata = from_parquet(data, COLUMNS)
-        return cls(
-            table["row_id"].to_numpy(),
-            pixels_of(table),
-            table["class"].to_numpy(),
-            Origin(**metadata["origin"]),
-        )
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        try:
+            with pyarrow.parquet.ParquetFile(file) as parquet:
+                origin = Origin(**facts_of(parquet.schema_arrow, COLUMNS)["origin"])
+                row_id, labels = _whole(parquet.read(["row_id", "class"]))
+                groups = range(parquet.num_row_groups)
+                chunks = (_pixels(parquet.read_row_group(one, PIXEL_NAMES)) for one in groups)
+                pixels = stacked(chunks, len(labels), large=origin.is_large)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise FormatError(f"not a Parquet file: {error}") from None
+        pa.default_memory_pool().release_unused()
+        return cls(row_id, pixels, labels, origin)
 
 
-def pixels_of(table: "pa.Table") -> npt.NDArray[np.uint8]:
-    """Return the pixels of a table of digits, shape (n, 784).
-
-    Raises
-    ------
-    FormatError
-        Some value of the table is missing.
-    """
+def _whole(table: "pa.Table") -> list[npt.NDArray[Any]]:
+    """Return the columns of a table in which no value is missing."""
     if any(column.null_count for column in table.columns):
         raise FormatError("there are missing values among the digits")
+    return [column.to_numpy() for column in table.columns]
+
+
+def _pixels(table: "pa.Table") -> npt.NDArray[np.uint8]:
     pixels = np.empty((table.num_rows, PIXELS), np.uint8)
-    for column, name in enumerate(PIXEL_NAMES):
-        pixels[:, column] = table[name].to_numpy()
+    for column, values in enumerate(_whole(table)):
+        pixels[:, column] = values
     return pixels
 
 

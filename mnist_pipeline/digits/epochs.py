@@ -1,20 +1,21 @@
 """The fit by epoch: on whitened features, of the digits as they are or distorted anew.
 
-The epochs of what is too large for memory are in `large`.
+Of a source that is too large for memory a chunk of features is in memory at a time: they are kept
+in a scratch file, or, where they are distorted or too many for that, made anew in each epoch.
 """
 
+import copy
 import itertools
 import time
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.batches import in_batches
 from mnist_pipeline.digits.dataset import Digits
-from mnist_pipeline.digits.large import Batch, large_epochs, whitened
-from mnist_pipeline.digits.pixels import LazyPixels
+from mnist_pipeline.digits.pixels import CHUNK, slices, stacked
 from mnist_pipeline.digits.progress import NowAndThen, Report
 from mnist_pipeline.digits.shape import CLASSES
 from mnist_pipeline.digits.validation import Parts
@@ -24,8 +25,14 @@ from mnist_pipeline.params import ModelParams
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-CHUNK = 4096
-"""Streamed digits at a time: their features are never all in memory."""
+DISTORTED = 4096
+"""Distorted digits at a time, where the source is in memory: their features are never all there."""
+
+SCRATCH_BYTES = 8 << 30
+"""Most that kept features take, 8 GiB: those of four million digits of the preset `fast`."""
+
+Batch: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]
+"""Whitened features and labels of some digits."""
 
 
 def fit_by_epoch(
@@ -43,18 +50,11 @@ def fit_by_epoch(
 
     fitted, held_out = parts.fitted, parts.held_out
     shipped, some = pipeline[-1], params.n_whitening
-    large = isinstance(fitted.pixels, LazyPixels)
-    by_chunk = params.streamed or large
+    by_chunk = params.streamed or fitted.origin.is_large
     features = _fit_features(pipeline, fitted.pixels[:some] if by_chunk else fitted.pixels)
     whitening = Whitening.of(features[:some], params.whitening)
     report(f"{features.shape[1]:,} features are ready")
-    epochs: Iterable[Iterable[Batch]]
-    if large:
-        epochs = large_epochs(pipeline, whitening, params, fitted, report)
-    elif params.streamed:
-        epochs = _streamed(pipeline, whitening, params, fitted, report)
-    else:
-        epochs = itertools.repeat([(in_batches(whitening.transform, features), fitted.labels)])
+    kept = None if by_chunk else in_batches(whitening.transform, features)
     del features
     seen = None
     if held_out:
@@ -64,7 +64,8 @@ def fit_by_epoch(
     sgd = clone(shipped).set_params(fit_intercept=False, average=averaged)
     accuracies: list[float] = []
     best, best_epoch = np.empty(0), 0
-    for epoch, batches in zip(range(1, params.max_iter + 1), epochs, strict=False):
+    every = epochs(pipeline, whitening, params, fitted, report, kept)
+    for epoch, batches in zip(range(1, params.max_iter + 1), every, strict=False):
         start = time.perf_counter()
         for X, labels in batches:
             # another order each time
@@ -100,36 +101,111 @@ def _fit_features(pipeline: "Pipeline", pixels: npt.NDArray[np.uint8]) -> npt.ND
     return np.asarray(found)
 
 
-def _streamed(
+def epochs(
     pipeline: "Pipeline",
     whitening: Whitening,
     params: ModelParams,
     fitted: Digits,
     report: Report,
-) -> Iterator[Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]]]:
-    """Yield epochs without end: all digits in another order, distorted anew, a chunk at a time."""
-    from mnist_pipeline.digits.augmentation import draw_distortions
-    from mnist_pipeline.digits.deskewing import Distortion, deskew
+    kept: npt.NDArray[np.float32] | None = None,
+    most_scratch: int = SCRATCH_BYTES,
+    size: int = CHUNK,
+) -> Iterator[Iterator[Batch]]:
+    """Yield epochs without end.
 
+    All rows of a source in memory are one chunk, at once or, where they are distorted, shuffled
+    and in parts. Those of a large source are chunks in another order each time, whose rows
+    `SGDClassifier` shuffles. Kept or made anew, features are the same to the bit.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Its steps before the classifier are fitted.
+    whitening, params, fitted, report
+        As `fit_by_epoch` has them.
+    kept : array, optional
+        Whitened features of all rows.
+    most_scratch : int
+        Bytes of features of a large source beyond which they are made anew in each epoch.
+    size : int
+        Rows of a chunk of a large source.
+
+    Raises
+    ------
+    StoreError
+        The temporary folder has no room for the features.
+    """
     rng = np.random.default_rng(params.random_state)
-    of_upright = whitened(pipeline[1:-1], whitening)
+    large, count = fitted.origin.is_large, len(fitted)
+    chunks = list(slices(count, size if large else count))
+    distorts = params.distorts if large else kept is None
+    made = whitened(pipeline[1:-1] if distorts else pipeline[:-1], whitening)
+    if large and not distorts and 4 * count * (1 + whitening.matrix.shape[1]) <= most_scratch:
+        parts = (in_batches(made, fitted.pixels[rows]) for rows in slices(count))
+        kept = stacked(parts, count, large=True, what="features", report=report)
+        report(f"all features are kept: {kept.nbytes / 1e9:.1f} GB in a scratch file")
 
-    def epoch() -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]]:
-        say = NowAndThen(report)
-        order = rng.permutation(len(fitted))
-        distortion = draw_distortions(
-            rng, len(fitted), rotation=params.rotation, zoom=params.zoom, shift=params.shift
-        )
+    def batches(rows: slice) -> Iterator[Batch]:
+        if kept is not None:
+            yield kept[rows], fitted.labels[rows]
+        elif not distorts:
+            yield in_batches(made, fitted.pixels[rows]), fitted.labels[rows]
+        else:
+            part = fitted[rows]
+            order = np.arange(len(part)) if large else rng.permutation(len(part))
+            yield from _distorted(part, order, made, params, rng)
 
-        def seen(places: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-            one = Distortion(distortion.matrix[places], distortion.shift[places])
-            upright = deskew(fitted.pixels[order[places]], distortion=one)
-            return of_upright(upright)
-
-        for start in range(0, len(fitted), CHUNK):
-            chunk = np.arange(start, min(start + CHUNK, len(fitted)))
-            yield in_batches(seen, chunk), fitted.labels[order[chunk]]
-            say(f"{chunk[-1] + 1:,} of {len(fitted):,} digits of this epoch")
+    def epoch() -> Iterator[Batch]:
+        say, done = NowAndThen(report), 0
+        for chunk in rng.permutation(len(chunks)):
+            for X, labels in batches(chunks[chunk]):
+                yield X, labels
+                done += len(labels)
+                say(f"{done:,} of {count:,} digits of this epoch")
 
     while True:
         yield epoch()
+
+
+def _distorted(
+    digits: Digits,
+    order: npt.NDArray[np.int64],
+    of_upright: "Transform",
+    params: ModelParams,
+    rng: np.random.Generator,
+) -> Iterator[Batch]:
+    from mnist_pipeline.digits.augmentation import draw_distortions
+    from mnist_pipeline.digits.deskewing import Distortion, deskew
+
+    drawn = draw_distortions(
+        rng, len(order), rotation=params.rotation, zoom=params.zoom, shift=params.shift
+    )
+
+    def seen(places: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        one = Distortion(drawn.matrix[places], drawn.shift[places])
+        return of_upright(deskew(digits.pixels[order[places]], distortion=one))
+
+    for rows in slices(len(order), CHUNK if digits.origin.is_large else DISTORTED):
+        places = np.arange(rows.start, rows.stop)
+        yield in_batches(seen, places), digits.labels[order[places]]
+
+
+Transform: TypeAlias = Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
+
+
+def whitened(features: "Pipeline", whitening: Whitening) -> Transform:
+    """Return the map from images to whitened features, for some rows at a time."""
+    from sklearn.kernel_approximation import Nystroem
+    from sklearn.pipeline import make_pipeline
+
+    steps = [step for _, step in features.steps]
+    if not steps:
+        return whitening.transform
+    *before, last = steps
+    if not isinstance(last, Nystroem):
+        return lambda images: whitening.transform(features.transform(images))
+    # its product with a matrix and that of the whitening are one
+    rotated = copy.copy(last)
+    rotated.normalization_ = whitening.matrix.T @ last.normalization_
+    all_of_it = make_pipeline(*before, rotated)
+    return lambda images: whitening.centred(all_of_it.transform(images))

@@ -7,8 +7,8 @@ is in `elastic`.
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,6 @@ from mnist_pipeline.digits import sample
 from mnist_pipeline.digits.archive import Archive
 from mnist_pipeline.digits.batches import in_batches
 from mnist_pipeline.digits.elastic import Deformation, corners_of
-from mnist_pipeline.digits.pixels import LazyPixels
 from mnist_pipeline.incremental.errors import FormatError
 
 FILENAME = "infinite.json"
@@ -50,39 +49,25 @@ class Recipe:
         return Archive(json.dumps(asdict(self), indent=2).encode() + b"\n", FILENAME)
 
 
-class Generated(LazyPixels):
-    """The pixels of the rows of a recipe.
+def maker(
+    recipe: Recipe, base: npt.NDArray[np.uint8]
+) -> Callable[[npt.NDArray[np.integer]], npt.NDArray[np.uint8]]:
+    """Return what makes the images of any rows of a recipe: row ids to uint8 of shape (n, 784).
 
     Parameters
     ----------
     recipe : Recipe
     base : uint8 array of shape (5000, 784)
     """
+    corners, deform = corners_of(base), recipe.deformation.prepared().deform
 
-    def __init__(self, recipe: Recipe, base: npt.NDArray[np.uint8]) -> None:
-        self.recipe = recipe
-        self.base = base
+    def made(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        digits = deform(corners, base_of(rows).astype(np.int64), rows)
+        as_they_are = rows < BASE
+        digits[as_they_are] = base[rows[as_they_are]]
+        return digits
 
-    def __len__(self) -> int:
-        return self.recipe.rows
-
-    @cached_property
-    def _corners(self) -> npt.NDArray[np.uint32]:
-        return corners_of(self.base)
-
-    def _at(self, places: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
-        if len(places) == 0:
-            return self.base[:0]
-        # made once, before there are threads
-        corners, deform = self._corners, self.recipe.deformation.prepared().deform
-
-        def made(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-            digits = deform(corners, base_of(rows).astype(np.int64), rows)
-            as_they_are = rows < BASE
-            digits[as_they_are] = self.base[rows[as_they_are]]
-            return digits
-
-        return in_batches(made, places.astype(np.int64))
+    return lambda row_id: in_batches(made, row_id.astype(np.int64))
 
 
 def rows_named(source: str) -> int | None:

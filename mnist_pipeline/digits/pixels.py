@@ -1,95 +1,79 @@
-"""Pixels that are not all in memory: made, or read, where they are asked for."""
+"""Pixels of any number of rows as one array: in memory, or mapped from a scratch file."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Any, Protocol, TypeAlias, TypeVar
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits.shape import PIXELS
-from mnist_pipeline.incremental.digest import Chunked
+from mnist_pipeline.digits.progress import NowAndThen, Report
+from mnist_pipeline.incremental.errors import StoreError
 
-T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T", bound=np.generic)
 
 CHUNK = 1 << 14
-"""Rows at a time of what is too large for memory: a row group of the files."""
+"""Rows at a time of what may be too large for memory: a row group of the files."""
 
 IN_MEMORY = 200_000
-"""A source with more rows than this is never whole in memory: 157 MB of pixels."""
+"""The rows of a source with more than these are not in memory: 157 MB of pixels."""
 
 
-class LazyPixels(ABC):
-    """What looks like a uint8 array of shape (n, 784) to those who ask for some rows of it."""
-
-    dtype = np.dtype(np.uint8)
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def _at(self, places: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
-        """Return the rows at these places, in their order."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and pixels."""
-        return len(self), PIXELS
-
-    def __getitem__(
-        self, rows: int | np.integer | slice | npt.NDArray[np.integer]
-    ) -> npt.NDArray[np.uint8]:
-        """Return one row, or some, as an array of their own."""
-        if isinstance(rows, int | np.integer):
-            [image] = self._at(np.array([range(len(self))[rows]]))
-            return np.asarray(image)
-        if isinstance(rows, slice):
-            rows = np.arange(*rows.indices(len(self)))
-        return self._at(rows)
+def is_large(rows: int) -> bool:
+    """Return whether what is made of a source with so many rows is kept in scratch files."""
+    return rows > IN_MEMORY
 
 
-Pixels: TypeAlias = Any
-"""Images, uint8 of shape (n, 784): an array or, of a source with more than `IN_MEMORY` rows, a
-`LazyPixels`. Any, so that who knows that it is an array may use it as one; `pixels[:]` is one."""
+def slices(rows: int, size: int = CHUNK) -> Iterator[slice]:
+    """Yield all rows in order, `size` at a time; of no rows, one slice without any."""
+    for start in range(0, max(rows, 1), size):
+        yield slice(start, min(start + size, rows))
 
 
-class Chosen(LazyPixels):
-    """Some rows of other pixels, in another order."""
+def stacked(
+    chunks: Iterable[npt.NDArray[T]],
+    rows: int,
+    *,
+    large: bool,
+    what: str = "images",
+    report: Report = lambda text: None,
+) -> npt.NDArray[T]:
+    """Put chunks together along their first axis.
 
-    def __init__(self, pixels: LazyPixels, places: npt.NDArray[np.int32]) -> None:
-        self._pixels = pixels
-        self._places = places
+    Parameters
+    ----------
+    chunks : iterable of arrays
+    rows : int
+        How many rows they have together.
+    large : bool
+        Whether the array is mapped from a scratch file instead of in memory, and cannot be written
+        to. The file has no name: it goes with the array, or with this process, however that ends.
+    what : str
+        What the rows are, for messages.
+    report : callable
 
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def _at(self, places: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
-        return self._pixels[self._places[places]]
-
-
-def chosen(pixels: Pixels, places: npt.NDArray[np.integer]) -> Pixels:
-    """Choose rows: as an array of an array, lazily of lazy pixels."""
-    if isinstance(pixels, LazyPixels):
-        return Chosen(pixels, places.astype(np.int32, copy=False))
-    some: Pixels = pixels[places]
-    return some
-
-
-class Rows(Protocol[T_co]):
-    """What has rows, some of which are a slice: pixels, digits."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: slice, /) -> T_co: ...
-
-
-def chunks_of(rows: Rows[T]) -> Iterator[T]:
-    """Yield all rows in order, `CHUNK` at a time."""
-    for start in range(0, len(rows), CHUNK):
-        yield rows[start : start + CHUNK]
-
-
-def chunked(pixels: Pixels) -> Chunked:
-    """Return pixels as `content_digest` takes an array that comes in parts."""
-    return Chunked(pixels.dtype, pixels.shape, chunks_of(pixels))
+    Raises
+    ------
+    StoreError
+        The temporary folder has no room for the scratch file.
+    """
+    if not (large and rows):
+        return np.concatenate(list(chunks))
+    say, done = NowAndThen(report), 0
+    row: tuple[int, ...] = ()
+    dtype: np.dtype[Any] = np.dtype(np.uint8)
+    with tempfile.TemporaryFile(prefix="mnist-pipeline-") as file:
+        for chunk in chunks:
+            row, dtype = chunk.shape[1:], chunk.dtype
+            try:
+                file.write(np.ascontiguousarray(chunk).data)
+                file.flush()
+            except OSError as error:
+                size = rows * chunk[:1].nbytes / 1e9
+                raise StoreError(
+                    f"no room for {size:.1f} GB of {what} in {tempfile.gettempdir()}: "
+                    f"{error.strerror}. Make room, or point TMPDIR to where there is some."
+                ) from error
+            done += len(chunk)
+            say(f"{done:,} of {rows:,} {what} are made")
+        return np.asarray(np.memmap(file, dtype, "r", shape=(rows, *row)))

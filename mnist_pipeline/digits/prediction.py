@@ -10,7 +10,7 @@ import numpy.typing as npt
 from mnist_pipeline.digits import calibration
 from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits, Origin, from_parquet, to_parquet, with_metadata
-from mnist_pipeline.digits.pixels import CHUNK, IN_MEMORY
+from mnist_pipeline.digits.pixels import slices
 from mnist_pipeline.digits.shape import CLASSES
 from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.digest import content_digest
@@ -64,12 +64,10 @@ class Predictions:
     @cached_property
     def confidence(self) -> npt.NDArray[np.float64] | None:
         """Probability of each prediction, float64 of shape (n,); None where the model has none."""
-        if self.temperature is None or len(self.label) <= IN_MEMORY:
-            given = self.probabilities
-            return None if given is None else given.max(axis=1)
+        if self.temperature is None:
+            return None
         confidence = np.empty(len(self.label))
-        for start in range(0, len(confidence), CHUNK):
-            rows = slice(start, start + CHUNK)
+        for rows in slices(len(confidence)):
             given = calibration.probabilities(self.scores[rows], self.temperature)
             confidence[rows] = given.max(axis=1)
         return confidence

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.dataset import Digits, Origin
-from mnist_pipeline.digits.pixels import IN_MEMORY, chosen
+from mnist_pipeline.digits.progress import Report
 from mnist_pipeline.digits.table import DigitTable
 
 
@@ -18,7 +18,11 @@ class Split(NamedTuple):
 
 
 def split(
-    table: DigitTable, *, test_size: float, random_state: int, in_memory: int = IN_MEMORY
+    table: DigitTable,
+    *,
+    test_size: float,
+    random_state: int,
+    report: Report = lambda text: None,
 ) -> Split:
     """Split as `train_test_split(X, y, test_size=..., random_state=...)` does.
 
@@ -32,15 +36,18 @@ def split(
         Fraction of the rows that goes to the test part, rounded up.
     random_state : int
         Seed of the shuffle.
-    in_memory : int
-        Of a lazy table with more rows, the parts are lazy too.
+    report : callable
+
+    Raises
+    ------
+    StoreError
+        The temporary folder has no room for the images of a large table.
     """
     count = len(table.labels)
     origin = Origin(table.source, table.digest, count, table.is_mnist, test_size, random_state)
 
     def part(row: npt.NDArray[np.int32]) -> Digits:
-        pixels = chosen(table.pixels, row) if count > in_memory else table.pixels[row]
-        return Digits(row, pixels, table.labels[row], origin)
+        return Digits(row, table.images(row, report), table.labels[row], origin)
 
     train, test = origin.draw()
     return Split(part(train), part(test))

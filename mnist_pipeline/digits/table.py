@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from mnist_pipeline.digits import arff, columns, idx, infinite, mnist, rows, sample
 from mnist_pipeline.digits.archive import Archive, Source
-from mnist_pipeline.digits.infinite import Generated
-from mnist_pipeline.digits.pixels import LazyPixels, Pixels, chunked
+from mnist_pipeline.digits.infinite import Recipe
+from mnist_pipeline.digits.pixels import is_large, slices, stacked
+from mnist_pipeline.digits.progress import Report
 from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.incremental.errors import FormatError
 
@@ -23,30 +24,42 @@ class DigitTable:
 
     Attributes
     ----------
-    pixels : uint8 array of shape (n, 784), or lazy
-        28 x 28 images, row by row from the top left; 0 is background, 255 full ink.
+    pixels : uint8 array of shape (m, 784)
+        28 x 28 images, row by row from the top left; 0 is background, 255 full ink. Of all rows;
+        of generated digits, of the base that the rows after it are made from.
     labels : uint8 array of shape (n,)
         The digit that each image shows, 0-9.
     source : {"openml", "sample", "infinite"}
+    recipe : Recipe or None
+        Of generated digits.
     """
 
-    pixels: Pixels
+    pixels: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.uint8]
     source: Source
+    recipe: Recipe | None = None
 
     @cached_property
     def digest(self) -> str:
         """Digest of all pixels and labels, in row order; of generated ones, of their recipe."""
-        if isinstance(self.pixels, Generated):
-            return content_digest(asdict(self.pixels.recipe))
-        return content_digest(chunked(self.pixels), self.labels)
+        if self.recipe:
+            return content_digest(asdict(self.recipe))
+        return content_digest(self.pixels, self.labels)
 
     @cached_property
     def is_mnist(self) -> bool:
         """Whether these are all 70,000 digits of MNIST, in its own order, proven by `mnist`."""
-        if len(self.labels) != mnist.ROWS or isinstance(self.pixels, LazyPixels):
+        if len(self.pixels) != mnist.ROWS:
             return False
         return mnist.idx_md5(self.pixels, self.labels) == mnist.IDX_MD5
+
+    def images(
+        self, row_id: npt.NDArray[np.integer], report: Report = lambda text: None
+    ) -> npt.NDArray[np.uint8]:
+        """Return the pixels of these rows, mapped from a file where the table is large."""
+        make = infinite.maker(self.recipe, self.pixels) if self.recipe else self.pixels.__getitem__
+        chunks = (make(row_id[rows]) for rows in slices(len(row_id)))
+        return stacked(chunks, len(row_id), large=is_large(len(self.labels)), report=report)
 
 
 def decode(archive: Archive) -> DigitTable:
@@ -82,10 +95,10 @@ def decode(archive: Archive) -> DigitTable:
 def _generated(archive: Archive) -> DigitTable:
     recipe = infinite.recipe_of(archive)
     base = decode(bundled := sample.read())
-    if bundled.md5 != recipe.base_md5 or isinstance(base.pixels, LazyPixels):
+    if bundled.md5 != recipe.base_md5:
         raise FormatError(
             f"{bundled.filename} has md5 {bundled.md5}, {archive.filename} was made for "
             f"{recipe.base_md5}: install what requirements.lock names"
         )
     labels = base.labels[infinite.base_of(np.arange(recipe.rows, dtype=np.int32))]
-    return DigitTable(Generated(recipe, base.pixels), labels, archive.source)
+    return DigitTable(base.pixels, labels, archive.source, recipe)

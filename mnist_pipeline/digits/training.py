@@ -14,7 +14,7 @@ from mnist_pipeline.digits.classifier import TrainedModel, build
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.epochs import fit_by_epoch
 from mnist_pipeline.digits.errors import FitError
-from mnist_pipeline.digits.pixels import IN_MEMORY, LazyPixels
+from mnist_pipeline.digits.pixels import IN_MEMORY
 from mnist_pipeline.digits.progress import NowAndThen, Report
 from mnist_pipeline.digits.shape import CLASSES
 from mnist_pipeline.digits.validation import Parts, Validated, digest_of_rows
@@ -37,6 +37,8 @@ def fit(params: ModelParams, parts: Parts, report: Report = lambda text: None) -
     FitError
         The params lead the fit out of the numbers, or ask for a fit that needs all rows in memory
         where those are too many.
+    StoreError
+        The temporary folder has no room for the features of a large source.
     """
     from joblib import parallel_config
     from threadpoolctl import threadpool_limits
@@ -44,7 +46,7 @@ def fit(params: ModelParams, parts: Parts, report: Report = lambda text: None) -
     classes = np.unique(parts.fitted.labels)
     if len(classes) != CLASSES:
         raise FormatError(f"the training digits show only {classes.tolist()}: all ten are needed")
-    if isinstance(parts.fitted.pixels, LazyPixels) and not params.by_epoch:
+    if parts.fitted.origin.is_large and not params.by_epoch:
         raise FitError(
             f"preset {params.preset} fits by SGDClassifier's own rule, which needs all rows in "
             f"memory: {len(parts.fitted):,} are too many (a source may have {IN_MEMORY:,}). Use "

@@ -15,7 +15,7 @@ from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.incremental.errors import FormatError
 
 MOST_HELD_OUT = 50_000
-"""Generated digits to choose by: in memory, and enough."""
+"""Generated digits to choose by: their features are in memory, and they are enough."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Parts:
     ----------
     fitted : Digits
     held_out : Digits or None
-        In memory. None where nothing is held out of the fit.
+        None where nothing is held out of the fit.
     train_version : str
         Data version of all training digits, of both parts together.
     """
@@ -126,7 +126,7 @@ def hold_out(train: Digits, *, size: float, random_state: int) -> Parts:
         raise FormatError(f"no validation part can be held out: {error}") from None
     if alone:
         rows = np.sort(fitted), np.sort(held_out)
-        return Parts(train.chosen(rows[0]), train.chosen(rows[1])[:], train.data_version)
+        return Parts(train.chosen(rows[0]), train.chosen(rows[1]), train.data_version)
     is_held_out = np.isin(together, held_out)
     places = np.flatnonzero(is_held_out)
     # one of every base digit at least: what was held out with them can be told by that
@@ -181,4 +181,4 @@ def _parts(
     train: Digits, is_held_out: npt.NDArray[np.bool_], places: npt.NDArray[np.integer]
 ) -> Parts:
     fitted = train.chosen(np.flatnonzero(~is_held_out))
-    return Parts(fitted, train.chosen(places)[:], train.data_version)
+    return Parts(fitted, train.chosen(places), train.data_version)

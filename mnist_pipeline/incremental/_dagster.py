@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import dagster as dg
-from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.definitions.definitions_load_context import (
     DefinitionsLoadContext,
     DefinitionsLoadType,
@@ -26,8 +25,6 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-Graph = BaseAssetGraph[Any]
-
 HIDDEN = ".dagster/"
 """Prefix of run tags that the UI's list of runs does not show."""
 
@@ -40,39 +37,7 @@ _CHECKS = 1000
 # Definitions
 
 
-def graph_of(definitions: dg.Definitions) -> Graph:
-    """Return the graph of all assets."""
-    return definitions.resolve_asset_graph()
-
-
-def keys_of(graph: Graph) -> list[dg.AssetKey]:
-    """Return the keys of all assets, upstream before downstream."""
-    return list(graph.toposorted_asset_keys)
-
-
-def parents_of(graph: Graph, key: dg.AssetKey) -> list[dg.AssetKey]:
-    """Return the direct inputs of an asset, sorted."""
-    return sorted(graph.get(key).parent_keys)
-
-
-def ancestors_of(graph: Graph, key: dg.AssetKey) -> set[dg.AssetKey]:
-    """Return all that is upstream of an asset."""
-    return set(graph.get_ancestor_asset_keys(key))
-
-
-def code_version_of(graph: Graph, key: dg.AssetKey) -> str | None:
-    """Return the current code version of an asset."""
-    version: str | None = graph.get(key).code_version
-    return version
-
-
-def metadata_of(graph: Graph, key: dg.AssetKey) -> Mapping[str, Any]:
-    """Return the metadata that an asset is defined with."""
-    metadata: Mapping[str, Any] = graph.get(key).metadata
-    return metadata
-
-
-def select(graph: Graph, selection: str) -> set[dg.AssetKey]:
+def select(definitions: dg.Definitions, selection: str) -> set[dg.AssetKey]:
     """Return the assets that Dagster's asset selection names.
 
     Raises
@@ -80,6 +45,7 @@ def select(graph: Graph, selection: str) -> set[dg.AssetKey]:
     dagster.DagsterError, NotImplementedError
         It is not a selection.
     """
+    graph = definitions.resolve_asset_graph()
     return set(dg.AssetSelection.from_string(selection).resolve(graph))
 
 
@@ -154,12 +120,6 @@ def execute(
 def run_of(context: dg.AssetExecutionContext) -> dg.DagsterRun:
     """Return the run that a step is part of."""
     return context.run
-
-
-def code_version(context: dg.AssetExecutionContext) -> str | None:
-    """Return the code version of the running step."""
-    versions: Mapping[dg.AssetKey, str | None] = context.assets_def.code_versions_by_key
-    return versions[context.asset_key]
 
 
 def add_tags(instance: dg.DagsterInstance, run_id: str, tags: Mapping[str, str]) -> None:

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from mnist_pipeline.incremental import _dagster, retention, runs, status
+from mnist_pipeline.incremental import retention, runs, status
 from mnist_pipeline.incremental.digest import content_digest
+from mnist_pipeline.incremental.engine import Engine
 from mnist_pipeline.incremental.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -69,9 +70,9 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
             return dg.SkipReason(f"{reason}: reload them first")
         if busy := in_progress(pipeline, context.instance):
             return dg.SkipReason(busy)
-        graph = _dagster.graph_of(pipeline.definitions)
-        statuses = status.assess(pipeline.engine, graph, context.instance, pipeline.keys)
-        wanted = plan(graph, statuses)
+        engine = pipeline.engine
+        statuses = status.assess(engine, context.instance, pipeline.keys)
+        wanted = plan(engine, statuses)
         if not wanted:
             return dg.SkipReason("all assets are up to date")
         # not the causes: a failed attempt adds one, which would be another state
@@ -82,7 +83,7 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
                     for one in wanted
                 },
                 "assets": {
-                    one.to_user_string(): [_dagster.code_version_of(graph, one), found.storage_id]
+                    one.to_user_string(): [engine.code_versions[one].digest, found.storage_id]
                     for one, found in statuses.items()
                 },
             }
@@ -100,12 +101,13 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
     return sensor
 
 
-def plan(graph: _dagster.Graph, statuses: "Mapping[dg.AssetKey, AssetStatus]") -> list[dg.AssetKey]:
+def plan(engine: Engine, statuses: "Mapping[dg.AssetKey, AssetStatus]") -> list[dg.AssetKey]:
     """Return what `refresh` materializes: what is not up to date, and all downstream of it."""
-    outdated = {key for key, one in statuses.items() if one.status != "fresh"}
-    return [
-        key for key in statuses if key in outdated or _dagster.ancestors_of(graph, key) & outdated
-    ]
+    wanted: list[dg.AssetKey] = []
+    for key, one in statuses.items():
+        if one.status != "fresh" or set(engine.parents(key)) & set(wanted):
+            wanted.append(key)
+    return wanted
 
 
 def in_progress(pipeline: "Pipeline", instance: dg.DagsterInstance) -> str | None:

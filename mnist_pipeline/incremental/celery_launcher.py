@@ -105,7 +105,7 @@ class WorkerRunLauncher(CeleryRunLauncher):
         return str(run.tags.get(DAGSTER_CELERY_QUEUE_TAG, self.default_queue))
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Say whether the process that works on a run is dead; where that is not known, it is alive."""
+        """Return whether the process that works on a run is dead; if not known, it is alive."""
         record = self._instance.get_run_record_by_id(run.run_id)
         if record and (why := runs.why_dead(self._instance, record)):
             return CheckRunHealthResult(WorkerStatus.FAILED, f"{why}; what it finished stays")

@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class CodeVersion:
     libraries: Mapping[str, str]
     inputs: Mapping[str, Any]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The code version, 32 hex digits."""
         return content_digest(self.sources, self.libraries, self.inputs)
@@ -141,8 +141,10 @@ def plain(value: object) -> Any:
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
 
 
-def stop_if_changed(graph: _dagster.Graph, store: str) -> None:
+def stop_if_changed(versions: Mapping[str, str], store: str) -> None:
     """In a run worker: stop before the first step if code versions or store are not the run's.
+
+    `versions` are those of all assets, by name.
 
     A code server keeps the definitions that it loaded, while its run workers import afresh: what
     they computed would be recorded under versions that the run was not asked for with. And what a
@@ -153,10 +155,7 @@ def stop_if_changed(graph: _dagster.Graph, store: str) -> None:
     SettingsError
         Names the assets whose definitions changed, or the stores.
     """
-    now = {"store": store} | {
-        key.to_user_string(): _dagster.code_version_of(graph, key)
-        for key in _dagster.keys_of(graph)
-    }
+    now = {"store": store, **versions}
     asked = _dagster.carried(json.dumps(now, sort_keys=True))
     if asked is None or (before := json.loads(asked)) == now:
         return

@@ -1,11 +1,13 @@
 """How values become files: the codec of an asset, and codecs for common kinds of values."""
 
+import contextlib
 import io
 import json
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.incremental.errors import FormatError, StoreError
@@ -16,12 +18,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LARGE = 1 << 26
-"""Bytes, 64 MiB: a larger file is opened, if its codec can do that, instead of read whole."""
-
 
 def _own_version(value: Any) -> str:
     return str(value.data_version)
+
+
+def _not_given(*of: Any) -> Any:
+    raise TypeError("a codec needs dump and load, or write and open")
 
 
 @dataclass(frozen=True)
@@ -33,27 +36,52 @@ class Codec(Generic[T]):
     filename : str or callable
         Name of the file, or a callable that returns it for a value.
     dump : callable
-        The value to bytes, or to a finished local file that may be moved.
+        The value to bytes.
     load : callable
         Bytes and the file's name to the value.
     version : callable
         The value to its data version, a digest of its content; by default its `data_version`.
+    write : callable, optional
+        Writes a value to a local file of any size: instead of `dump`.
     open : callable, optional
-        An open file and the data version to the value, which may go on to read the file. Used
-        instead of `load`.
+        A local file, which may be removed afterwards, to the value: instead of `load`.
     """
 
     filename: str | Callable[[T], str]
-    dump: Callable[[T], bytes | Path]
-    load: Callable[[bytes, str], T]
+    dump: Callable[[T], bytes] = _not_given
+    load: Callable[[bytes, str], T] = _not_given
     version: Callable[[T], str] = _own_version
-    open: Callable[[BinaryIO, str], T] | None = None
+    write: Callable[[T, Path], None] | None = None
+    open: Callable[[Path], T] | None = None
 
     def name_of(self, value: T) -> str:
         """Return the name of the file for a value."""
         return self.filename if isinstance(self.filename, str) else self.filename(value)
 
-    def read(self, store: Store, artifact: Artifact, data_version: str) -> T:
+    @contextlib.contextmanager
+    def encoded(self, value: T) -> Iterator[bytes | Path]:
+        """Give a value as bytes, or as a local file that may be moved and goes with the context.
+
+        Raises
+        ------
+        StoreError
+            The temporary folder has no room for the file.
+        """
+        if self.write is None:
+            yield self.dump(value)
+            return
+        with tempfile.TemporaryDirectory(prefix="artifact-") as folder:
+            file = Path(folder, self.name_of(value))
+            try:
+                self.write(value, file)
+            except OSError as error:
+                raise StoreError(
+                    f"cannot write {file}: {error.strerror or error}. Make room there, or point "
+                    "TMPDIR to where there is some."
+                ) from error
+            yield file
+
+    def read(self, store: Store, artifact: Artifact) -> T:
         """Read a value from the store, verified before any parser sees it.
 
         Raises
@@ -66,11 +94,8 @@ class Codec(Generic[T]):
         try:
             if self.open is None:
                 return self.load(store.read(artifact), artifact.filename)
-            if artifact.size <= LARGE:
-                return self.open(io.BytesIO(store.read(artifact)), data_version)
             with store.local(artifact) as path:
-                # a file that is open can be read when its name is gone
-                return self.open(path.open("rb"), data_version)
+                return self.open(path)
         except (StoreError, FormatError):
             raise
         except Exception as error:

@@ -2,24 +2,12 @@
 
 import hashlib
 import json
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
-
-@dataclass(frozen=True)
-class Chunked:
-    """An array that comes in parts, along its first axis: counts as the whole array does."""
-
-    dtype: "np.dtype[np.generic]"
-    shape: tuple[int, ...]
-    chunks: Iterable[npt.NDArray[np.generic]]
-
-
-Content = npt.NDArray[np.generic] | Chunked | bytes | str | Mapping[str, object]
+Content = npt.NDArray[np.generic] | bytes | str | Mapping[str, object]
 
 
 def content_digest(*parts: Content) -> str:
@@ -31,10 +19,11 @@ def content_digest(*parts: Content) -> str:
     """
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
-        if isinstance(part, np.ndarray | Chunked):
-            _update(digest, part)
-            continue
-        if isinstance(part, bytes):
+        if isinstance(part, np.ndarray):
+            array = np.ascontiguousarray(part, part.dtype.newbyteorder("<"))
+            head = f"array {array.dtype.str} {part.shape}"
+            body = array.ravel().data
+        elif isinstance(part, bytes):
             head, body = "bytes", memoryview(part)
         elif isinstance(part, str):
             head, body = "text", memoryview(part.encode())
@@ -44,15 +33,3 @@ def content_digest(*parts: Content) -> str:
         digest.update(f"{head} {body.nbytes}\n".encode())
         digest.update(body)
     return digest.hexdigest()
-
-
-def _update(digest: hashlib.blake2b, part: npt.NDArray[np.generic] | Chunked) -> None:
-    dtype = part.dtype.newbyteorder("<")
-    size = math.prod(part.shape) * dtype.itemsize
-    digest.update(f"array {dtype.str} {part.shape} {size}\n".encode())
-    for chunk in part.chunks if isinstance(part, Chunked) else [part]:
-        array = np.ascontiguousarray(chunk, dtype)
-        digest.update(array.data.cast("B"))
-        size -= array.nbytes
-    if size:
-        raise ValueError(f"an array of shape {part.shape} came with {size} bytes less than it has")

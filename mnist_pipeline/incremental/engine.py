@@ -3,12 +3,15 @@
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from graphlib import TopologicalSorter
 from typing import Any
 
 import dagster as dg
 
 from mnist_pipeline.incremental import _dagster, history, results, runs
 from mnist_pipeline.incremental.check import CheckResult
+from mnist_pipeline.incremental.code_version import CodeVersion
 from mnist_pipeline.incremental.errors import FormatError, HistoryError, PipelineError, StoreError
 from mnist_pipeline.incremental.history import Materialization
 from mnist_pipeline.incremental.locks import Confirm, locks_of
@@ -39,7 +42,7 @@ class Engine(dg.IOManager):
     blocking : mapping
         By asset, the checks whose refusal keeps a version from being read.
     code_versions : mapping
-        By asset, its current code version.
+        By asset, what its step is computed with now.
     stopped : list of str
         Why this process must run no step, if it must not.
     """
@@ -48,8 +51,19 @@ class Engine(dg.IOManager):
     store: Store
     assets: Mapping[dg.AssetKey, Asset]
     blocking: Mapping[dg.AssetKey, list[dg.AssetCheckKey]]
-    code_versions: Mapping[dg.AssetKey, str]
+    code_versions: Mapping[dg.AssetKey, CodeVersion]
     stopped: list[str] = field(default_factory=list)
+
+    @cached_property
+    def order(self) -> list[dg.AssetKey]:
+        """Keys of all assets, upstream before downstream."""
+        return list(
+            TopologicalSorter({key: self.parents(key) for key in self.assets}).static_order()
+        )
+
+    def parents(self, key: dg.AssetKey) -> list[dg.AssetKey]:
+        """Return those direct inputs of an asset that are assets of this pipeline."""
+        return [parent for parent in self.assets[key].deps if parent in self.assets]
 
     def run_step(self, asset: Asset, context: dg.AssetExecutionContext) -> Iterator[Any]:
         """Run a step: the body of an asset.
@@ -88,7 +102,7 @@ class Engine(dg.IOManager):
         for made in read.values():
             self._stop_if_refused(instance, made)
         key = results.key_of(
-            _dagster.code_version(context) or "",
+            self.code_versions[asset.key].digest,
             {one: made.data_version for one, made in read.items()},
             partition,
             asset.reads(context) if asset.reads else None,
@@ -107,9 +121,8 @@ class Engine(dg.IOManager):
         checks = _enforced(asset, context, result)
         version = asset.codec.version(result.value)
         self._confirm(context, confirm)
-        artifact = self.store.publish(
-            asset.name, asset.codec.name_of(result.value), asset.codec.dump(result.value)
-        )
+        with asset.codec.encoded(result.value) as data:
+            artifact = self.store.publish(asset.name, asset.codec.name_of(result.value), data)
         if asset.reuse:
             checks.append(_same_again(earlier, version))
         spec = context.assets_def.get_asset_spec(asset.key)
@@ -217,7 +230,7 @@ class Engine(dg.IOManager):
                 f"the newest materialization of {name} was not made by this pipeline and names no "
                 f"file: materialize {name}."
             )
-        return self.assets[made.key].codec.read(self.store, artifact, made.data_version)
+        return self.assets[made.key].codec.read(self.store, artifact)
 
     def _is_usable(self, earlier: Earlier, asset: Asset, instance: dg.DagsterInstance) -> bool:
         """Whether an earlier result may be reused: its file is intact, and no check refused it."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mnist_pipeline.incremental import _dagster, automation, code_version, runs
+from mnist_pipeline.incremental import automation, code_version, runs
 from mnist_pipeline.incremental import instance as dagster_instance
 from mnist_pipeline.incremental.code_version import CodeVersion, Sources
 from mnist_pipeline.incremental.console import terminal
@@ -121,9 +121,8 @@ class Pipeline:
         for spec in specs:
             if spec.blocking:
                 blocking.setdefault(spec.asset_key, []).append(spec.key)
-        versions = {key: found.digest for key, found in self.code_versions.items()}
         assets = {one.key: one for one in every}
-        return Engine(self.name, self.store, assets, blocking, versions)
+        return Engine(self.name, self.store, assets, blocking, self.code_versions)
 
     @cached_property
     def definitions(self) -> dg.Definitions:
@@ -175,7 +174,10 @@ class Pipeline:
         asked for with. A worker that failed to load would be launched again, as one that crashed.
         """
         try:
-            code_version.stop_if_changed(_dagster.graph_of(self.definitions), str(self.store.root))
+            code_version.stop_if_changed(
+                {key.to_user_string(): one.digest for key, one in self.code_versions.items()},
+                str(self.store.root),
+            )
         except SettingsError as error:
             self.engine.stopped.append(str(error))
         return self.definitions

@@ -4,7 +4,6 @@ import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -66,11 +65,6 @@ class Session:
     instance: dg.DagsterInstance
     say: Say
 
-    @cached_property
-    def graph(self) -> _dagster.Graph:
-        """All assets, with their current code versions."""
-        return _dagster.graph_of(self.pipeline.definitions)
-
     @property
     def every_key(self) -> list[dg.AssetKey]:
         """Keys of all assets, on request too."""
@@ -85,11 +79,11 @@ class Session:
             Read every file again and compare its digest with the recorded one.
         """
         engine, keys = self.pipeline.engine, self.pipeline.keys
-        return status.assess(engine, self.graph, self.instance, keys, verify=verify)
+        return status.assess(engine, self.instance, keys, verify=verify)
 
     def plan(self, statuses: Mapping[dg.AssetKey, AssetStatus]) -> list[str]:
         """Return what `refresh` would materialize where this is the state of the assets."""
-        wanted = automation.plan(self.graph, statuses)
+        wanted = automation.plan(self.pipeline.engine, statuses)
         return [key.to_user_string() for key in wanted]
 
     def refresh(self, *, verify: bool = False, trigger: str = "refresh") -> RunResult:
@@ -101,7 +95,7 @@ class Session:
         try:
             with self.alone(self.pipeline.keys):
                 statuses = self.status(verify=verify)
-                if wanted := automation.plan(self.graph, statuses):
+                if wanted := automation.plan(self.pipeline.engine, statuses):
                     done = self.run(wanted, trigger=trigger)
                     statuses = self.status()
         except KeyboardInterrupt:
@@ -205,7 +199,7 @@ class Session:
             It is not a selection, or selects nothing.
         """
         try:
-            keys = _dagster.select(self.graph, selection)
+            keys = _dagster.select(self.pipeline.definitions, selection)
         except (dg.DagsterError, NotImplementedError) as error:
             raise SettingsError(f"{selection!r} is not an asset selection: {error}") from None
         if not (keys := keys & set(self.pipeline.keys)):

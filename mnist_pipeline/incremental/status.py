@@ -11,8 +11,6 @@ from typing import Literal
 import dagster as dg
 
 from mnist_pipeline.incremental import _dagster, history
-from mnist_pipeline.incremental._dagster import Graph
-from mnist_pipeline.incremental.code_version import CodeVersion
 from mnist_pipeline.incremental.engine import COMPUTED_WITH, Engine
 from mnist_pipeline.incremental.errors import StoreError
 from mnist_pipeline.incremental.history import Materialization
@@ -49,7 +47,6 @@ class AssetStatus:
 
 def assess(
     engine: Engine,
-    graph: Graph,
     instance: dg.DagsterInstance,
     wanted: Collection[dg.AssetKey],
     *,
@@ -59,23 +56,21 @@ def assess(
 
     Parameters
     ----------
-    graph : asset graph
-        With the current code versions.
     wanted : collection of AssetKey
         The assets, with all that is upstream of them.
     verify : bool
         Read every file again and compare its digest with the recorded one; without, only that it
         is there and has its size.
     """
-    keys = [key for key in _dagster.keys_of(graph) if key in wanted]
+    keys = [key for key in engine.order if key in wanted]
     newest = {key: next(iter(history.newest(instance, key, 1)), None) for key in keys}
     attempts = _attempts(instance, newest)
     statuses: dict[dg.AssetKey, AssetStatus] = {}
     for key in keys:
-        upstream = [parent for parent in _dagster.parents_of(graph, key) if parent in statuses]
+        upstream = [parent for parent in engine.parents(key) if parent in statuses]
         behind = [one for one in upstream if statuses[one].status != "fresh"]
         statuses[key] = _status(
-            _Looked(engine, graph, instance, newest), key, attempts.get(key, []), behind, verify
+            _Looked(engine, instance, newest), key, attempts.get(key, []), behind, verify
         )
     return statuses
 
@@ -85,7 +80,6 @@ class _Looked:
     """What an assessment looks at."""
 
     engine: Engine
-    graph: Graph
     instance: dg.DagsterInstance
     newest: Mapping[dg.AssetKey, Materialization | None]
 
@@ -172,12 +166,12 @@ def _file(engine: Engine, made: Materialization, verify: bool) -> tuple[State, l
 
 def _changes(at: _Looked, key: dg.AssetKey) -> list[str]:
     """Say in what the newest materialization differs from what would be computed now."""
-    made, parents = at.newest[key], _dagster.parents_of(at.graph, key)
+    made, parents = at.newest[key], sorted(at.engine.assets[key].deps)
     if made is None:
         return []
     causes = []
-    if made.code_version != _dagster.code_version_of(at.graph, key):
-        now = CodeVersion(**_dagster.metadata_of(at.graph, key)[COMPUTED_WITH])
+    now = at.engine.code_versions[key]
+    if made.code_version != now.digest:
         causes += now.changes_since(made.value(COMPUTED_WITH)) or ["its code version changed"]
     for parent in parents:
         name = parent.to_user_string()

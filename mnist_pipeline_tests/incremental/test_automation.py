@@ -181,7 +181,7 @@ def test_a_tick_of_the_schedule_deletes_old_runs(toy: Toy, monkeypatch: pytest.M
 
 def test_only_what_every_tick_materializes_can_be_overdue(toy: Toy) -> None:
     with toy.session(**NIGHTLY) as session:
-        graph = session.graph
+        graph = session.pipeline.definitions.resolve_asset_graph()
         policies = {name: graph.get(key(name)).freshness_policy for name in ALL}
     assert policies["source"] is not None
     assert [name for name in ALL if policies[name]] == ["source"]

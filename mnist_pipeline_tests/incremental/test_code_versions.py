@@ -220,7 +220,8 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Callable[[Toy, str], None]:
             return carried[0] if len(carried) > 1 else None
 
         monkeypatch.setattr(_dagster, "carried", carry)
-        stop_if_changed(_dagster.graph_of(toy.load().definitions), store)
+        versions = toy.load().code_versions
+        stop_if_changed({one.to_user_string(): versions[one].digest for one in versions}, store)
 
     return load
 

@@ -44,7 +44,7 @@ def test_refresh_of_what_is_up_to_date_is_no_run(toy: Toy) -> None:
 def test_the_plan_is_what_is_not_up_to_date_and_all_downstream(toy: Toy) -> None:
     toy.set_factor(3)
     with toy.session() as session:
-        assert session.plan() == FROM_LEFT
+        assert session.plan(session.status()) == FROM_LEFT
         assert len(run_ids(session)) == 1
 
 

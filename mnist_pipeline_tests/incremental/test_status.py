@@ -88,7 +88,7 @@ def test_after_the_run_that_made_everything_is_deleted_all_is_missing_and_refres
                 f"its newest materialization was deleted with run {run.run_id}",
             ]
             assert found.data_version is None
-        assert sorted(session.plan()) == sorted(ALL)
+        assert sorted(session.plan(session.status())) == sorted(ALL)
         failed = session.run([key("total")])
         assert (
             failed.error

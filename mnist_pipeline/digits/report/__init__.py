@@ -18,7 +18,7 @@ from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.leaderboard import Leaderboard
 from mnist_pipeline.digits.metrics import Evaluation, calibration_bins
-from mnist_pipeline.digits.pixels import chunks_of
+from mnist_pipeline.digits.pixels import slices
 from mnist_pipeline.digits.prediction import Predictions
 from mnist_pipeline.digits.report import gallery
 from mnist_pipeline.digits.shape import CLASSES, PIXELS
@@ -169,12 +169,11 @@ def pixel_weights(model: TrainedModel) -> npt.NDArray[np.floating[Any]] | None:
 
 def mean_images(digits: Digits) -> npt.NDArray[np.float64]:
     """Return the mean image of each class, shape (10, 784); 0 for a class without digits."""
-    sums, start = np.zeros((CLASSES, PIXELS)), 0
-    for chunk in chunks_of(digits.pixels):
-        labels = digits.labels[start : start + len(chunk)]
+    sums = np.zeros((CLASSES, PIXELS))
+    for rows in slices(len(digits)):
+        chunk, labels = digits.pixels[rows], digits.labels[rows]
         for digit in range(CLASSES):
             sums[digit] += chunk[labels == digit].sum(axis=0, dtype=np.int64)
-        start += len(chunk)
     counts = np.bincount(digits.labels, minlength=CLASSES)
     return sums / np.maximum(counts, 1)[:, np.newaxis]
 

@@ -1,6 +1,6 @@
 """The step `total`, with a codec of its own."""
 
-from typing import BinaryIO
+from pathlib import Path
 
 import dagster as dg
 import pandas as pd
@@ -10,16 +10,15 @@ from mnist_pipeline.incremental import Codec, asset, content_digest
 from .helpers import called
 
 
-def _open(file: BinaryIO, data_version: str) -> int:
-    return int(file.read())
+def _write(value: int, file: Path) -> None:
+    file.write_text(str(value))
 
 
 number = Codec[int](
     lambda value: f"total{value}.txt",
-    lambda value: str(value).encode(),
-    lambda data, name: int(data),
-    lambda value: content_digest({"total": value}),
-    _open,
+    version=lambda value: content_digest({"total": value}),
+    write=_write,
+    open=lambda file: int(file.read_text()),
 )
 
 
