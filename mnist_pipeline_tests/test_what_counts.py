@@ -1,4 +1,4 @@
-"""Which steps of the pipeline an edit reaches, and what `refresh` then computes, reuses, leaves."""
+"""What counts for the code versions and the data versions of the pipeline's assets."""
 
 import gzip
 import json
@@ -115,45 +115,6 @@ def test_an_edit_counts_for_the_steps_that_reach_it(
     assert old in text
     edited.write_text(text.replace(old, new))
     assert differing(before, sources()) == stale
-
-
-def test_a_changed_alpha_computes_from_the_model_on_and_undone_only_the_champion(
-    furnished_forked: Forked,
-) -> None:
-    first = furnished_forked.status()
-    furnished_forked.edit("params.toml", 'preset = "fast"', 'preset = "fast"\nalpha = 1e-6')
-    stale = furnished_forked.status()
-    assert stale["sgd_model"]["causes"] == ["params changed: model.alpha 1e-05 -> 1e-06"]
-    assert stale["evaluation"]["status"] == "waiting"
-    plan = furnished_forked.json("refresh", "--dry-run")
-    assert (set(plan["planned"]), plan["materialized"]) == (FROM_MODEL, [])
-    done = furnished_forked.json("refresh")
-    assert (set(done["materialized"]), done["reused"]) == (FROM_MODEL, [])
-    assert set(done["fresh"]) == ALL
-    furnished_forked.edit("params.toml", "\nalpha = 1e-6", "")
-    done = furnished_forked.json("refresh")
-    # a champion depends on its own past
-    assert "champion_model" in done["materialized"]
-    assert set(done["materialized"]) <= {"champion_model", "report"}
-    assert {"sgd_model", "predictions", "evaluation"} <= set(done["reused"])
-    assert set(done["fresh"]) == ALL
-    for asset in ALL - {"champion_model", "report"}:
-        assert furnished_forked.status()[asset]["data_version"] == first[asset]["data_version"]
-
-
-def test_a_reader_refactored_without_effect_computes_the_splits_and_nothing_else(
-    furnished_clone: Clone,
-) -> None:
-    before = furnished_clone.status()
-    furnished_clone.edit("mnist_pipeline/digits/arff.py", "number", "line_number")
-    done = furnished_clone.json("refresh")
-    assert set(done["materialized"]) - {"champion_model"} == SPLITS
-    after = furnished_clone.status()
-    assert {found["status"] for found in after.values()} == {"fresh"}
-    for asset in ALL - {"champion_model", "report"}:
-        assert after[asset]["data_version"] == before[asset]["data_version"]
-    made = furnished_clone.json("history", "--limit", "100")["materializations"]
-    assert len({entry["run_id"] for entry in made}) == 2, "each refresh is one run"
 
 
 def test_the_same_digits_under_another_gzip_framing_compute_nothing_downstream(

@@ -57,7 +57,7 @@ def test_keep_fresh_does_not_ask_again_for_what_failed_until_something_changes(t
         assert done.error == "total: wrong"
         for _ in range(3):
             why = reason(session)
-            assert why.startswith(f"run {done.run_id} has tried to refresh total, summary and fail")
+            assert why.startswith(f"run {done.run_id} was asked for in this state already")
             assert "total: wrong" in why
         # a person materializes it: that fails, too
         by_hand = session.run([key("total")])
@@ -199,5 +199,5 @@ def test_a_cron_expression_that_is_not_valid_is_refused_when_the_definitions_loa
 def test_without_a_cron_there_is_no_schedule(new_toy: Toy) -> None:
     repository = new_toy.load().definitions.get_repository_def()
     assert repository.schedule_defs == []
-    assert {one.name for one in repository.sensor_defs} == {"keep_fresh", "report_failure"}
+    assert {one.name for one in repository.sensor_defs} == {"keep_fresh"}
     assert {job.name for job in repository.get_all_jobs()} >= {"refresh", "recompute_all"}

@@ -194,7 +194,7 @@ def test_a_lock_whose_connection_broke_is_taken_anew_or_known_to_be_lost(
         end_sessions(history)
         with other(history.url) as (_, said):
             assert said() != "waiting", "it was free"
-            with pytest.raises(HistoryError, match="the lock 'refresh', which somebody else may"):
+            with pytest.raises(HistoryError, match="the lock 'refresh', which another process may"):
                 confirm()
 
 

@@ -84,7 +84,6 @@ def test_after_the_run_that_made_everything_is_deleted_all_is_missing_and_refres
         for found in of(session).values():
             assert found.status == "missing"
             assert found.causes == [
-                "never materialized",
                 f"its newest materialization was deleted with run {run.run_id}",
             ]
             assert found.data_version is None
