@@ -112,6 +112,7 @@ def test_what_the_ui_plots_and_shows_is_in_the_metadata(furnished: House) -> Non
 
 def test_what_did_not_change_is_reused_however_much_is_selected(furnished: House) -> None:
     before = {asset: furnished.made(asset) for asset in ASSETS}
+    graph = furnished.pipeline().definitions.resolve_asset_graph()
     done = furnished.materialize()
     assert done.success
     assert set(done.computed) == NEVER_REUSED

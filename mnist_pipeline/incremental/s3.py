@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from mnist_pipeline.incremental import files
-from mnist_pipeline.incremental.errors import StoreError
-from mnist_pipeline.incremental.store import (
+from . import files
+from .errors import StoreError
+from .store import (
     Artifact,
     BucketPath,
     Garbage,

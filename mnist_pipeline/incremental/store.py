@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TypeAlias
 
-from mnist_pipeline.incremental import files
-from mnist_pipeline.incremental.errors import StoreError
+from . import files
+from .errors import StoreError
 
 
 class BucketPath(PurePosixPath):
@@ -257,7 +257,7 @@ def open_store(root: StorePath | str, *, locks: Path) -> Store:
         root = BucketPath(root.removeprefix("s3://")) if url else Path(root)
     if isinstance(root, Path):
         return Store(root)
-    from mnist_pipeline.incremental.s3 import S3Store
+    from .s3 import S3Store
 
     return S3Store(root, locks)
 
