@@ -15,20 +15,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from mnist_pipeline_tests.clones import Clone
+from mnist_pipeline_tests.clones import ASSETS, FAST, NEVER_REUSED, Clone
 from mnist_pipeline_tests.webserver import Webserver, running, until
 
-ASSETS = {
-    "raw_mnist",
-    "train_set",
-    "test_set",
-    "sgd_model",
-    "predictions",
-    "evaluation",
-    "champion_model",
-    "report",
-}
-NEVER_REUSED = {"raw_mnist", "champion_model"}
 FROM_THE_MODEL_ON = ASSETS - {"raw_mnist", "train_set", "test_set"}
 GROUPS = ["source", "digits", "model", "evaluation"]
 
@@ -99,8 +88,7 @@ class Ui:
     def computed(self, run: dict[str, Any]) -> set[str]:
         """Return what a run that must have ended well computed, and did not only reuse."""
         assert run["status"] == "SUCCESS", self.webserver.log(run["runId"])
-        made = self.webserver.materialized(run["runId"])
-        return {asset for asset, labels in made.items() if "reused_from" not in labels}
+        return set(self.webserver.computed_and_reused(run["runId"])[0])
 
     def click_materialize_all(self) -> None:
         self.graph()
@@ -221,7 +209,7 @@ def module(name: str) -> Callable[[Clone], None]:
     ("edit", "first", "computed"),
     [
         pytest.param(
-            params('preset = "fast"\n', 'preset = "fast"\nalpha = 2e-5\n'),
+            params(FAST, f"{FAST}alpha = 2e-5\n"),
             {"sgd_model"},
             FROM_THE_MODEL_ON,
             id="model.alpha",
