@@ -187,14 +187,14 @@ def test_an_asset_shows_plots_pictures_and_its_source(ui: Ui, screenshots: Path)
         page.get_by_text(plot, exact=True).first.wait_for()
     assert page.locator("canvas").count() >= 8
     page.get_by_text("accuracy", exact=True).first.scroll_into_view_if_needed()
-    keep(page, screenshots / "evaluation-plots.png", 240, 0, 1800, 1200)
+    keep(page, screenshots / "evaluation-plots.png", 240, 0, 1650, 1200)
     page.locator("a[href*='assets/evaluation.py']").wait_for()
     page.get_by_role("button", name="Table").click()
     page.get_by_text("[Show Markdown]").first.click()
     picture = page.get_by_alt_text("confusion matrix")
     picture.wait_for()
     assert picture.evaluate("image => image.naturalWidth") > 300
-    keep(page, screenshots / "evaluation-picture.png", 240, 0, 1800, 1060)
+    keep(page, screenshots / "evaluation-picture.png", 240, 0, 1650, 1060)
 
 
 def params(old: str, new: str) -> Callable[[Clone], None]:
