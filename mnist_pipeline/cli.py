@@ -121,17 +121,16 @@ def refresh(verify: bool, dry_run: bool, as_json: bool) -> int:
 def ui(port: int, host: str) -> NoReturn:
     """Start the Dagster UI and daemon over the tracked home, on 127.0.0.1 unless told otherwise."""
     from mnist_pipeline import running
-    from mnist_pipeline.incremental import runs
     from mnist_pipeline.settings import PROJECT, Settings
 
     try:
         socket.getaddrinfo(host or "(empty)", port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise SettingsError(f"--host {host!r} is no address to listen on: {error}") from None
-    # what is wrong is better said here than in a browser, and so is what was interrupted
+    # what is wrong or was interrupted is reported here, not only in a browser
     with running.opened() as session:
         folder = Settings.load().dagster_home
-        for run in runs.unfinished(session.instance, session.every_key):
+        for run in session.unfinished():
             click.echo(f"run {run.run_id} is in progress and goes on", err=True)
     if host not in {"127.0.0.1", "::1", "localhost"}:
         click.echo(

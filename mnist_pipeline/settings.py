@@ -7,7 +7,7 @@ import importlib.util
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import Annotated, Any, Self
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     HttpUrl,
+    PlainValidator,
     PrivateAttr,
     TypeAdapter,
     ValidationError,
@@ -24,13 +25,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from mnist_pipeline.digits.mirrors import PUBLIC
 from mnist_pipeline.digits.transfer import redacted
 from mnist_pipeline.incremental.errors import SettingsError
-
-if TYPE_CHECKING:
-    from upath import UPath
-
-    Place = Path | UPath
-else:
-    Place = Any  # upath is a tenth of a second to import
+from mnist_pipeline.incremental.store import BucketPath, StorePath
 
 PROJECT = Path(__file__).resolve().parents[1]
 """The folder that relative paths are relative to: the clone's root."""
@@ -59,7 +54,7 @@ def _folder(path: Path) -> Path:
     return path
 
 
-def _place(value: object) -> "Path | UPath":
+def _place(value: object) -> StorePath:
     text = str(value)
     scheme = re.match(r"([A-Za-z][\w+.-]*):", text)
     if scheme is None or re.match("file:///", text):
@@ -77,11 +72,9 @@ def _place(value: object) -> "Path | UPath":
             "s3://bucket/prefix is needed: the name of a bucket, then a plain path; the server's "
             "address goes to AWS_ENDPOINT_URL"
         )
-    if importlib.util.find_spec("s3fs") is None:
-        raise ValueError('s3:// needs s3fs: pip install "mnist-pipeline[s3]"')
-    from upath import UPath
-
-    return UPath(f"s3://{found[1]}{found[2]}")
+    if importlib.util.find_spec("boto3") is None:
+        raise ValueError("s3:// needs boto3: pip install -e '.[s3]' in the clone")
+    return BucketPath(found[1] + found[2])
 
 
 def _source(value: str) -> str:
@@ -132,7 +125,7 @@ class Settings(BaseSettings):
     mirrors: Annotated[
         tuple[Annotated[str, AfterValidator(_http_url)], ...], NoDecode, BeforeValidator(_urls)
     ] = Field(PUBLIC, alias="MNIST_MIRRORS")
-    data_dir: Annotated[Place, BeforeValidator(_place)] = Field(
+    data_dir: Annotated[StorePath, PlainValidator(_place)] = Field(
         PROJECT / "data", alias="MNIST_DATA_DIR"
     )
     params_file: ProjectPath = Field(PROJECT / "params.toml", alias="MNIST_PARAMS")

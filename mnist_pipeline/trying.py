@@ -55,13 +55,7 @@ def predict(images: tuple[str, ...], as_json: bool) -> int:
 
 @click.command()
 @click.option("--port", default=3030, show_default=True, type=click.IntRange(0, 65535))
-@click.option(
-    "--keep",
-    metavar="FOLDER",
-    type=click.Path(path_type=Path, file_okay=False, resolve_path=True),
-    help="Keep each picture that was answered there; without it none is.",
-)
-def draw(port: int, keep: Path | None) -> int:
+def draw(port: int) -> int:
     """Serve a page on 127.0.0.1 to draw digits on, which the champion reads.
 
     --port 0 takes any that is free.
@@ -83,7 +77,7 @@ def draw(port: int, keep: Path | None) -> int:
             lambda: champion_history.training_digits(engine, instance),
         )
         port = listening.getsockname()[1]
-        app = drawing.build_app(served, port, keep)
+        app = drawing.build_app(served, port)
         click.echo(f"Draw at http://127.0.0.1:{port}/ (Ctrl+C ends it)")
         config = uvicorn.Config(
             app,

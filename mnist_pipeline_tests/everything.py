@@ -1,11 +1,11 @@
 """Imports what a full run imports sooner or later: `processes` forks from whoever did."""
 
 import alembic.command
+import boto3
 import dagster._core.storage.sqlite_storage
 import matplotlib.pyplot as plt
 import pyarrow.csv
 import pyarrow.parquet
-import s3fs
 import scipy.ndimage
 import sklearn.linear_model
 import sklearn.model_selection
@@ -18,12 +18,12 @@ from mnist_pipeline.incremental import session
 
 __all__ = [
     "alembic",
+    "boto3",
     "dagster",
     "plt",
     "pyarrow",
     "report",
     "running",
-    "s3fs",
     "scipy",
     "session",
     "sklearn",

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -105,8 +106,8 @@ class OpenML:
 
 
 @contextmanager
-def serve(openml: OpenML) -> Iterator[OpenML]:
-    """Serve on a free port of 127.0.0.1 until the block ends."""
+def serve(openml: OpenML, certificate: Path | None = None) -> Iterator[OpenML]:
+    """Serve on a free port of 127.0.0.1 until the block ends; with a certificate, over TLS."""
     over = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
@@ -180,6 +181,11 @@ def serve(openml: OpenML) -> Iterator[OpenML]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         openml.url = f"http://127.0.0.1:{server.server_port}"
+        if certificate:
+            openml.url = f"https://localhost:{server.server_port}"
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:

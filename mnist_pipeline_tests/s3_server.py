@@ -30,7 +30,7 @@ class S3Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What leads s3fs here."""
+        """What leads boto3 here."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": KEY,

@@ -195,7 +195,7 @@ def test_loading_the_definitions_imports_neither_sklearn_nor_matplotlib() -> Non
     assert "mnist_pipeline.digits.classifier" in loaded
     for heavy in ("sklearn", "scipy", "matplotlib", "pandas", "pyarrow", "skops", "joblib"):
         assert heavy not in loaded
-    extras = ("s3fs", "aiobotocore", "botocore", "aiohttp", "celery", "kombu", "redis")
+    extras = ("boto3", "botocore", "celery", "kombu", "redis")
     for extra in (*extras, "psycopg2"):
         assert extra not in loaded
 

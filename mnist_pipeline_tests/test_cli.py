@@ -137,7 +137,7 @@ def test_an_unknown_option_exits_with_2_and_is_a_document_too(forked: Forked) ->
 
 def test_a_dagster_yaml_of_ones_own_in_the_home_is_left_alone(house: House) -> None:
     file = house.folder / "dagster_home" / "dagster.yaml"
-    assert file.read_text().startswith("# Made by mnist-pipeline")
+    assert file.read_text().startswith("# Generated.")
     own = "telemetry:\n  enabled: false\npython_logs:\n  python_log_level: ERROR\n"
     file.write_text(own)
     assert house.cli("run", "--json", "--select", "raw_mnist").returncode == 0

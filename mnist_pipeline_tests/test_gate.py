@@ -227,5 +227,5 @@ def test_the_file_comes_back_and_anything_else_is_refused() -> None:
     assert Champion.from_json(champion.to_json()) == champion
     assert Champion("one").data_version != champion.data_version
     for data in (b"", b"[]", b'{"model": 1}'):
-        with pytest.raises(FormatError, match="not a champion"):
+        with pytest.raises(FormatError, match="not a file of Champion"):
             Champion.from_json(data)

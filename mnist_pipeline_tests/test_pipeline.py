@@ -129,12 +129,7 @@ def test_what_did_not_change_is_reused_however_much_is_selected(furnished: House
             assert furnished.instance.get_run_by_id(reused_from) is not None
         else:
             assert reused_from is None
-        for check in (
-            furnished.pipeline()
-            .definitions.resolve_asset_graph()
-            .get(dg.AssetKey(asset))
-            .check_keys
-        ):
+        for check in graph.get(dg.AssetKey(asset)).check_keys:
             result = furnished.check(asset, check.name)
             assert result.target_materialization_data is not None
             assert result.target_materialization_data.storage_id == now.storage_id
@@ -368,13 +363,13 @@ def test_an_input_that_is_gone_or_damaged_is_named_and_made_again_by_a_click(
     test_set, predictions = furnished.made("test_set"), furnished.made("predictions")
     whole = test_set.path.read_bytes()
     harm(test_set.path)
-    result = furnished.materialize("predictions")
+    result = furnished.materialize("predictions", force=True)
     assert not result.success
     assert re.search(message, str(result.error))
     assert furnished.made("predictions") == predictions
     assert furnished.materialize("test_set").success
     assert test_set.path.read_bytes() == whole
-    assert furnished.materialize("predictions").success
+    assert furnished.materialize("predictions", force=True).success
     assert furnished.made("predictions").data_version == predictions.data_version
 
 

@@ -1,16 +1,12 @@
 """The asset `raw_mnist`: what it asks for, what it makes do with, and what it says of that."""
 
 import gzip
-import io
 import json
 import shutil
 import struct
 from pathlib import Path
 
 import dagster as dg
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 import pytest
 
 from mnist_pipeline.digits import mirrors, mnist, transfer
@@ -179,7 +175,7 @@ def test_a_refused_download_is_refused_once_and_says_what_else_was_tried(
 ) -> None:
     small_openml.faults[DOWNLOAD] = [Fault(body=b"garbage", headers={"Content-Encoding": "gzip"})]
     with serve(small_openml) as server, serve_files(tmp_path) as (mirror, asked):
-        variables = from_openml(server) | {"MNIST_MIRRORS": f"{mirror}/a.pq {mirror}"}
+        variables = from_openml(server) | {"MNIST_MIRRORS": f"{mirror}/a {mirror}"}
         assert not house.materialize("raw_mnist", variables).success
     assert server.downloads == 1
     assert len(asked) == 2
@@ -187,7 +183,7 @@ def test_a_refused_download_is_refused_once_and_says_what_else_was_tried(
     assert not check.passed
     reported = check.description or ""
     assert f"{server.url}{DOWNLOAD}: mnist_784.arff.gz is not a whole gzip file" in reported
-    assert f"{mirror}/a.pq: answers 404" in reported
+    assert f"{mirror}/a/train-images-idx3-ubyte.gz: answers 404" in reported
 
 
 def test_a_server_that_asks_for_an_hour_is_not_asked_again_by_the_step_either(
@@ -195,7 +191,7 @@ def test_a_server_that_asks_for_an_hour_is_not_asked_again_by_the_step_either(
 ) -> None:
     small_openml.faults[LIST] = [Fault(503, {"Retry-After": "3600"})] * 9
     with serve(small_openml) as server, serve(OpenML(b"", "", down=True)) as mirror:
-        variables = from_openml(server) | {"MNIST_MIRRORS": f"{mirror.url}/a.pq"}
+        variables = from_openml(server) | {"MNIST_MIRRORS": f"{mirror.url}/a"}
         assert not house.materialize("raw_mnist", variables).success
     assert server.requests == [LIST]
     assert len(mirror.requests) == transfer.ATTEMPTS
@@ -220,15 +216,9 @@ def test_right_bytes_under_another_name_are_downloaded_again(
 
 @pytest.fixture(scope="session")
 def mirrored(tmp_path_factory: pytest.TempPathFactory, genuine: Archive) -> Path:
-    """A folder with OpenML's Parquet copy and the four IDX files, of all 70,000 digits."""
+    """A folder with the four IDX files of all 70,000 digits."""
     folder = tmp_path_factory.mktemp("mirror")
     table = decode(genuine)
-    columns = {
-        f"pixel{number}": pa.array(column, pa.int64())
-        for number, column in enumerate(np.ascontiguousarray(table.pixels.T), 1)
-    }
-    classes = pa.array([str(label) for label in table.labels]).dictionary_encode()
-    pyarrow.parquet.write_table(pa.table(columns | {"class": classes}), folder / "dataset_554.pq")
     for name, rows in {"train": slice(None, 60_000), "t10k": slice(60_000, None)}.items():
         pixels, labels = table.pixels[rows], table.labels[rows]
         images = struct.pack(">4I", 2051, len(labels), 28, 28) + pixels.tobytes()
@@ -240,7 +230,7 @@ def mirrored(tmp_path_factory: pytest.TempPathFactory, genuine: Archive) -> Path
     return folder
 
 
-def test_with_openml_down_each_mirror_brings_the_same_digits_and_nothing_after_the_splits_runs(
+def test_with_openml_down_a_mirror_brings_the_same_digits_and_nothing_after_the_splits_runs(
     full_size: Path, mirrored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(full_size, tmp_path / "data")
@@ -251,29 +241,25 @@ def test_with_openml_down_each_mirror_brings_the_same_digits_and_nothing_after_t
         serve_files(mirrored) as (url, asked),
     ):
         before = house.versions()
-        for mirror, file in {
-            f"{url}/gone.pq {url}/dataset_554.pq": "mnist_784.parquet",
-            f"{url}/gone,{url}": "mnist.idx.gz",
-        }.items():
-            variables = from_openml(down) | {"MNIST_MIRRORS": mirror}
-            made = house.process("run", "--select", "raw_mnist", variables=variables)
-            assert made.returncode == 0, made.stderr
-            assert "answers 503" in made.stderr, "it says why a mirror was asked"
-            assert int(made.stderr.splitlines()[-1]) < 900_000
-            raw = house.made("raw_mnist")
-            assert raw.path.name == file
-            assert raw.data_version != before["raw_mnist"]
-            assert raw.metadata["origin"] == mirror.replace(",", " ").split()[1]
-            assert len(raw.metadata["failed"]) == 2
-            assert f"digits are from {raw.metadata['origin']}" in made.stdout
-            refreshed = house.cli("refresh", "--json", variables=variables)
-            assert refreshed.returncode == 0, refreshed.stderr
-            found = json.loads(refreshed.stdout)
-            assert set(found["materialized"]) == {"train_set", "test_set", "champion_model"}
-            assert set(found["reused"]) == {"sgd_model", "predictions", "evaluation", "report"}
-            assert house.versions() == before | {"raw_mnist": raw.data_version}
-    assert asked.count("/dataset_554.pq") == 1
-    assert set(asked[-4:]) == {f"/{name}.gz" for name in mnist.IDX_MD5}
+        variables = from_openml(down) | {"MNIST_MIRRORS": f"{url}/gone,{url}"}
+        made = house.process("run", "--select", "raw_mnist", variables=variables)
+        assert made.returncode == 0, made.stderr
+        assert "answers 503" in made.stderr, "it says why a mirror was asked"
+        assert int(made.stderr.splitlines()[-1]) < 900_000
+        raw = house.made("raw_mnist")
+        assert raw.path.name == "mnist.idx.gz"
+        assert raw.data_version != before["raw_mnist"]
+        assert raw.metadata["origin"] == url
+        assert len(raw.metadata["failed"]) == 2
+        assert f"digits are from {raw.metadata['origin']}" in made.stdout
+        refreshed = house.cli("refresh", "--json", variables=variables)
+        assert refreshed.returncode == 0, refreshed.stderr
+        found = json.loads(refreshed.stdout)
+        assert set(found["materialized"]) == {"train_set", "test_set", "champion_model"}
+        assert set(found["reused"]) == {"sgd_model", "predictions", "evaluation", "report"}
+        assert house.versions() == before | {"raw_mnist": raw.data_version}
+    assert asked[0] == "/gone/train-images-idx3-ubyte.gz"
+    assert asked[1:] == [f"/{name}.gz" for name in mnist.IDX_MD5]
 
 
 def of_idx(images: bytes, labels: bytes) -> Archive:
@@ -314,66 +300,15 @@ def test_idx_files_that_are_not_mnists_in_form_are_refused(
         decode(of_idx(images, labels))
 
 
-def parquet(**columns: pa.Array) -> bytes:
-    pixels = {f"pixel{number}": pa.array([0, 255]) for number in range(1, 785)}
-    buffer = io.BytesIO()
-    pyarrow.parquet.write_table(pa.table(pixels | {"class": pa.array([7, 2])} | columns), buffer)
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize(
-    "classes",
-    [
-        pa.array([7, 2], pa.uint8()),
-        pa.array([7.0, 2.0]),
-        pa.array(["7", "2"]),
-        pa.array([b"7", b"2"]),
-        pa.array(["7", "2"]).dictionary_encode(),
-        pa.array([7, 2]).dictionary_encode(),
-    ],
-    ids=lambda classes: str(classes.type)[:20],
-)
-def test_whatever_type_holds_the_integers_of_a_parquet_copy_they_are_read(
-    classes: pa.Array,
-) -> None:
-    table = decode(Archive(parquet(**{"class": classes}), "mnist_784.parquet"))
-    assert table.labels.tolist() == [7, 2]
-    assert table.pixels.tolist() == [[0] * 784, [255] * 784]
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"PAR1 no", "not the Parquet copy"),
-        (parquet()[:-9], "not the Parquet copy"),
-        (parquet(more=pa.array([1, 2])), "expected the columns pixel1 ... pixel784, class, found"),
-        (parquet(pixel9=pa.array([1, None])), "missing values"),
-        (parquet(pixel9=pa.array([1, 256])), "256"),
-        (parquet(pixel9=pa.array([1, -1])), "-1"),
-        (parquet(pixel9=pa.array([1, 0.5])), "0.5"),
-        (parquet(pixel9=pa.array(["1", "x"])), "pixel9 holds .* of BYTE_ARRAY: no numbers"),
-        (parquet(**{"class": pa.array(["1", "x"])}), "'x'"),
-        (parquet(**{"class": pa.array(["7", "2" * 1_000_000])}), "class holds 1,000,"),
-        (parquet(pixel9=pa.array([[1], [2]])), "List|list"),
-        (parquet(pixel9=pa.array([True, False])), "BOOLEAN: no numbers"),
-        (parquet(**{"class": pa.array([1, 10])}), "classes from 0 to 9"),
-    ],
-)
-def test_a_parquet_copy_that_is_none_is_refused(data: bytes, message: str) -> None:
-    with pytest.raises(FormatError, match=f"mnist_784.parquet, .*{message}"):
-        decode(Archive(data, "mnist_784.parquet"))
-
-
 def test_what_is_not_all_of_mnist_is_no_mirror(tmp_path: Path) -> None:
-    (tmp_path / "copy.pq").write_bytes(parquet())
     for name in mnist.IDX_MD5:
         (tmp_path / f"{name}.gz").write_bytes(gzip.compress(IMAGES))
-    with serve_files(tmp_path) as (url, asked):
-        with pytest.raises(SourceError, match=r"copy.pq: its digits are not all of MNIST"):
-            mirrors.download(f"{url}/copy.pq")
-        with pytest.raises(SourceError, match=r"train-images-idx3-ubyte.gz: .* promises"):
-            mirrors.download(url)
-    assert len(asked) == 2, "after the first that is wrong, no more is asked for"
+    with (
+        serve_files(tmp_path) as (url, asked),
+        pytest.raises(SourceError, match=r"train-images-idx3-ubyte.gz: .* promises"),
+    ):
+        mirrors.download(url)
+    assert len(asked) == 1, "after the first that is wrong, no more is asked for"
 
 
 def test_no_secret_of_an_address_is_kept_anywhere(

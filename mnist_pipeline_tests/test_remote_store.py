@@ -20,6 +20,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     with serve() as found:
+        for name, value in found.environment.items():
+            monkeypatch.setenv(name, value)
         yield found
 
 
@@ -56,14 +58,13 @@ def test_everything_works_in_a_bucket_as_it_does_in_a_folder(
     assert asked["PutObject"] == 0
     assert command("gc", "--keep", "1")["removed"] == []
 
-    options = {"key": KEY, "secret": SECRET, "endpoint_url": server.url}
     for one in found:
         local = furnished.made(one["key"])
         if one["path"].endswith(".parquet"):
             assert (
                 one["path"] == f"{root}/{one['key']}/{local.metadata['sha256']}/{local.path.name}"
             )
-            read = pd.read_parquet(one["path"], storage_options=options)
+            read = pd.read_parquet(one["path"])
             pd.testing.assert_frame_equal(read, pd.read_parquet(local.path))
 
     with server.watched() as asked:

@@ -235,10 +235,10 @@ def test_credentials_in_the_url_of_a_bucket_are_refused_and_not_said(
         assert "secret" not in str(caught.value)
 
 
-def test_without_s3fs_a_bucket_is_refused_with_what_to_install(
+def test_without_boto3_a_bucket_is_refused_with_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MNIST_DATA_DIR", "s3://bucket/prefix")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(SettingsError, match=r'pip install "mnist-pipeline\[s3\]"'):
+    with pytest.raises(SettingsError, match=r"pip install -e '\.\[s3\]'"):
         Settings.load()

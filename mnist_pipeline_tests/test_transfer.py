@@ -6,8 +6,13 @@ import gzip
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from mnist_pipeline.digits import openml, transfer
 from mnist_pipeline.digits.archive import Archive, checksum
@@ -85,6 +90,25 @@ def test_what_does_not_pass_is_one_message_with_address_and_attempts(
     )
 
 
+def self_signed(folder: Path) -> Path:
+    """Write a certificate of localhost and its key into one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    file = folder / "localhost.pem"
+    file.write_bytes(certificate.public_bytes(pem) + key.private_bytes(pem, *plain))
+    return file
+
+
 def in_a_second() -> str:
     # an HTTP date has no fractions: this is one to two seconds from now
     when = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=2)
@@ -150,6 +174,43 @@ def test_a_redirect_to_what_is_no_web_server_is_refused(
     with serve(small_openml) as server, pytest.raises(SourceError, match=said):
         transfer.get(server.url + LIST, {}, most=1000)
     assert server.requests == [LIST]
+
+
+def test_a_redirect_from_https_to_http_is_refused(
+    small_openml: OpenML, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = self_signed(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    small_openml.faults["/safe"] = [Fault(302, {"Location": f"http://localhost:1{LIST}"})]
+    small_openml.faults["/on"] = [Fault(302, {"Location": LIST})]
+    with serve(small_openml, certificate) as server:
+        with pytest.raises(SourceError, match="leads to http://localhost"):
+            transfer.get(f"{server.url}/safe", {}, most=1000)
+        assert b"dataset" in transfer.get(f"{server.url}/on", {}, most=1000).body
+    assert server.requests == ["/safe", "/on", LIST]
+
+
+def test_a_certificate_that_is_not_trusted_is_refused(small_openml: OpenML, tmp_path: Path) -> None:
+    with (
+        serve(small_openml, self_signed(tmp_path)) as server,
+        pytest.raises(SourceError, match="certificate verify failed"),
+    ):
+        transfer.get(server.url + LIST, {}, most=1000)
+    assert server.requests == []
+
+
+def test_a_proxy_of_the_environment_is_asked_unless_no_proxy_names_the_server(
+    small_openml: OpenML, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(small_openml) as server:
+        proxy = server.url.replace("://", "://somebody:hunter2@")
+        monkeypatch.setenv("http_proxy", proxy)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        assert transfer.get(server.url + LIST, {}, most=1000).body
+        there = f"http://u:pw@nowhere.invalid{LIST}"
+        small_openml.faults[f"http://nowhere.invalid{LIST}"] = [Fault(body=b"by the proxy")]
+        assert transfer.get(there, {}, most=1000).body == b"by the proxy"
+    assert server.requests == [LIST, f"http://nowhere.invalid{LIST}"]
 
 
 def test_what_comes_with_a_redirect_is_not_read(small_openml: OpenML) -> None:
@@ -227,7 +288,7 @@ def test_no_user_password_or_query_of_an_address_is_ever_said(small_openml: Open
                 transfer.get(address, {}, most=1000)
             assert f"http://***@{host}/x?***" in str(caught.value)
             assert not any(secret in str(caught.value) for secret in secrets)
-            # nor what requests said: Dagster logs whatever hangs on an error
+            # nor what urllib3 said: Dagster logs whatever hangs on an error
             assert caught.value.__suppress_context__ or caught.value.__context__ is None
     with pytest.raises(UnreachableError) as lost:
         transfer.get(address, {}, most=1000)

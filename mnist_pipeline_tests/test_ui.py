@@ -3,7 +3,6 @@
 One `dagster dev` and one page for all tests. Each test leaves everything up to date.
 """
 
-import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -62,8 +61,7 @@ class Ui:
         nodes = self.graph().filter(has_text=word)
 
         def shown() -> set[str]:
-            names = {one: re.compile(rf"\b{one}\b") for one in ASSETS}
-            return {one for one, name in names.items() if nodes.filter(has_text=name).count()}
+            return {one for one in ASSETS if nodes.filter(has_text=one).count()}
 
         until(lambda: shown() == assets)
 

@@ -86,6 +86,8 @@ MATERIALIZATIONS = """query ($id: ID!) { logsForRun(runId: $id) { ... on EventCo
     events { ... on MaterializationEvent { assetKey { path } metadataEntries { label } } }
 } } }"""
 
+FROM_UI = {"tags": [{"key": "dagster/from_ui", "value": "true"}]}
+
 
 class Webserver:
     """The GraphQL API of a running `dagster dev`."""
@@ -116,6 +118,7 @@ class Webserver:
         if assets:
             selector["assetSelection"] = [{"path": [asset]} for asset in assets]
         params = {"selector": selector, "runConfigData": config or {}, "mode": "default"}
+        params["executionMetadata"] = FROM_UI
         launched = self.ask(LAUNCH, params=params)["launchPipelineExecution"]
         return str(launched["run"]["runId"])
 
@@ -137,7 +140,7 @@ class Webserver:
         selector["assetSelection"] = [node["assetKey"] for node in nodes]
         selector["assetCheckSelection"] = checks
         params = {"selector": selector, "runConfigData": "{}", "mode": "default"}
-        params["executionMetadata"] = {"tags": []}
+        params["executionMetadata"] = FROM_UI
         launched = self.ask(LAUNCH, params=params)["launchPipelineExecution"]
         return str(launched["run"]["runId"])
 

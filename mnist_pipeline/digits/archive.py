@@ -31,9 +31,9 @@ class Archive:
     ----------
     data : bytes
     filename : str
-        Names the format: `*.arff.gz` (OpenML), `*.parquet` (OpenML's copy), `*.idx.gz` (MNIST's
-        four files, one after another: together they are a gzip file again), `*.csv.gz` (the sample)
-        or `*.json` (the recipe of digits that are made).
+        Names the format: `*.arff.gz` (OpenML), `*.idx.gz` (MNIST's four files, one after another:
+        together they are a gzip file again), `*.csv.gz` (the sample) or `*.json` (the recipe of
+        digits that are made).
     """
 
     data: bytes

@@ -8,14 +8,11 @@ import re
 from io import BufferedIOBase
 
 from mnist_pipeline.digits.rows import MAX_LINE
-from mnist_pipeline.digits.shape import CLASSES, PIXELS
+from mnist_pipeline.digits.shape import PIXELS
 from mnist_pipeline.incremental.errors import FormatError
 
-_NAME = r"""(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<bare>[^\s'"{},%]+))"""
 _RELATION = re.compile(r"@relation\s+\S.*", re.IGNORECASE)
-_ATTRIBUTE = re.compile(rf"@attribute\s+{_NAME}(?:\s+|(?={{))(?P<type>\S.*)", re.IGNORECASE)
-_VALUE = re.compile(r"""(?P<quote>['"]?)(?P<digit>\d)(?P=quote)""")
-_NUMERIC = {"real", "numeric", "integer"}
+_ATTRIBUTE = re.compile(r"""@attribute\s+(['"]?)(\w+)\1(?:\s+|(?=\{))(\S.*)""", re.IGNORECASE)
 _MAX_HEADER_LINES = 100_000
 
 
@@ -68,15 +65,15 @@ def skip_header(stream: BufferedIOBase) -> int:
 
 
 def _check_attribute(text: str, index: int, number: int) -> None:
-    expected = f"pixel{index + 1} numeric" if index < PIXELS else "class {0,1,2,3,4,5,6,7,8,9}"
-    if match := _ATTRIBUTE.fullmatch(text):
-        name = (match["single"] or match["double"] or match["bare"] or "").lower()
-        kind = match["type"].strip()
-        if index < PIXELS and name == f"pixel{index + 1}" and kind.lower() in _NUMERIC:
-            return
-        if index == PIXELS and name == "class" and kind[0] + kind[-1] == "{}":
-            values = [_VALUE.fullmatch(value.strip()) for value in kind[1:-1].split(",")]
-            found = sorted(value["digit"] for value in values if value)
-            if len(values) == CLASSES and found == [str(digit) for digit in range(CLASSES)]:
-                return
-    raise FormatError(f"line {number}: expected @ATTRIBUTE {expected}, found {text[:60]!r}")
+    name, kind = f"pixel{index + 1}", "numeric"
+    if index >= PIXELS:
+        name, kind = "class", "{0,1,2,3,4,5,6,7,8,9}"
+    match = _ATTRIBUTE.fullmatch(text)
+    found = match[3].lower() if match and match[2].lower() == name else ""
+    if found in {"real", "numeric", "integer"}:
+        found = "numeric"
+    elif values := re.fullmatch(r"\{(.*)\}", found):
+        plain = [re.sub(r"""^(['"])(.)\1$""", r"\2", one.strip()) for one in values[1].split(",")]
+        found = "{" + ",".join(sorted(plain)) + "}"
+    if found != kind:
+        raise FormatError(f"line {number}: expected @ATTRIBUTE {name} {kind}, found {text[:60]!r}")

@@ -1,12 +1,9 @@
 """The leaderboard: variants of the model, ranked. How they are compared is in `comparison`."""
 
-import json
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any, Self
 
-from mnist_pipeline.incremental.digest import content_digest
-from mnist_pipeline.incremental.errors import FormatError
+from mnist_pipeline.digits.documents import Document
 
 _SHOWN = 4
 
@@ -44,7 +41,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Leaderboard:
+class Leaderboard(Document):
     """Variants, best first, equal ones by name; and those that could not be compared, and why.
 
     Attributes
@@ -63,11 +60,6 @@ class Leaderboard:
     n_validation: int
     train_version: str
 
-    @cached_property
-    def data_version(self) -> str:
-        """Digest of it all."""
-        return content_digest(asdict(self))
-
     def differences(self, entry: Entry) -> str:
         """Say in which params a variant differs from the best one: the first few."""
         best = self.entries[0].params
@@ -75,21 +67,7 @@ class Leaderboard:
         more = len(found) - _SHOWN
         return ", ".join(found[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
-    def to_json(self) -> bytes:
-        """Encode as JSON."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False).encode() + b"\n"
-
     @classmethod
-    def from_json(cls, data: bytes) -> Self:
-        """Decode what `to_json` made.
-
-        Raises
-        ------
-        FormatError
-            The bytes are not such JSON.
-        """
-        try:
-            content = json.loads(data)
-            return cls(**(content | {"entries": [Entry(**one) for one in content["entries"]]}))
-        except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(f"not a leaderboard: {error!r}") from None
+    def of(cls, document: dict[str, Any]) -> Self:
+        """Return the leaderboard with a file's content."""
+        return cls(**document | {"entries": [Entry(**one) for one in document["entries"]]})

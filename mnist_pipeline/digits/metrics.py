@@ -1,26 +1,23 @@
 """The numbers of an evaluation: accuracy, per class, the confusion matrix, and of probabilities."""
 
-import json
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits import calibration, infinite, mnist
+from mnist_pipeline.digits.documents import Document
 from mnist_pipeline.digits.pixels import IN_MEMORY
 from mnist_pipeline.digits.prediction import Predictions
 from mnist_pipeline.digits.shape import CLASSES
 from mnist_pipeline.incremental.check import CheckResult
-from mnist_pipeline.incremental.digest import content_digest
-from mnist_pipeline.incremental.errors import FormatError
 
 CONFIDENCE_LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Document):
     """How good predictions are.
 
     Attributes
@@ -66,32 +63,9 @@ class Evaluation:
 
     @property
     def document(self) -> dict[str, Any]:
-        """All numbers, as they are filed."""
+        """All numbers; `real_test` only where there is one."""
         numbers = asdict(self)
         return numbers if self.real_test else {k: v for k, v in numbers.items() if k != "real_test"}
-
-    @cached_property
-    def data_version(self) -> str:
-        """Digest of all numbers."""
-        return content_digest(self.document)
-
-    def to_json(self) -> bytes:
-        """Encode as JSON, keys in the order of the attributes."""
-        return json.dumps(self.document, indent=2, allow_nan=False).encode() + b"\n"
-
-    @classmethod
-    def from_json(cls, data: bytes) -> Self:
-        """Decode what `to_json` made.
-
-        Raises
-        ------
-        FormatError
-            The bytes are not such JSON.
-        """
-        try:
-            return cls(**json.loads(data))
-        except (TypeError, ValueError) as error:
-            raise FormatError(f"not an evaluation: {error}") from None
 
 
 def evaluate(predictions: Predictions) -> Evaluation:

@@ -58,14 +58,6 @@ def read(path: Path) -> bytes:
     return data
 
 
-def suffix(data: bytes) -> str:
-    """Return what the name of such an image file ends with, as in `.png`."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        return f".{(image.format or '').lower()}"
-
-
 def grey(data: bytes) -> npt.NDArray[np.float32]:
     """Decode an image file: its luminance, upright as its EXIF orientation says.
 

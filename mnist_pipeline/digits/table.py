@@ -9,7 +9,7 @@ from io import BufferedIOBase
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits import arff, columns, idx, infinite, mnist, rows, sample
+from mnist_pipeline.digits import arff, idx, infinite, mnist, rows, sample
 from mnist_pipeline.digits.archive import Archive, Source
 from mnist_pipeline.digits.infinite import Recipe
 from mnist_pipeline.digits.pixels import is_large, slices, stacked
@@ -80,9 +80,7 @@ def decode(archive: Archive) -> DigitTable:
     if archive.source == "infinite":
         return _generated(archive)
     try:
-        if archive.filename.endswith(".parquet"):
-            digits = columns.decode(archive.data)
-        elif archive.filename.endswith(".idx.gz"):
+        if archive.filename.endswith(".idx.gz"):
             with archive.open() as stream:
                 digits = idx.decode(stream)
         else:

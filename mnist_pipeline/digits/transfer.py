@@ -6,13 +6,13 @@ Which address is asked for what, and whether the bytes are the right ones, is fo
 import contextlib
 import random
 import re
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from mnist_pipeline.digits.errors import (
     RefusedError,
@@ -22,7 +22,7 @@ from mnist_pipeline.digits.errors import (
 )
 
 if TYPE_CHECKING:
-    import requests
+    import urllib3
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
@@ -108,40 +108,66 @@ def redacted(text: str) -> str:
 
 
 def _once(url: str, headers: Mapping[str, str], most: int, progress: Progress) -> Answer:
-    import requests
-    import urllib3
+    from urllib3 import exceptions
 
+    at, allowed = url, {"http", "https"}
     try:
-        with requests.Session() as session:
-            # requests would read whole what comes with a redirect
-            setattr(session, "get_redirect_target", lambda response: None)  # noqa: B010
-            at = url
-            for _ in range(REDIRECTS + 1):
-                timeout = (CONNECT_SECONDS, READ_SECONDS)
-                with session.get(at, headers=headers, stream=True, timeout=timeout) as response:
-                    if not response.is_redirect:
-                        _expect_data(url, response)
-                        return _received(url, response, most, progress)
-                    at = urljoin(at, response.headers["Location"])
-                    if urlsplit(at).scheme not in {"http", "https"}:
-                        raise SourceError(f"{redacted(url)}: leads to {redacted(at)[:200]}")
-            raise SourceError(f"{redacted(url)}: leads on and on, after {REDIRECTS} redirects")
-    # not `from error`: requests writes whole URLs, with their secrets, into its messages
-    except requests.exceptions.SSLError as error:
+        for _ in range(REDIRECTS + 1):
+            with _asked(at, headers) as response:
+                if not (location := response.get_redirect_location()):
+                    _expect_data(url, response)
+                    return _received(url, response, most, progress)
+            if urlsplit(at).scheme == "https":
+                allowed = {"https"}
+            at = urljoin(at, location)
+            if urlsplit(at).scheme not in allowed:
+                raise SourceError(f"{redacted(url)}: leads to {redacted(at)[:200]}")
+        raise SourceError(f"{redacted(url)}: leads on and on, after {REDIRECTS} redirects")
+    # not `from error`: urllib3 writes whole URLs, with their secrets, into its messages
+    except (exceptions.SSLError, ValueError) as error:  # ValueError: it is no address
         raise SourceError(f"{redacted(url)}: {_reason(error)}") from None
-    except requests.exceptions.ConnectionError as error:
-        raise _lost(url, error) from None
-    except (requests.exceptions.Timeout, urllib3.exceptions.HTTPError) as error:
-        raise UnavailableError(f"{redacted(url)}: {_reason(error)}") from None
-    # of what is no address, wherever it leads
-    except (requests.exceptions.RequestException, ValueError) as error:
-        raise SourceError(f"{redacted(url)}: {_reason(error)}") from None
+    except exceptions.HTTPError as error:
+        never = exceptions.NewConnectionError, exceptions.ConnectTimeoutError, exceptions.ProxyError
+        kind = UnreachableError if isinstance(error, never) else UnavailableError
+        raise kind(f"{redacted(url)}: {_reason(error)}") from None
 
 
-def _expect_data(url: str, response: "requests.Response") -> None:
+@contextlib.contextmanager
+def _asked(url: str, headers: Mapping[str, str]) -> "Iterator[urllib3.BaseHTTPResponse]":
+    """Ask one server, or the proxy that the environment names; the body is not read yet."""
     import urllib3
 
-    status = response.status_code
+    plain, auth = _split(url)
+    proxies, manager = getproxies(), urllib3.PoolManager()
+    proxy = proxies.get(urlsplit(plain).scheme) or proxies.get("all")
+    if proxy and not proxy_bypass(urlsplit(plain).netloc):
+        at, given = _split(proxy if "://" in proxy else f"http://{proxy}")
+        headers_for_it = urllib3.make_headers(proxy_basic_auth=given)
+        manager = urllib3.ProxyManager(at, proxy_headers=headers_for_it)
+    response = manager.request(
+        "GET",
+        plain,
+        headers={**urllib3.make_headers(basic_auth=auth), **headers},
+        timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+        retries=False,
+        preload_content=False,
+    )
+    with manager, contextlib.closing(response):
+        yield response
+
+
+def _split(url: str) -> tuple[str, str | None]:
+    """Return an address without user and password, and these."""
+    import urllib3
+
+    parts = urllib3.util.parse_url(url)
+    return parts._replace(auth=None).url, unquote(parts.auth) if parts.auth else None
+
+
+def _expect_data(url: str, response: "urllib3.BaseHTTPResponse") -> None:
+    import urllib3
+
+    status = response.status
     if status == HTTPStatus.OK:
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):
             raise SourceError(f"{redacted(url)}: answers with a web page, not with data")
@@ -159,64 +185,28 @@ def _expect_data(url: str, response: "requests.Response") -> None:
     raise UnavailableError(said, wait)
 
 
-def _received(url: str, response: "requests.Response", most: int, progress: Progress) -> Answer:
-    import urllib3
-
+def _received(
+    url: str, response: "urllib3.BaseHTTPResponse", most: int, progress: Progress
+) -> Answer:
     length = response.headers.get("Content-Length", "")
     total = int(length) if length.isdecimal() and len(length) < 20 else None
     too_large = SourceError(f"{redacted(url)}: sends more than {most:,} bytes")
     if total is not None and total > most:
         raise too_large
-    late = threading.Event()
-
-    def give_up() -> None:
-        late.set()
-        with contextlib.suppress(OSError, RuntimeError, ValueError):
-            response.raw.shutdown()
-
-    # a read waits for all that it asked for, as long as a byte comes now and then
-    alarm = threading.Timer(MOST_SECONDS, give_up)
-    alarm.daemon = True
-    alarm.start()
-    body = bytearray()
-    try:
-        for chunk in response.raw.stream(_CHUNK, decode_content=False):
-            body += chunk
-            if len(body) > most:
-                raise too_large
-            progress(len(body), total)
-    except urllib3.exceptions.HTTPError:
-        if not late.is_set():
-            raise
-    finally:
-        alarm.cancel()
-    if late.is_set():
-        raise UnavailableError(f"{redacted(url)}: not done within {MOST_SECONDS:.0f} s")
+    body, deadline = bytearray(), time.monotonic() + MOST_SECONDS
+    # not `read`, which waits for all that it asked for as long as a byte comes now and then
+    while chunk := response.read1(_CHUNK, decode_content=False):
+        body += chunk
+        if len(body) > most:
+            raise too_large
+        if time.monotonic() > deadline:
+            raise UnavailableError(f"{redacted(url)}: not done within {MOST_SECONDS:.0f} s")
+        progress(len(body), total)
     return Answer(bytes(body), response.headers.get("Content-Encoding", "identity").lower())
 
 
-def _lost(url: str, error: Exception) -> UnavailableError:
-    """Tell a connection that broke from one that never was."""
-    import urllib3
-
-    inner: BaseException | None = error
-    while inner:
-        if isinstance(
-            inner,
-            urllib3.exceptions.NewConnectionError
-            | urllib3.exceptions.ConnectTimeoutError
-            | urllib3.exceptions.ProxyError,
-        ):
-            return UnreachableError(f"{redacted(url)}: {_reason(error)}")
-        reason = getattr(inner, "reason", None) or next(
-            (one for one in inner.args if isinstance(one, BaseException)), None
-        )
-        inner = reason if isinstance(reason, BaseException) else None
-    return UnavailableError(f"{redacted(url)}: {_reason(error)}")
-
-
 def _reason(error: BaseException) -> str:
-    # requests nests the operating system's own words several exceptions deep
+    # urllib3 nests the operating system's own words several exceptions deep
     while inner := error.__cause__ or error.__context__:
         error = inner
     return redacted(str(error))[:500] or type(error).__name__

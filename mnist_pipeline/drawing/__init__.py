@@ -5,9 +5,6 @@ What is refused before it comes to an answer is in `limits`; the page itself lie
 
 import asyncio
 import base64
-import hashlib
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,9 +25,8 @@ from mnist_pipeline.digits.classifier import TrainedModel
 from mnist_pipeline.digits.dataset import Digits
 from mnist_pipeline.digits.errors import PictureError
 from mnist_pipeline.digits.neighbours import nearest
-from mnist_pipeline.digits.pictures import suffix
-from mnist_pipeline.digits.reading import Reading, read_digit
-from mnist_pipeline.drawing.limits import BodyError, OwnPage, Rate, body
+from mnist_pipeline.digits.reading import read_digit
+from mnist_pipeline.drawing.limits import BodyError, OwnPage, body
 from mnist_pipeline.incremental.errors import PipelineError
 
 NEIGHBOURS = 8
@@ -80,8 +76,8 @@ class Served:
             self._known = now, model
         return model
 
-    def answer(self, picture: bytes) -> tuple[Reading, dict[str, Any]]:
-        """Read a picture; return what was read, also as the page wants it.
+    def answer(self, picture: bytes) -> dict[str, Any]:
+        """Read a picture; return what the page shows of it.
 
         Raises
         ------
@@ -93,7 +89,7 @@ class Served:
         model = self.model()
         reading = read_digit(model, picture)
         near = nearest(self._train, reading.seen, NEIGHBOURS)
-        return reading, {
+        return {
             "digit": reading.digit,
             "confidence": reading.confidence,
             "scores": reading.probabilities.tolist(),
@@ -110,7 +106,7 @@ class Served:
         }
 
 
-def build_app(served: Served, port: int, keep: Path | None = None, rate: float = 10.0) -> Starlette:
+def build_app(served: Served, port: int) -> Starlette:
     """Compose the application.
 
     Parameters
@@ -118,26 +114,19 @@ def build_app(served: Served, port: int, keep: Path | None = None, rate: float =
     served : Served
     port : int
         Where it will listen on the loopback: pages of other origins get no answer.
-    keep : Path, optional
-        Folder in which each picture that was answered is kept.
-    rate : float
-        Pictures a second that are answered in the long run.
     """
     templates = Jinja2Templates(_HERE)
-    limit, alone = Rate(rate), asyncio.Lock()
+    alone = asyncio.Lock()
 
     def page(request: Request) -> Response:
         model = served.model()
         return templates.TemplateResponse(
             request,
             "page.html",
-            {"version": model.data_version, "validated": model.validated, "keep": keep},
+            {"version": model.data_version, "validated": model.validated},
         )
 
     async def read(request: Request) -> Response:
-        if wait := limit.wait():
-            headers = {"Retry-After": str(wait)}
-            return _error("too many pictures at once: wait a second", 429, headers)
         try:
             picture = await body(request)
         except BodyError as error:
@@ -147,16 +136,9 @@ def build_app(served: Served, port: int, keep: Path | None = None, rate: float =
         try:
             # one at a time: a picture can take much memory
             async with alone:
-                reading, answer = await run_in_threadpool(served.answer, picture)
+                return JSONResponse(await run_in_threadpool(served.answer, picture))
         except PictureError as error:
             return _error(f"The picture {error}.", 422)
-        if keep:
-            try:
-                await run_in_threadpool(_keep, keep, picture, reading)
-            except OSError as error:
-                why = f"This is a {reading.digit}, but it cannot be kept in {keep}: "
-                return _error(f"{why}{error.strerror}.", 500)
-        return JSONResponse(answer)
 
     async def unable(request: Request, error: Exception) -> Response:
         return _error(f"{str(error).rstrip('.')}.", 503)
@@ -179,22 +161,9 @@ def build_app(served: Served, port: int, keep: Path | None = None, rate: float =
     )
 
 
-def _keep(folder: Path, picture: bytes, reading: Reading) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(picture).hexdigest()[:16]
-    final = folder / f"{reading.digit}-{digest}{suffix(picture)}"
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as beside:
-        file = Path(beside) / final.name
-        with file.open("wb") as opened:
-            opened.write(picture)
-            opened.flush()
-            os.fsync(opened.fileno())
-        file.replace(final)
-
-
 def _text(pixels: npt.NDArray[np.uint8]) -> str:
     return base64.b64encode(np.ascontiguousarray(pixels).tobytes()).decode()
 
 
-def _error(message: str, status: int, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": message}, status, headers)
+def _error(message: str, status: int) -> JSONResponse:
+    return JSONResponse({"error": message}, status)

@@ -1,8 +1,6 @@
 """What the drawing page's application refuses, and what it says with every answer."""
 
 import asyncio
-import math
-import time
 from collections.abc import Collection
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,7 +12,6 @@ MOST_BYTES = 10_000_000
 """Of a picture that is drawn, dropped or pasted."""
 
 _BODY_SECONDS = 10.0
-_BURST_SECONDS = 2.0
 
 _HEADERS = {
     # nothing is loaded from elsewhere, nothing is sent elsewhere, nobody frames the page
@@ -58,23 +55,6 @@ async def body(request: Request) -> bytes:
     except TimeoutError:
         raise BodyError("The picture did not come in time.", 408) from None
     return bytes(received)
-
-
-class Rate:
-    """A leaky bucket: so many a second in the long run, a few more at once."""
-
-    def __init__(self, per_second: float) -> None:
-        self._per_second = per_second
-        self._full = 0.0
-
-    def wait(self) -> int:
-        """Take one if there is room: return 0, or how many seconds to wait."""
-        now = time.monotonic()
-        due = max(self._full, now) + 1 / self._per_second
-        if due - now > _BURST_SECONDS:
-            return math.ceil(due - now - _BURST_SECONDS)
-        self._full = due
-        return 0
 
 
 class OwnPage:

@@ -12,16 +12,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mnist_pipeline.incremental import codecs
-    from mnist_pipeline.incremental.check import CheckResult
-    from mnist_pipeline.incremental.codecs import Codec
-    from mnist_pipeline.incremental.digest import content_digest
-    from mnist_pipeline.incremental.errors import PipelineError
-    from mnist_pipeline.incremental.pipeline import Pipeline
-    from mnist_pipeline.incremental.session import RunResult, Session
-    from mnist_pipeline.incremental.status import AssetStatus
-    from mnist_pipeline.incremental.steps import Result, asset
-    from mnist_pipeline.incremental.store import open_store
+    from . import codecs
+    from .check import CheckResult
+    from .codecs import Codec
+    from .digest import content_digest
+    from .errors import PipelineError
+    from .pipeline import Pipeline
+    from .session import RunResult, Session
+    from .status import AssetStatus
+    from .steps import Result, asset
+    from .store import open_store
 
 __all__ = [
     "AssetStatus",

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from mnist_pipeline.incremental import retention, runs, status
-from mnist_pipeline.incremental.digest import content_digest
-from mnist_pipeline.incremental.engine import Engine
-from mnist_pipeline.incremental.errors import SettingsError
+from . import retention, runs, status
+from .digest import content_digest
+from .engine import Engine
+from .errors import SettingsError
 
 if TYPE_CHECKING:
-    from mnist_pipeline.incremental.pipeline import Pipeline
-    from mnist_pipeline.incremental.status import AssetStatus
+    from .pipeline import Pipeline
+    from .status import AssetStatus
 
 TICK_SECONDS = 10
 

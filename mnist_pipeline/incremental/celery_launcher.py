@@ -17,7 +17,7 @@ from dagster_celery.launcher import (  # type: ignore[attr-defined]
 from dagster_celery.tags import DAGSTER_CELERY_QUEUE_TAG, DAGSTER_CELERY_TASK_ID_TAG
 from kombu.exceptions import OperationalError
 
-from mnist_pipeline.incremental import _dagster, runs
+from . import _dagster, runs
 
 PATIENCE_SECONDS = 45.0
 """How long a launch waits for broker and workers before the run goes back to the queue, at most."""

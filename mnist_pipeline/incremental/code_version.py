@@ -18,9 +18,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mnist_pipeline.incremental import _dagster
-from mnist_pipeline.incremental.digest import content_digest
-from mnist_pipeline.incremental.errors import SettingsError
+from . import _dagster
+from .digest import content_digest
+from .errors import SettingsError
 
 DATA = {".css", ".html", ".j2", ".js", ".svg"}
 """Suffixes of the files beside a package's `__init__.py` that are part of it."""

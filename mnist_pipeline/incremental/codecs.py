@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from mnist_pipeline.incremental.digest import content_digest
-from mnist_pipeline.incremental.errors import FormatError, StoreError
-from mnist_pipeline.incremental.store import Artifact, Store
+from .digest import content_digest
+from .errors import FormatError, StoreError
+from .store import Artifact, Store
 
 if TYPE_CHECKING:
     import pandas as pd

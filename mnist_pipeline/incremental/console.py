@@ -7,7 +7,7 @@ from typing import TextIO
 
 import dagster as dg
 
-from mnist_pipeline.incremental import _dagster
+from . import _dagster
 
 
 def _is_progress(record: logging.LogRecord) -> bool:

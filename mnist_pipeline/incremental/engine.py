@@ -9,15 +9,15 @@ from typing import Any
 
 import dagster as dg
 
-from mnist_pipeline.incremental import _dagster, history, results, runs
-from mnist_pipeline.incremental.check import CheckResult
-from mnist_pipeline.incremental.code_version import CodeVersion
-from mnist_pipeline.incremental.errors import FormatError, HistoryError, PipelineError, StoreError
-from mnist_pipeline.incremental.history import Materialization
-from mnist_pipeline.incremental.locks import Confirm, locks_of
-from mnist_pipeline.incremental.results import REUSED_FROM, Earlier
-from mnist_pipeline.incremental.steps import DETERMINISTIC, Asset, Result
-from mnist_pipeline.incremental.store import Store
+from . import _dagster, history, results, runs
+from .check import CheckResult
+from .code_version import CodeVersion
+from .errors import FormatError, HistoryError, PipelineError, StoreError
+from .history import Materialization
+from .locks import Confirm, locks_of
+from .results import REUSED_FROM, Earlier
+from .steps import DETERMINISTIC, Asset, Result
+from .store import Store
 
 COMPUTED_WITH = "computed_with"
 """Metadata of an asset and of its materializations: source, libraries and inputs of the step."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import dagster as dg
 
-from mnist_pipeline.incremental import _dagster
-from mnist_pipeline.incremental.store import Artifact, Store
+from . import _dagster
+from .store import Artifact, Store
 
 _INPUT = "dagster/input_data_version/"
 _PAGES = (1, 10, 100, 1000)

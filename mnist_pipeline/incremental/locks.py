@@ -14,9 +14,9 @@ from typing import Protocol
 import dagster as dg
 from filelock import FileLock, Timeout
 
-from mnist_pipeline.incremental import _dagster
-from mnist_pipeline.incremental.errors import StoreError
-from mnist_pipeline.incremental.store import Store
+from . import _dagster
+from .errors import StoreError
+from .store import Store
 
 Confirm = Callable[[], None]
 """Returns while a lock is held for certain; raises HistoryError where it was lost."""
@@ -45,7 +45,7 @@ def locks_of(instance: dg.DagsterInstance, store: Store | None = None) -> Locks:
     url = _dagster.postgres_url(instance)
     if url is None:
         return FileLocks(store.locks if store else Path())
-    from mnist_pipeline.incremental.postgres_locks import PostgresLocks
+    from .postgres_locks import PostgresLocks
 
     return PostgresLocks(url, str(store.root).rstrip("/") if store else "")
 

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mnist_pipeline.incremental import automation, code_version, runs
-from mnist_pipeline.incremental import instance as dagster_instance
-from mnist_pipeline.incremental.code_version import CodeVersion, Sources
-from mnist_pipeline.incremental.console import terminal
-from mnist_pipeline.incremental.engine import COMPUTED_WITH, Engine, force_tag
-from mnist_pipeline.incremental.errors import PipelineError, SettingsError
-from mnist_pipeline.incremental.runs import Say
-from mnist_pipeline.incremental.steps import Asset
-from mnist_pipeline.incremental.store import Store
+from . import automation, code_version
+from . import instance as dagster_instance
+from .code_version import CodeVersion, Sources
+from .console import terminal
+from .engine import COMPUTED_WITH, Engine, force_tag
+from .errors import PipelineError, SettingsError
+from .runs import Say
+from .steps import Asset
+from .store import Store
 
 if TYPE_CHECKING:
-    from mnist_pipeline.incremental.session import Session
+    from .session import Session
 
 REFRESH = "refresh"
 RECOMPUTE_ALL = "recompute_all"
@@ -222,11 +222,11 @@ class Pipeline:
         HistoryError
             The disk with Dagster's history is full, its database damaged, or its server gone.
         """
-        from mnist_pipeline.incremental.session import Session
+        from .session import Session
 
         with dagster_instance.opened(self.home, self.config) as instance:
             opened = Session(self, instance, say)
-            runs.unfinished(instance, opened.every_key, [REFRESH, RECOMPUTE_ALL], say)
+            opened.unfinished()
             yield opened
 
     def _defined(self, asset: Asset) -> dg.AssetsDefinition:

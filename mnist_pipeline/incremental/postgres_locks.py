@@ -13,8 +13,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mnist_pipeline.incremental.errors import HistoryError
-from mnist_pipeline.incremental.locks import Confirm
+from .errors import HistoryError
+from .locks import Confirm
 
 _TOKEN = "postgres:"
 _POLL_SECONDS = 0.5
@@ -143,7 +143,7 @@ _living = threading.Lock()
 
 def _key(name: str) -> int:
     """Return the 64 bits that stand for a name on the server."""
-    digest = hashlib.sha256(f"mnist-pipeline {name}".encode()).digest()
+    digest = hashlib.sha256(f"incremental {name}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
@@ -155,7 +155,7 @@ def _session(url: str) -> Any:
     try:
         session = psycopg2.connect(
             plain,
-            application_name="mnist-pipeline locks",
+            application_name="incremental locks",
             connect_timeout=10,
             tcp_user_timeout=_USER_TIMEOUT_MS,
             **_KEEPALIVE,

@@ -10,9 +10,9 @@ from typing import Any
 
 import dagster as dg
 
-from mnist_pipeline.incremental import _dagster
-from mnist_pipeline.incremental.digest import content_digest
-from mnist_pipeline.incremental.store import Artifact, Store
+from . import _dagster
+from .digest import content_digest
+from .store import Artifact, Store
 
 _PREFIX = "incremental/result"
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from mnist_pipeline.incremental import _dagster, history, runs
-from mnist_pipeline.incremental.errors import StoreError
-from mnist_pipeline.incremental.history import Materialization
-from mnist_pipeline.incremental.store import Garbage
+from . import _dagster, history, runs
+from .errors import StoreError
+from .history import Materialization
+from .store import Garbage
 
 if TYPE_CHECKING:
-    from mnist_pipeline.incremental.pipeline import Pipeline
+    from .pipeline import Pipeline
 
 RUN_DAYS = 90
 """Days after which a finished run and its logs are deleted, unless it materialized one of the

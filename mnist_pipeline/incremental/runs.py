@@ -11,10 +11,10 @@ from typing import Any
 
 import dagster as dg
 
-from mnist_pipeline.incremental import _dagster
-from mnist_pipeline.incremental.errors import HistoryError
-from mnist_pipeline.incremental.locks import locks_of
-from mnist_pipeline.incremental.store import Store
+from . import _dagster
+from .errors import HistoryError
+from .locks import locks_of
+from .store import Store
 
 Say = Callable[[str], None]
 """Called with a sentence about the work so far."""

@@ -1,19 +1,19 @@
-"""The store in a bucket of an S3 server, by s3fs; s3fs is imported with the first request."""
+"""The store in a bucket of an S3 server, by boto3; boto3 is imported with the first request."""
 
 import contextlib
 import hashlib
+import io
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
-from mnist_pipeline.incremental import files
-from mnist_pipeline.incremental.errors import StoreError
-from mnist_pipeline.incremental.store import (
+from . import files
+from .errors import StoreError
+from .store import (
     Artifact,
-    DamagedError,
+    BucketPath,
     Garbage,
     Store,
     StorePath,
@@ -22,40 +22,26 @@ from mnist_pipeline.incremental.store import (
     missing,
 )
 
-if TYPE_CHECKING:
-    from upath import UPath
-
 _PART_BYTES = 16 << 20
 _PARTS_AT_ONCE = 4
-_MOST_PARTS = 10_000
 _BLOCK_BYTES = 8 << 20
-_RANGE_BYTES = 256 << 10  # what is read ahead of one column is wasted
 
-# s3fs tries a range twice, each time what it asks twice, each time as botocore does: eight times
-_CONNECT_SECONDS = 5
+_CONNECT_SECONDS = 5  # and the longest that an upload waits until the server takes more
 _READ_SECONDS = 10
 _ATTEMPTS = 2
-# neither timeout covers an upload that the server stopped to accept
-_WRITE_SECONDS = 60
-_LEAST_BYTES_A_SECOND = 500_000
-
-
-@dataclass(frozen=True)
-class _Head:
-    size: int
-    etag: str
-    sha256: str | None  # the digest that its writer gave the object
 
 
 class S3Store(Store):
     """Artifacts in a bucket, with the promises of the local store.
 
     An object appears all at once, by one PUT or the completion of a multipart upload, with its
-    SHA-256 as metadata. Credentials and endpoint are those that s3fs finds.
+    SHA-256 as metadata. `is_intact` and `reader` compare that one with the recorded digest, all
+    else compares that of the bytes, as these two do where the object has none. Credentials, region
+    and endpoint are those that boto3 finds.
 
     Parameters
     ----------
-    root : UPath
+    root : BucketPath
         `s3://bucket/prefix`.
     locks : Path
         A local folder for the lock files of those who work on the store.
@@ -63,93 +49,64 @@ class S3Store(Store):
     All methods raise a StoreError where the server refuses or does not answer within two minutes.
     """
 
-    root: "UPath"
+    root: BucketPath
 
-    def __init__(self, root: "UPath", locks: Path) -> None:
+    def __init__(self, root: BucketPath, locks: Path) -> None:
         self.root = root
         self.locks = locks
-        self._bucket_exists = False
         self._opened_by: tuple[int, Any] = 0, None
-
-    def publish(self, asset: str, filename: str, data: bytes | Path) -> Artifact:
-        """Put a file into the store. What is there is read: intact it stays, else it is replaced.
-
-        Parameters are those of `Store.publish`.
-        """
-        size = data.stat().st_size if isinstance(data, Path) else len(data)
-        artifact = self.artifact(asset, files.sha256(data), filename, size)
-        with contextlib.suppress(DamagedError):
-            self._verify(artifact, self._head(artifact))
-            return artifact
-        how: dict[str, Any] = {
-            "Metadata": {"sha256": artifact.sha256},
-            "max_concurrency": _PARTS_AT_ONCE,
-            "timeout": _WRITE_SECONDS + size / _LEAST_BYTES_A_SECOND,
-        }
-        with translated(artifact.path):
-            if isinstance(data, Path):
-                part = max(_PART_BYTES, -(-size // _MOST_PARTS))
-                self._s3.put_file(str(data), str(artifact.path), chunksize=part, **how)
-            else:
-                self._s3.pipe_file(str(artifact.path), data, chunksize=_PART_BYTES, **how)
-        return artifact
 
     def size(self, artifact: Artifact) -> int | None:
         """Return the size of an artifact in bytes, by one HEAD; None if it is missing."""
         head = self._ask(artifact.path)
-        return head.size if head else None
-
-    def is_intact(self, artifact: Artifact) -> bool:
-        """Return whether an artifact is there with the recorded size and digest.
-
-        The digest is the one that its writer gave the object; the bytes are read where it has none.
-        """
-        try:
-            head = self._head(artifact)
-            if head.sha256 is None:
-                self._verify(artifact, head)
-        except DamagedError:
-            return False
-        return True
+        return int(head["ContentLength"]) if head else None
 
     def read(self, artifact: Artifact) -> bytes:
         """Return the bytes of an artifact, verified by size and digest."""
-        self._head(artifact)
-        with translated(artifact.path):
-            data: bytes = self._s3.cat_file(str(artifact.path))
+        data = self._open(artifact).readall()
         check(artifact, len(data), files.sha256(data))
         return data
 
     @contextlib.contextmanager
     def reader(self, artifact: Artifact) -> Iterator[BinaryIO]:
-        """Open an artifact to read any part of it; only these parts are transferred.
-
-        The digest compared is the one that its writer gave the object. Where it has none, all of it
-        is copied and verified.
-        """
-        head = self._head(artifact)
-        if head.sha256 is None:
-            with self.local(artifact) as path, path.open("rb") as file:
-                yield file
+        """Open an artifact to read any part of it; only these parts are transferred, unbuffered."""
+        file = self._open(artifact)
+        if "sha256" in file.head["Metadata"]:
+            yield cast(BinaryIO, file)
         else:
-            with self._open(artifact.path, head, _RANGE_BYTES) as remote:
-                yield remote
+            with self.local(artifact) as path, path.open("rb") as copy:
+                yield copy
 
     @contextlib.contextmanager
     def local(self, artifact: Artifact) -> Iterator[Path]:
         """Give a local copy of an artifact, verified, for as long as the context lasts."""
+        remote, digest = self._open(artifact), hashlib.sha256()
         with tempfile.TemporaryDirectory(prefix="artifact-") as folder:
-            copy = Path(folder) / artifact.filename
-            head = self._head(artifact)
+            path = Path(folder) / artifact.filename
             try:
-                with copy.open("wb") as file:
-                    self._verify(artifact, head, file)
+                with path.open("wb") as copy:
+                    while block := remote.read(_BLOCK_BYTES):
+                        digest.update(block)
+                        copy.write(block)
             except OSError as error:
                 raise StoreError(
                     f"cannot copy {artifact.path} to {folder}: {error.strerror}. Make room there, "
                     "or set TMPDIR to another folder."
                 ) from None
-            yield copy
+            check(artifact, remote.tell(), digest.hexdigest())
+            yield path
+
+    def _write(self, artifact: Artifact, data: bytes | Path) -> None:
+        with translated(artifact.path):
+            from boto3.s3.transfer import TransferConfig, create_transfer_manager
+
+            how = TransferConfig(_PART_BYTES, _PARTS_AT_ONCE, _PART_BYTES)
+            with create_transfer_manager(self.s3, how) as manager:
+                manager.upload(
+                    str(data) if isinstance(data, Path) else io.BytesIO(data),
+                    *_key(artifact.path),
+                    extra_args={"Metadata": {"sha256": artifact.sha256}},
+                ).result()
 
     def _recognized(self, asset: str) -> list[Garbage]:
         folders: dict[str, dict[str, int]] = {}
@@ -164,78 +121,106 @@ class S3Store(Store):
         ]
 
     def _remove(self, garbage: Garbage) -> None:
+        bucket, key = _key(garbage.path)
         for name in self._list(garbage.path):
             with translated(garbage.path / name):
-                self._s3.call_s3("delete_object", **_key(garbage.path / name))
+                self.s3.delete_object(Bucket=bucket, Key=f"{key}/{name}")
 
     def _list(self, folder: StorePath) -> dict[str, int]:
         """Return the sizes of all objects below a folder by the rest of their names."""
+        bucket, key = _key(folder)
         with translated(folder):
-            found = self._s3.find(str(folder), detail=True)
-        start = len(str(folder).removeprefix("s3://")) + 1
-        return {name[start:]: one["size"] for name, one in found.items()}
+            pages = self.s3.get_paginator("list_objects_v2").paginate(
+                Bucket=bucket, Prefix=key + "/"
+            )
+            found = [one for page in pages for one in page.get("Contents", ())]
+        return {one["Key"].removeprefix(key + "/"): one["Size"] for one in found}
 
-    def _ask(self, path: StorePath) -> _Head | None:
+    def _ask(self, path: StorePath) -> dict[str, Any] | None:
+        """Return the answer to HEAD, which has `ContentLength`, `ETag` and `Metadata`."""
+        bucket, key = _key(path)
         with translated(path):
             try:
-                answer = self._s3.call_s3("head_object", **_key(path))
-            except FileNotFoundError:
-                if not self._bucket_exists:  # the answer to HEAD does not tell what is missing
-                    self._s3.call_s3("head_bucket", Bucket=_key(path)["Bucket"])
-                    self._bucket_exists = True
-                return None
-        return _Head(answer["ContentLength"], answer["ETag"], answer["Metadata"].get("sha256"))
+                return cast(dict[str, Any], self.s3.head_object(Bucket=bucket, Key=key))
+            except Exception as error:
+                if _code(error) != "404":
+                    raise
+                self.s3.head_bucket(Bucket=bucket)  # the 404 does not say what is missing
+        return None
 
-    def _head(self, artifact: Artifact) -> _Head:
-        """Return the answer to HEAD, if it is that of the artifact; nothing else is ever read."""
+    def _open(self, artifact: Artifact) -> "_Object":
+        """Open an object with the recorded size and digest; nothing else is ever read."""
         head = self._ask(artifact.path)
         if head is None:
             raise missing(artifact)
-        check(artifact, head.size)
-        check(artifact, head.size, head.sha256)
-        return head
-
-    def _verify(self, artifact: Artifact, head: _Head, copy: BinaryIO | None = None) -> None:
-        digest = hashlib.sha256()
-        with self._open(artifact.path, head, _BLOCK_BYTES) as file:
-            while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
-                if copy:
-                    copy.write(block)
-        check(artifact, head.size, digest.hexdigest())
-
-    @contextlib.contextmanager
-    def _open(self, path: StorePath, head: _Head, block: int) -> Iterator[Any]:
-        """Open the object of this answer, and no other, to read blocks of that many bytes."""
-        replaced = StoreError(f"{path} was replaced while it was read. Try again.")
-        with translated(path):
-            try:
-                file = self._s3.open(str(path), "rb", block_size=block, cache_type="readahead")
-            except FileNotFoundError:
-                raise replaced from None
-            with file:
-                if file.details["ETag"] != head.etag:
-                    raise replaced
-                yield file
+        check(artifact, head["ContentLength"])
+        check(artifact, head["ContentLength"], head["Metadata"].get("sha256"))
+        return _Object(self, artifact.path, head)
 
     @property
-    def _s3(self) -> Any:
+    def s3(self) -> Any:
+        """The client of this process: connections are not shared with a process forked from it."""
         process, s3 = self._opened_by
-        if process != os.getpid():  # the thread with its connections does not survive a fork
-            import s3fs
+        if process != os.getpid():
+            import boto3
 
-            s3 = s3fs.S3FileSystem(
-                use_listings_cache=False,
-                skip_instance_cache=True,
-                config_kwargs={
-                    "connect_timeout": _CONNECT_SECONDS,
-                    "read_timeout": _READ_SECONDS,
-                    "retries": {"mode": "standard", "total_max_attempts": _ATTEMPTS},
-                },
+            how = boto3.session.Config(
+                connect_timeout=_CONNECT_SECONDS,
+                read_timeout=_READ_SECONDS,
+                retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
             )
-            s3.retries = _ATTEMPTS
+            s3 = boto3.session.Session().client("s3", config=how)
             self._opened_by = os.getpid(), s3
         return s3
+
+
+class _Object(io.RawIOBase):
+    """The object of one answer to HEAD, and no other: each read is one request for its bytes."""
+
+    def __init__(self, store: S3Store, path: StorePath, head: dict[str, Any]) -> None:
+        self._store, self._path, self.head, self._at = store, path, head, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + (0, self._at, self.head["ContentLength"])[whence]
+        return self._at
+
+    def readall(self) -> bytes:
+        return self.read(max(self.head["ContentLength"] - self._at, 0)) or b""
+
+    def readinto(self, buffer: Any) -> int:
+        stop = min(self._at + len(buffer), int(self.head["ContentLength"]))
+        if stop <= self._at:
+            return 0
+        with translated(self._path):
+            buffer[: stop - self._at] = self._bytes(f"bytes={self._at}-{stop - 1}", _ATTEMPTS)
+        length = stop - self._at
+        self._at = stop
+        return length
+
+    def _bytes(self, asked: str, attempts: int) -> bytes:
+        from botocore.exceptions import HTTPClientError, IncompleteReadError
+
+        bucket, key = _key(self._path)
+        try:
+            answer = self._store.s3.get_object(
+                Bucket=bucket, Key=key, Range=asked, IfMatch=self.head["ETag"]
+            )
+            return cast(bytes, answer["Body"].read())
+        except (HTTPClientError, IncompleteReadError):  # boto3 does not try a body again
+            if attempts == 1:
+                raise
+            return self._bytes(asked, attempts - 1)
+
+
+def _key(path: StorePath) -> tuple[str, str]:
+    bucket, *key = path.parts
+    return bucket, "/".join(key)
 
 
 @contextlib.contextmanager
@@ -252,25 +237,15 @@ def translated(path: StorePath) -> Iterator[None]:
         raise StoreError(f"cannot use {path}: {meaning}") from None
 
 
-def _key(path: StorePath) -> dict[str, str]:
-    bucket, _, key = str(path).removeprefix("s3://").partition("/")
-    return {"Bucket": bucket, "Key": key}
-
-
-def _code(error: BaseException | None) -> str | None:
-    """Return the server's code of an error or of what caused it; None if it is not a server's."""
+def _code(error: Exception) -> str | None:
+    """Return the server's code of an error; None if it is not a server's."""
     from botocore.exceptions import ClientError
 
-    while error:
-        if isinstance(error, ClientError):
-            return str(error.response["Error"].get("Code"))
-        error = error.__cause__
-    return None
+    return str(error.response["Error"].get("Code")) if isinstance(error, ClientError) else None
 
 
 def _meaning(error: Exception) -> str | None:
-    import aiohttp
-    from botocore import exceptions
+    from botocore import exceptions as boto
 
     match _code(error):
         case "NoSuchKey" | "PreconditionFailed":
@@ -294,17 +269,16 @@ def _meaning(error: Exception) -> str | None:
             )
         case str(code):
             return f"the server answers {code}. Try again later, or ask who runs it."
-    if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
+    if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
         return (
             "there are no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
             "AWS_PROFILE."
         )
-    unanswered = (exceptions.ConnectionError, exceptions.HTTPClientError, aiohttp.ClientError)
-    if isinstance(error, (*unanswered, TimeoutError)):
+    if isinstance(error, boto.ConnectionError | boto.HTTPClientError | boto.IncompleteReadError):
         return (
             "the server does not answer. Look at the network, and at AWS_ENDPOINT_URL if it is not "
             "Amazon's."
         )
-    if isinstance(error, exceptions.BotoCoreError):
+    if isinstance(error, boto.BotoCoreError):
         return f"{type(error).__name__}. Look at the AWS_ variables and at ~/.aws/config."
     return None

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mnist_pipeline.incremental import _dagster, automation, history, retention, runs, status
-from mnist_pipeline.incremental.engine import force_tag
-from mnist_pipeline.incremental.errors import SettingsError
-from mnist_pipeline.incremental.locks import locks_of
-from mnist_pipeline.incremental.results import REUSED_FROM
-from mnist_pipeline.incremental.runs import Say
-from mnist_pipeline.incremental.status import AssetStatus
-from mnist_pipeline.incremental.store import Garbage
+from . import _dagster, automation, history, retention, runs, status
+from .engine import force_tag
+from .errors import SettingsError
+from .locks import locks_of
+from .results import REUSED_FROM
+from .runs import Say
+from .status import AssetStatus
+from .store import Garbage
 
 if TYPE_CHECKING:
-    from mnist_pipeline.incremental.pipeline import Pipeline
+    from .pipeline import Pipeline
 
 _JOBS = ["refresh", "recompute_all"]
 
@@ -107,6 +107,13 @@ class Session:
         ]
         fresh = [key.to_user_string() for key, one in statuses.items() if one.status == "fresh"]
         return replace(done, error=done.error or "\n".join(problems) or None, fresh=fresh)
+
+    def unfinished(self) -> list[dg.DagsterRun]:
+        """Return the runs on the assets that are not over, oldest first.
+
+        Those whose process is dead are marked failed before.
+        """
+        return runs.unfinished(self.instance, self.every_key, _JOBS, self.say)
 
     @contextmanager
     def alone(self, assets: Collection[dg.AssetKey]) -> Iterator[None]:

@@ -10,10 +10,10 @@ from typing import Literal
 
 import dagster as dg
 
-from mnist_pipeline.incremental import _dagster, history
-from mnist_pipeline.incremental.engine import COMPUTED_WITH, Engine
-from mnist_pipeline.incremental.errors import StoreError
-from mnist_pipeline.incremental.history import Materialization
+from . import _dagster, history
+from .engine import COMPUTED_WITH, Engine
+from .errors import StoreError
+from .history import Materialization
 
 State = Literal["fresh", "stale", "waiting", "missing", "damaged", "refused"]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import dagster as dg
 
-from mnist_pipeline.incremental.check import CheckResult
-from mnist_pipeline.incremental.codecs import Codec
+from .check import CheckResult
+from .codecs import Codec
 
 Check = Callable[..., CheckResult]
 

@@ -12,16 +12,21 @@ import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, TypeAlias
 
-from mnist_pipeline.incremental import files
-from mnist_pipeline.incremental.errors import StoreError
+from . import files
+from .errors import StoreError
 
-if TYPE_CHECKING:
-    from upath import UPath
 
-StorePath: TypeAlias = "Path | UPath"
+class BucketPath(PurePosixPath):
+    """A path in a bucket, as in `BucketPath("bucket/prefix/file")`; its text is a URL."""
+
+    def __str__(self) -> str:
+        return f"s3://{super().__str__()}"
+
+
+StorePath: TypeAlias = Path | BucketPath
 """A path in a local folder or in a bucket."""
 
 
@@ -42,7 +47,7 @@ class Artifact:
     filename : str
     size : int
         Bytes.
-    path : Path or UPath
+    path : Path or BucketPath
         Its full path.
     """
 
@@ -101,23 +106,9 @@ class Store:
         """
         size = data.stat().st_size if isinstance(data, Path) else len(data)
         artifact = self.artifact(asset, files.sha256(data), filename, size)
-        with contextlib.suppress(StoreError):  # what cannot be read is replaced
-            if self.is_intact(artifact):
-                return artifact
-        path = self._folder / asset / artifact.sha256 / filename
-        beside = files.temporary(self._folder / asset / filename)
-        try:
-            files.make_folder(beside.parent)
-            files.write(beside, data)
-            _put(beside, path)
-        except OSError as error:
-            raise StoreError(
-                f"cannot write {path}: {error.strerror or error}. Nothing was published; make room "
-                f"or fix the permissions there, then materialize {asset} again."
-            ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                beside.unlink()
+        with contextlib.suppress(StoreError), self.local(artifact):
+            return artifact
+        self._write(artifact, data)  # also where what is there cannot be read
         return artifact
 
     def size(self, artifact: Artifact) -> int | None:
@@ -221,6 +212,22 @@ class Store:
             ) from error
         return removed
 
+    def _write(self, artifact: Artifact, data: bytes | Path) -> None:
+        path = Path(str(artifact.path))
+        beside = files.temporary(path.parent.parent / artifact.filename)
+        try:
+            files.make_folder(beside.parent)
+            files.write(beside, data)
+            _put(beside, path)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {path}: {error.strerror or error}. Nothing was published; make room "
+                f"or fix the permissions there, then materialize {artifact.asset} again."
+            ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+
     def _recognized(self, asset: str) -> list[Garbage]:
         """Return everything of an asset that may be garbage: artifacts, and what was left."""
         folder = self._folder / asset
@@ -236,24 +243,23 @@ class Store:
         files.remove(Path(str(garbage.path)))
 
 
-def open_store(root: "StorePath | str", *, locks: Path) -> Store:
+def open_store(root: StorePath | str, *, locks: Path) -> Store:
     """Open the store in a local folder or under `s3://bucket/prefix`.
 
     Parameters
     ----------
-    root : Path, UPath or str
+    root : Path, BucketPath or str
     locks : Path
         The local folder for lock files of a store in a bucket. One in a folder has them there.
     """
-    if isinstance(root, str) and not root.startswith("s3://"):
-        root = Path(root)
+    if isinstance(root, str):
+        url = root.startswith("s3://")
+        root = BucketPath(root.removeprefix("s3://")) if url else Path(root)
     if isinstance(root, Path):
         return Store(root)
-    from upath import UPath
+    from .s3 import S3Store
 
-    from mnist_pipeline.incremental.s3 import S3Store
-
-    return S3Store(UPath(root), locks)
+    return S3Store(root, locks)
 
 
 def missing(artifact: Artifact) -> DamagedError:

@@ -104,9 +104,7 @@ async function read(picture) {
   try {
     const response = await fetch("/read", { method: "POST", body: picture, signal });
     const answer = await response.json().catch(() => ({ error: `The server answered ${response.status}.` }));
-    if (response.status === 429) {
-      timer = setTimeout(() => read(picture), 1000 * Number(response.headers.get("Retry-After")));
-    } else if (response.ok) {
+    if (response.ok) {
       show(answer);
     } else {
       show(null, answer.error);
