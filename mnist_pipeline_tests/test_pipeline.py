@@ -112,6 +112,7 @@ def test_what_the_ui_plots_and_shows_is_in_the_metadata(furnished: House) -> Non
 
 def test_what_did_not_change_is_reused_however_much_is_selected(furnished: House) -> None:
     before = {asset: furnished.made(asset) for asset in ASSETS}
+    graph = furnished.pipeline().definitions.resolve_asset_graph()
     done = furnished.materialize()
     assert done.success
     assert set(done.computed) == NEVER_REUSED
@@ -128,12 +129,7 @@ def test_what_did_not_change_is_reused_however_much_is_selected(furnished: House
             assert furnished.instance.get_run_by_id(reused_from) is not None
         else:
             assert reused_from is None
-        for check in (
-            furnished.pipeline()
-            .definitions.resolve_asset_graph()
-            .get(dg.AssetKey(asset))
-            .check_keys
-        ):
+        for check in graph.get(dg.AssetKey(asset)).check_keys:
             result = furnished.check(asset, check.name)
             assert result.target_materialization_data is not None
             assert result.target_materialization_data.storage_id == now.storage_id
