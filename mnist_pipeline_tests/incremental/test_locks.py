@@ -106,7 +106,7 @@ def end_sessions(server: Server) -> int:
     with contextlib.closing(psycopg2.connect(plain)) as admin, admin.cursor() as cursor:
         cursor.execute(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-            " WHERE application_name LIKE 'mnist-pipeline%'"
+            " WHERE application_name = 'incremental locks'"
         )
         return int(cursor.fetchone()[0])
 

@@ -41,7 +41,7 @@ def test_every_public_name_can_be_used_and_loads_no_other_module_of_the_project(
     names = ", ".join(engine.__all__)
     loaded = modules(f"from mnist_pipeline.incremental import {names}")
     assert of_others(loaded) == set()
-    for heavy in ("pandas", "sklearn", "matplotlib", "s3fs", "psycopg2", "celery"):
+    for heavy in ("pandas", "sklearn", "matplotlib", "boto3", "psycopg2", "celery"):
         assert heavy not in loaded
 
 
