@@ -80,8 +80,9 @@ def test_a_refusal_is_a_failure_in_every_document_however_often(furnished_forked
             assert status[asset]["data_version"] == before[asset]["data_version"]
     furnished_forked.edit("params.toml", "least_accuracy = 0.999", "least_accuracy = 0.4")
     # the last attempt was refused, and another one would be under other params
-    assert "params changed: evaluation.least_accuracy 0.5 -> 0.4" in (
-        furnished_forked.status()["evaluation"]["causes"]
+    assert (
+        "params changed: evaluation.least_accuracy 0.5 -> 0.4"
+        in (furnished_forked.status()["evaluation"]["causes"])
     )
     assert "evaluation" in furnished_forked.json("refresh")["materialized"]
 
