@@ -103,7 +103,7 @@ def ui(
     clone = Clone.make(tmp_path_factory.mktemp("ui") / "clone")
     shutil.copytree(_furnished, clone.data, dirs_exist_ok=True)
     page = chromium.new_page(viewport={"width": 2600, "height": 1400})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(120_000)
     with running(["dagster", "dev"], clone, MNIST_RETRAIN_CRON="* * * * *") as webserver:
         yield Ui(clone, webserver, page)
     page.close()
