@@ -361,7 +361,8 @@ def test_what_is_wrong_with_a_server_is_one_message_in_time_without_secrets(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(s3, "_READ_SECONDS", 0.2)
+    # on a busy machine a server that answers may take its time
+    monkeypatch.setattr(s3, "_READ_SECONDS", 0.2 if trouble == "silence" else 5)
     monkeypatch.setattr(s3, "_ATTEMPTS", 1)
     url = str(store.root)
     match trouble:
