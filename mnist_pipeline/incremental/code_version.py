@@ -79,7 +79,7 @@ class CodeVersion:
 
 
 class Sources:
-    """The source of a package as it is on disk now. A module is read once, whoever reaches it.
+    """The source of a package as it is on disk now. A module is read once, however many reach it.
 
     Parameters
     ----------

@@ -99,7 +99,7 @@ class Asset:
 
     @property
     def check_specs(self) -> list[dg.AssetCheckSpec]:
-        """What Dagster is told of the checks."""
+        """The checks, as Dagster defines them."""
         specs = [
             dg.AssetCheckSpec(
                 check.__name__,
