@@ -32,6 +32,20 @@ ENDLESS = 'preset = "tutorial"\ntol = 0.0\nalpha = 1e-9\nmax_iter = 1000000\n'
 
 FILES = ["mnist_pipeline", "workspace.yaml", "dagster.yaml", "params.toml", "pyproject.toml"]
 
+VARIANTS = """
+[variants.small]
+cells = [4]
+max_iter = 3
+[variants.smooth]
+cells = [4]
+max_iter = 3
+whitening = 0.1
+[variants.poor]
+preset = "scaled"
+max_iter = 5
+"""
+"""Of a params file: three variants that are fitted quickly."""
+
 
 @dataclass
 class Clone:

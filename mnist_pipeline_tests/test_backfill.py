@@ -4,21 +4,8 @@ from typing import Any
 
 import pytest
 
-from mnist_pipeline_tests.clones import ASSETS, Clone
+from mnist_pipeline_tests.clones import ASSETS, VARIANTS, Clone
 from mnist_pipeline_tests.webserver import running, until
-
-VARIANTS = """
-[variants.small]
-cells = [4]
-max_iter = 3
-[variants.smooth]
-cells = [4]
-max_iter = 3
-whitening = 0.1
-[variants.poor]
-preset = "scaled"
-max_iter = 5
-"""
 
 
 @pytest.mark.parametrize(

@@ -14,22 +14,10 @@ from mnist_pipeline.assets.experiments import CANDIDATE, LEADERBOARD
 from mnist_pipeline.digits.leaderboard import Leaderboard
 from mnist_pipeline.incremental import _dagster
 from mnist_pipeline.params import Params
+from mnist_pipeline_tests.clones import VARIANTS
 from mnist_pipeline_tests.conftest import House, once
 from mnist_pipeline_tests.processes import Forked
 from mnist_pipeline_tests.test_pipeline import ASSETS
-
-VARIANTS = """
-[variants.small]
-cells = [4]
-max_iter = 3
-[variants.smooth]
-cells = [4]
-max_iter = 3
-whitening = 0.1
-[variants.poor]
-preset = "scaled"
-max_iter = 5
-"""
 
 
 def leaderboard(folder: Path) -> Leaderboard:

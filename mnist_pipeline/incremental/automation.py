@@ -39,7 +39,7 @@ def schedule(pipeline: "Pipeline", cron: str) -> dg.ScheduleDefinition:
     try:
         return dg.ScheduleDefinition(
             name=pipeline.schedule,
-            job_name="refresh",
+            job_name=runs.REFRESH,
             cron_schedule=cron,
             execution_timezone="UTC",
             execution_fn=tick,
@@ -61,7 +61,7 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
 
     @dg.sensor(
         name="keep_fresh",
-        job_name="refresh",
+        job_name=runs.REFRESH,
         minimum_interval_seconds=TICK_SECONDS,
         description="Runs refresh on what is not up to date, once for each state of the assets.",
     )
@@ -112,7 +112,7 @@ def plan(engine: Engine, statuses: "Mapping[dg.AssetKey, AssetStatus]") -> list[
 
 def in_progress(pipeline: "Pipeline", instance: dg.DagsterInstance) -> str | None:
     """Say which run on the pipeline's assets is the oldest in progress, or return None."""
-    found = runs.unfinished(instance, pipeline.keys, ["refresh", "recompute_all"])
+    found = runs.unfinished(instance, pipeline.keys, runs.JOBS)
     return f"run {found[0].run_id} is in progress on these assets" if found else None
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from . import automation, code_version
+from . import automation, code_version, runs
 from . import instance as dagster_instance
 from .code_version import CodeVersion, Sources
 from .console import terminal
@@ -22,9 +22,6 @@ from .store import Store
 
 if TYPE_CHECKING:
     from .session import Session
-
-REFRESH = "refresh"
-RECOMPUTE_ALL = "recompute_all"
 
 Keep = Callable[[dg.DagsterInstance], Mapping[dg.AssetKey, set[str]]]
 
@@ -139,12 +136,12 @@ class Pipeline:
         schedules = [automation.schedule(self, self.cron)] if self.cron else []
         jobs = [
             dg.define_asset_job(
-                REFRESH,
+                runs.REFRESH,
                 every_day,
                 description="Materializes all assets; computes only what changed, reuses the rest.",
             ),
             dg.define_asset_job(
-                RECOMPUTE_ALL,
+                runs.RECOMPUTE_ALL,
                 every_day,
                 tags=tag,
                 description="Computes all assets again, whether anything changed or not.",

@@ -52,7 +52,7 @@ def collect(
             )
 
     def kept(key: dg.AssetKey) -> set[str]:
-        if remove and runs.unfinished(instance, list(assets), ["refresh", "recompute_all"]):
+        if remove and runs.unfinished(instance, list(assets), runs.JOBS):
             raise StoreError("a run began meanwhile: wait for its end, then run gc again")
         versions = _kept_versions(pipeline, instance).get(key, set())
         return {

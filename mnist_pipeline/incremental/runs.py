@@ -19,6 +19,11 @@ from .store import Store
 Say = Callable[[str], None]
 """Called with a sentence about the work so far."""
 
+REFRESH = "refresh"
+RECOMPUTE_ALL = "recompute_all"
+JOBS = [REFRESH, RECOMPUTE_ALL]
+"""The jobs of a pipeline: all its assets, with reuse and without."""
+
 OWNER = f"{_dagster.HIDDEN}owner_process"
 """Tag of a run: its own id, host and process id of its owner, and the token of the lock that this
 process holds while it lives: a file, or a key of the history's PostgreSQL server. Tags are copied

@@ -20,8 +20,6 @@ from .store import Garbage
 if TYPE_CHECKING:
     from .pipeline import Pipeline
 
-_JOBS = ["refresh", "recompute_all"]
-
 
 @dataclass(frozen=True)
 class RunResult:
@@ -113,7 +111,7 @@ class Session:
 
         Those whose process is dead are marked failed before.
         """
-        return runs.unfinished(self.instance, self.every_key, _JOBS, self.say)
+        return runs.unfinished(self.instance, self.every_key, runs.JOBS, self.say)
 
     @contextmanager
     def alone(self, assets: Collection[dg.AssetKey]) -> Iterator[None]:
@@ -123,7 +121,7 @@ class Session:
             self.say("another refresh is in progress: waiting for it")
 
         with locks_of(self.instance, self.pipeline.store).hold("refresh", waiting):
-            runs.wait(self.instance, assets, _JOBS, self.say)
+            runs.wait(self.instance, assets, runs.JOBS, self.say)
             yield
 
     def run(
@@ -156,7 +154,7 @@ class Session:
         pipeline, run_id = self.pipeline, str(uuid.uuid4())
         every_day = assets is None or set(assets) <= set(pipeline.keys)
         job = (
-            _dagster.job_of(pipeline.definitions, "refresh")
+            _dagster.job_of(pipeline.definitions, runs.REFRESH)
             if every_day
             else _dagster.job_of_all(pipeline.definitions)
         )
