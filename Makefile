@@ -35,18 +35,18 @@ slow-test: .venv/dev.stamp ## the tests that take minutes: the tutorial itself o
 	@$(BIN)/pytest -m slow
 
 kill-test: .venv/dev.stamp ## kill a run at 60 points of its life, let eight processes crowd for 5 rounds (a quarter of an hour)
-	@$(BIN)/pytest mnist_pipeline_tests/test_killed.py mnist_pipeline_tests/test_crowd.py \
+	@$(BIN)/pytest mnist_pipeline_tests/system/test_killed.py mnist_pipeline_tests/system/test_crowd.py \
 		--kill-points 60 --crowd-rounds 5 --numprocesses 2 --durations 2
 
 hostile-test: .venv/dev.stamp ## 100,000 hostile ARFF files and 20,000 pictures (a few minutes)
-	@$(BIN)/pytest mnist_pipeline_tests/test_hostile.py --hypothesis-profile many --durations 12
+	@$(BIN)/pytest mnist_pipeline_tests/system/test_hostile.py --hypothesis-profile many --durations 12
 
 fuzz: .venv/dev.stamp ## fuzz the ARFF reader and pictures, guided by coverage, ten minutes each
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group fuzz
 	@mkdir -p .fuzz/arff .fuzz/picture
-	@for kind in arff picture; do $(BIN)/python -m mnist_pipeline_tests.fuzzing $$kind -max_total_time=600 \
+	@for kind in arff picture; do $(BIN)/python -m mnist_pipeline_tests.support.fuzzing $$kind -max_total_time=600 \
 		-max_len=30000 -rss_limit_mb=2048 -artifact_prefix=.fuzz/found-$$kind- \
-		.fuzz/$$kind mnist_pipeline_tests/corpus/$$kind || exit 1; done
+		.fuzz/$$kind mnist_pipeline_tests/support/corpus/$$kind || exit 1; done
 
 audit: .venv/dev.stamp ## known vulnerabilities of the locked packages (needs the network)
 	@$(BIN)/uv tool run pip-audit --disable-pip --require-hashes --requirement requirements.lock
@@ -62,7 +62,7 @@ format: .venv/dev.stamp ## fix what ruff can
 	@$(BIN)/ruff format
 
 screenshots: .venv/dev.stamp ## pictures of the Dagster UI for the docs (needs chromium)
-	@$(BIN)/pytest mnist_pipeline_tests/test_ui.py -k "plots_pictures or alpha" --screenshots docs/images
+	@$(BIN)/pytest mnist_pipeline_tests/system/test_ui.py -k "plots_pictures or alpha" --screenshots docs/images
 
 bench: .venv/dev.stamp ## what refresh costs when nothing changed; everything on all digits, into docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.nothing_changed

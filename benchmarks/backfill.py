@@ -15,11 +15,11 @@ from typing import Any
 
 from benchmarks.full import archive
 from benchmarks.tables import machine
-from mnist_pipeline.digits.archive import Archive
-from mnist_pipeline.settings import PROJECT
-from mnist_pipeline_tests import servers
-from mnist_pipeline_tests.openml_server import OpenML, serve
-from mnist_pipeline_tests.webserver import Webserver, until
+from mnist_pipeline.config.settings import PROJECT
+from mnist_pipeline.digits.sources.archive import Archive
+from mnist_pipeline_tests.support import servers
+from mnist_pipeline_tests.support.openml_server import OpenML, serve
+from mnist_pipeline_tests.support.webserver import Webserver, until
 
 CASES = {"one": (1, False), "two": (2, False), "two, one of them killed": (2, True)}
 """Workers, and whether the last one is killed when a third of the variants is fitted."""

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from benchmarks.processes import Measured, measure
 from benchmarks.tables import data_table, machine, models_table, pipeline_table
-from mnist_pipeline.digits.archive import Archive
-from mnist_pipeline.settings import PROJECT, Settings
-from mnist_pipeline_tests.openml_server import OpenML, serve
+from mnist_pipeline.config.settings import PROJECT, Settings
+from mnist_pipeline.digits.sources.archive import Archive
+from mnist_pipeline_tests.support.openml_server import OpenML, serve
 
 RUNS = 3
 

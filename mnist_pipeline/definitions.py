@@ -10,20 +10,20 @@ from mnist_pipeline.assets.raw_mnist import raw_mnist
 from mnist_pipeline.assets.report import report
 from mnist_pipeline.assets.sgd_model import sgd_model
 from mnist_pipeline.assets.splits import test_set, train_set
+from mnist_pipeline.config.params import Params
+from mnist_pipeline.config.settings import PROJECT, Settings
 from mnist_pipeline.incremental import automation
 from mnist_pipeline.incremental.errors import SettingsError
 from mnist_pipeline.incremental.pipeline import Pipeline
 from mnist_pipeline.incremental.store import open_store
-from mnist_pipeline.params import Params
-from mnist_pipeline.settings import PROJECT, Settings
 
 NOT_COUNTED = {
     # how a value is shown, not what it is
     "mnist_pipeline.assets.display",
     "mnist_pipeline.assets.lineage",
     # their values count, for the steps that read them
-    "mnist_pipeline.params",
-    "mnist_pipeline.settings",
+    "mnist_pipeline.config.params",
+    "mnist_pipeline.config.settings",
 }
 
 

@@ -17,17 +17,17 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings as hypothesis_settings
 
+from mnist_pipeline.config.settings import PROJECT, Settings
 from mnist_pipeline.definitions import build
-from mnist_pipeline.digits import sample
-from mnist_pipeline.digits.archive import Archive
+from mnist_pipeline.digits.sources import sample
+from mnist_pipeline.digits.sources.archive import Archive
 from mnist_pipeline.incremental.instance import prepare
 from mnist_pipeline.incremental.pipeline import Pipeline
 from mnist_pipeline.incremental.session import RunResult, Session
-from mnist_pipeline.settings import PROJECT, Settings
-from mnist_pipeline_tests.browser import chromium, html_errors, page_checks, violations
-from mnist_pipeline_tests.clones import Clone
-from mnist_pipeline_tests.openml_server import OpenML, serve
-from mnist_pipeline_tests.processes import Forked, Processes
+from mnist_pipeline_tests.support.browser import chromium, html_errors, page_checks, violations
+from mnist_pipeline_tests.support.clones import Clone
+from mnist_pipeline_tests.support.openml_server import OpenML, serve
+from mnist_pipeline_tests.support.processes import Forked, Processes
 
 __all__ = ["chromium", "html_errors", "page_checks", "violations"]
 

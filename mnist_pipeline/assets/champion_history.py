@@ -1,7 +1,7 @@
 """Which model is in service, was, and is asked to be: from Dagster's history and a run's tags.
 
 An asset cannot depend on itself, so the champion before is read from the newest materialization,
-whose metadata holds it whole; what is decided about models is in `digits.gate`.
+whose metadata holds it whole; what is decided about models is in `digits.evaluation.promotion`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -10,11 +10,12 @@ from typing import Any
 
 import dagster as dg
 
-from mnist_pipeline.digits import gate, persistence
-from mnist_pipeline.digits.champion import Champion
-from mnist_pipeline.digits.classifier import TrainedModel
-from mnist_pipeline.digits.dataset import Digits
-from mnist_pipeline.digits.gate import Rival, Ruling
+from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline.digits.evaluation import promotion
+from mnist_pipeline.digits.evaluation.champion import Champion
+from mnist_pipeline.digits.evaluation.promotion import Rival, Ruling
+from mnist_pipeline.digits.model import persistence
+from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.incremental.engine import Engine
 from mnist_pipeline.incremental.errors import FormatError, SettingsError, StoreError
 from mnist_pipeline.incremental.history import deleted, newest, with_version
@@ -165,7 +166,7 @@ def rolled_back(context: dg.AssetExecutionContext, store: Store, candidate: str)
     to = earlier(past, wanted)
     persistence.loads(_file(context.instance, store, to))
     decided_on = {one.candidate for one in past}
-    return gate.roll_back(now(past), to, None if candidate in decided_on else candidate)
+    return promotion.roll_back(now(past), to, None if candidate in decided_on else candidate)
 
 
 def rule(
@@ -187,14 +188,14 @@ def rule(
     """
     before = champion_now(context.instance)
     if wanted := context.run.tags.get(ALLOW):
-        before = gate.allow(before, barred(before, wanted))
+        before = promotion.allow(before, barred(before, wanted))
     if before.model_version in {None, candidate.data_version}:
         return decide(before, None)
     try:
         fitted = persistence.loads_fitted(_file(context.instance, store, before.model_version))
     except (StoreError, FormatError) as error:
         return decide(before, Rival(None, f"the champion's file cannot be read: {error}"))
-    return decide(before, gate.rival_of(candidate, train, fitted, context.log.info))
+    return decide(before, promotion.rival_of(candidate, train, fitted, context.log.info))
 
 
 def load_champion(instance: dg.DagsterInstance, store: Store) -> TrainedModel:

@@ -6,15 +6,16 @@ import dagster as dg
 
 from mnist_pipeline.assets import champion_history
 from mnist_pipeline.assets.display import past_models
-from mnist_pipeline.digits import gate, validation
-from mnist_pipeline.digits.champion import Champion
-from mnist_pipeline.digits.classifier import TrainedModel
-from mnist_pipeline.digits.dataset import Digits
-from mnist_pipeline.digits.metrics import Evaluation
+from mnist_pipeline.config.params import ChampionParams, FloorParams
+from mnist_pipeline.digits.data import validation
+from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline.digits.evaluation import promotion
+from mnist_pipeline.digits.evaluation.champion import Champion
+from mnist_pipeline.digits.evaluation.metrics import Evaluation
+from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.incremental.codecs import json_class
 from mnist_pipeline.incremental.steps import Result, asset
 from mnist_pipeline.incremental.store import Store
-from mnist_pipeline.params import ChampionParams, FloorParams
 
 
 @asset(
@@ -23,7 +24,7 @@ from mnist_pipeline.params import ChampionParams, FloorParams
     group_name="model",
     kinds={"json"},
     blocking=[validation.only_training_rows],
-    warning=[gate.in_service],
+    warning=[promotion.in_service],
     # it depends on its own past
     reuse=False,
 )
@@ -44,7 +45,7 @@ def champion_model(
     """
     floor: float = getattr(floor_params, train_set.origin.source)
     decide = partial(
-        gate.decide, sgd_model, train_set, evaluation, floor=floor, level=champion_params.level
+        promotion.decide, sgd_model, train_set, evaluation, floor=floor, level=champion_params.level
     )
     version = sgd_model.data_version
     rows = validation.only_training_rows(sgd_model, train_set)
@@ -60,7 +61,7 @@ def champion_model(
     decided.append((ruling.accuracy, ruling.outcome))
     return Result(
         ruling.champion,
-        [rows, gate.in_service(sgd_model, ruling)],
+        [rows, promotion.in_service(sgd_model, ruling)],
         {
             **ruling.metadata,
             **past_models(decided),

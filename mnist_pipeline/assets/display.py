@@ -9,16 +9,16 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
-from mnist_pipeline.digits import figures, report
-from mnist_pipeline.digits.classifier import TrainedModel
-from mnist_pipeline.digits.dataset import Digits
-from mnist_pipeline.digits.figures import LIGHT
-from mnist_pipeline.digits.gate import IN_SERVICE
-from mnist_pipeline.digits.leaderboard import Leaderboard
-from mnist_pipeline.digits.metrics import Evaluation, calibration_bins
-from mnist_pipeline.digits.prediction import Predictions
-from mnist_pipeline.digits.report import gallery
-from mnist_pipeline.digits.shape import CLASSES
+from mnist_pipeline.digits import report
+from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline.digits.data.shape import CLASSES
+from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
+from mnist_pipeline.digits.evaluation.metrics import Evaluation, calibration_bins
+from mnist_pipeline.digits.evaluation.promotion import IN_SERVICE
+from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.model.prediction import Predictions
+from mnist_pipeline.digits.report import figures, gallery
+from mnist_pipeline.digits.report.figures import LIGHT
 
 _SHOWN = 20
 _SHOWN_VARIANTS = 40

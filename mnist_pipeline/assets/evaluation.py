@@ -3,12 +3,12 @@
 import dagster as dg
 
 from mnist_pipeline.assets import display
-from mnist_pipeline.digits import metrics
-from mnist_pipeline.digits.metrics import Evaluation
-from mnist_pipeline.digits.prediction import Predictions
+from mnist_pipeline.config.params import EvaluationParams
+from mnist_pipeline.digits.evaluation import metrics
+from mnist_pipeline.digits.evaluation.metrics import Evaluation
+from mnist_pipeline.digits.model.prediction import Predictions
 from mnist_pipeline.incremental.codecs import json_class
 from mnist_pipeline.incremental.steps import Result, asset
-from mnist_pipeline.params import EvaluationParams
 
 
 @asset(

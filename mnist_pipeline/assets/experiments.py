@@ -9,9 +9,11 @@ from pydantic import ValidationError
 
 from mnist_pipeline.assets import display
 from mnist_pipeline.assets.sgd_model import CHECKS, codec, fit
-from mnist_pipeline.digits import comparison, persistence
-from mnist_pipeline.digits.dataset import Digits
-from mnist_pipeline.digits.leaderboard import Leaderboard
+from mnist_pipeline.config.params import ModelParams, ValidationParams
+from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline.digits.evaluation import comparison
+from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
+from mnist_pipeline.digits.model import persistence
 from mnist_pipeline.incremental import history
 from mnist_pipeline.incremental.codecs import json_class
 from mnist_pipeline.incremental.engine import Engine
@@ -20,7 +22,6 @@ from mnist_pipeline.incremental.history import Materialization
 from mnist_pipeline.incremental.session import Session
 from mnist_pipeline.incremental.steps import Result, asset
 from mnist_pipeline.incremental.store import Artifact, Store
-from mnist_pipeline.params import ModelParams, ValidationParams
 
 CANDIDATE = dg.AssetKey("candidate")
 LEADERBOARD = dg.AssetKey("leaderboard")

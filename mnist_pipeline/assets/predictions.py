@@ -3,10 +3,10 @@
 import numpy as np
 
 from mnist_pipeline.assets.display import column_schema, worst_mistakes
-from mnist_pipeline.digits import prediction
-from mnist_pipeline.digits.classifier import TrainedModel
-from mnist_pipeline.digits.dataset import Digits
-from mnist_pipeline.digits.prediction import Predictions
+from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline.digits.model import prediction
+from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.model.prediction import Predictions
 from mnist_pipeline.incremental.codecs import Codec
 from mnist_pipeline.incremental.steps import Result, asset
 

@@ -5,12 +5,18 @@ import time
 
 import dagster as dg
 
-from mnist_pipeline.digits import infinite
-from mnist_pipeline.digits.acquisition import Acquired, Kept, from_openml, from_recipe, from_sample
-from mnist_pipeline.digits.archive import MAX_BYTES, Archive, checksum
 from mnist_pipeline.digits.errors import UnavailableError
-from mnist_pipeline.digits.openml import FILENAME
-from mnist_pipeline.digits.transfer import Progress
+from mnist_pipeline.digits.sources.archive import MAX_BYTES, Archive, checksum
+from mnist_pipeline.digits.sources.download import (
+    Acquired,
+    Kept,
+    from_openml,
+    from_recipe,
+    from_sample,
+)
+from mnist_pipeline.digits.sources.openml import FILENAME
+from mnist_pipeline.digits.sources.transfer import Progress
+from mnist_pipeline.digits.streaming import synthetic
 from mnist_pipeline.incremental import history
 from mnist_pipeline.incremental.codecs import Codec
 from mnist_pipeline.incremental.errors import StoreError
@@ -53,7 +59,7 @@ def raw_mnist(
     try:
         if source == "sample":
             acquired = from_sample()
-        elif rows := infinite.rows_named(source):
+        elif rows := synthetic.rows_named(source):
             acquired = from_recipe(rows)
         else:
             acquired = _from_openml(context, openml_server, mirrors, store)

@@ -5,11 +5,11 @@ import dagster as dg
 from mnist_pipeline.assets.display import worst_mistakes
 from mnist_pipeline.assets.lineage import as_of
 from mnist_pipeline.digits import report as page
-from mnist_pipeline.digits.champion import Champion
-from mnist_pipeline.digits.classifier import TrainedModel
-from mnist_pipeline.digits.dataset import Digits
-from mnist_pipeline.digits.metrics import Evaluation
-from mnist_pipeline.digits.prediction import Predictions
+from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline.digits.evaluation.champion import Champion
+from mnist_pipeline.digits.evaluation.metrics import Evaluation
+from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.model.prediction import Predictions
 from mnist_pipeline.digits.report import Evidence, Report
 from mnist_pipeline.incremental.codecs import Codec
 from mnist_pipeline.incremental.engine import Engine

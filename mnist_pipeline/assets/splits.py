@@ -6,14 +6,14 @@ from typing import Literal
 import dagster as dg
 
 from mnist_pipeline.assets.display import class_balance, column_schema, first_digits
-from mnist_pipeline.digits import checks
-from mnist_pipeline.digits.archive import Archive
-from mnist_pipeline.digits.dataset import COLUMNS, Digits
-from mnist_pipeline.digits.split import split
-from mnist_pipeline.digits.table import decode
+from mnist_pipeline.config.params import SplitParams
+from mnist_pipeline.digits.data import checks
+from mnist_pipeline.digits.data.dataset import COLUMNS, Digits
+from mnist_pipeline.digits.data.split import split
+from mnist_pipeline.digits.sources.archive import Archive
+from mnist_pipeline.digits.sources.table import decode
 from mnist_pipeline.incremental.codecs import Codec
 from mnist_pipeline.incremental.steps import Asset, Result, asset
-from mnist_pipeline.params import SplitParams
 
 
 def split_asset(part: Literal["train", "test"], description: str) -> Asset:

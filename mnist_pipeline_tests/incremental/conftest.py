@@ -15,9 +15,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from mnist_pipeline.config.settings import PROJECT
 from mnist_pipeline.incremental import AssetStatus, Pipeline, RunResult, Session
 from mnist_pipeline.incremental.history import Materialization, newest
-from mnist_pipeline.settings import PROJECT
 
 PACKAGE = Path(__file__).parent / "toy"
 

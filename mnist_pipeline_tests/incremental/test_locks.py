@@ -16,9 +16,9 @@ from mnist_pipeline.incremental import postgres_locks
 from mnist_pipeline.incremental.errors import HistoryError, StoreError
 from mnist_pipeline.incremental.locks import FileLocks, Locks
 from mnist_pipeline.incremental.postgres_locks import PostgresLocks
-from mnist_pipeline_tests import servers
-from mnist_pipeline_tests.servers import PASSWORD, Server
-from mnist_pipeline_tests.webserver import until
+from mnist_pipeline_tests.support import servers
+from mnist_pipeline_tests.support.servers import PASSWORD, Server
+from mnist_pipeline_tests.support.webserver import until
 
 HOST = "here"
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import mnist_pipeline.incremental as engine
-from mnist_pipeline.settings import PROJECT
+from mnist_pipeline.config.settings import PROJECT
 
 
 def modules(code: str) -> set[str]:

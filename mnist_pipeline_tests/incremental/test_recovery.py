@@ -11,7 +11,7 @@ import pytest
 
 from mnist_pipeline_tests.conftest import flip_a_byte
 from mnist_pipeline_tests.incremental.conftest import ALL, Toy
-from mnist_pipeline_tests.webserver import until
+from mnist_pipeline_tests.support.webserver import until
 
 FRESH = dict.fromkeys(ALL, "fresh")
 REFRESH = (

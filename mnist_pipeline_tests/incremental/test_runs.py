@@ -15,7 +15,7 @@ import pytest
 
 from mnist_pipeline.incremental import Session, runs
 from mnist_pipeline_tests.incremental.conftest import ALL, Toy, key, run_ids
-from mnist_pipeline_tests.webserver import until
+from mnist_pipeline_tests.support.webserver import until
 
 KEYS = [key("left")]
 STARTED = dg.DagsterRunStatus.STARTED

@@ -23,7 +23,7 @@ from mnist_pipeline.incremental import s3
 from mnist_pipeline.incremental.errors import StoreError
 from mnist_pipeline.incremental.s3 import S3Store
 from mnist_pipeline.incremental.store import Artifact, DamagedError, open_store
-from mnist_pipeline_tests.s3_server import BUCKET, KEY, SECRET, Answer, S3Server, serve
+from mnist_pipeline_tests.support.s3_server import BUCKET, KEY, SECRET, Answer, S3Server, serve
 
 FILE = "clean.parquet"
 DATA = b"0123456789"

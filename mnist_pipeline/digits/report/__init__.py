@@ -12,16 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits import figures, occlusion
-from mnist_pipeline.digits.champion import Champion
-from mnist_pipeline.digits.classifier import TrainedModel
-from mnist_pipeline.digits.dataset import Digits
-from mnist_pipeline.digits.leaderboard import Leaderboard
-from mnist_pipeline.digits.metrics import Evaluation, calibration_bins
-from mnist_pipeline.digits.pixels import slices
-from mnist_pipeline.digits.prediction import Predictions
-from mnist_pipeline.digits.report import gallery
-from mnist_pipeline.digits.shape import CLASSES, PIXELS
+from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline.digits.data.pixels import slices
+from mnist_pipeline.digits.data.shape import CLASSES, PIXELS
+from mnist_pipeline.digits.evaluation.champion import Champion
+from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
+from mnist_pipeline.digits.evaluation.metrics import Evaluation, calibration_bins
+from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.model.prediction import Predictions
+from mnist_pipeline.digits.report import figures, gallery, occlusion
 from mnist_pipeline.incremental.digest import content_digest
 
 TUTORIAL_ACCURACY = 0.8844

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits.dataset import Digits
-from mnist_pipeline.digits.prediction import Predictions
-from mnist_pipeline.digits.shape import CLASSES, WIDTH
+from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline.digits.data.shape import CLASSES, WIDTH
+from mnist_pipeline.digits.model.prediction import Predictions
 
 IN_A_CELL = 30
 WORST = 48

@@ -1,0 +1,1 @@
+"""Settings of this machine, params of the model, variants of params."""

@@ -1,0 +1,215 @@
+"""The settings page: environment variables, read once, validated, with paths made absolute.
+
+What is *learned* (hyperparameters, floors, the split) is not here but in `params`.
+"""
+
+import importlib.util
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from dotenv import dotenv_values
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    HttpUrl,
+    PlainValidator,
+    PrivateAttr,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from mnist_pipeline.digits.sources.mirrors import PUBLIC
+from mnist_pipeline.digits.sources.transfer import redacted
+from mnist_pipeline.incremental.errors import SettingsError
+from mnist_pipeline.incremental.store import BucketPath, StorePath
+
+PROJECT = Path(__file__).resolve().parents[2]
+"""The folder that relative paths are relative to: the clone's root."""
+
+
+def _in_project(value: object) -> Path:
+    text = re.sub("^file:///", "/", str(value))
+    if not text:
+        raise ValueError("a path is needed, this is empty")
+    if re.match(r"[A-Za-z][\w+.-]*:", text):
+        raise ValueError("only a local path is allowed here, no URL")
+    if set("%?") & set(text):
+        raise ValueError("a path with % or ? is more than Dagster's SQLite storage can take")
+    try:
+        return (PROJECT / Path(text).expanduser()).resolve()
+    except (OSError, RuntimeError) as error:
+        raise ValueError(str(error)) from None
+
+
+def _folder(path: Path) -> Path:
+    try:
+        if path.exists() and not path.is_dir():
+            raise ValueError("a folder is needed, this is a file")
+    except OSError as error:
+        raise ValueError(error.strerror) from None
+    return path
+
+
+def _place(value: object) -> StorePath:
+    text = str(value)
+    scheme = re.match(r"([A-Za-z][\w+.-]*):", text)
+    if scheme is None or re.match("file:///", text):
+        return _folder(_in_project(value))
+    if scheme[1].lower() != "s3":
+        raise ValueError("a local folder or s3://bucket/prefix is allowed, no other URL")
+    if set("@?#") & set(text):
+        raise ValueError(
+            "s3://bucket/prefix has no credentials, no ? and no #: credentials and the server's "
+            "address are in the AWS_ variables (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL ...)"
+        )
+    found = re.fullmatch(r"s3://([A-Za-z0-9][\w.-]{1,61}[A-Za-z0-9])((?:/[^/\s]+)*)/?", text, re.I)
+    if found is None or {".", ".."} & set(found[2].split("/")):
+        raise ValueError(
+            "s3://bucket/prefix is needed: the name of a bucket, then a plain path; the server's "
+            "address goes to AWS_ENDPOINT_URL"
+        )
+    if importlib.util.find_spec("boto3") is None:
+        raise ValueError("s3:// needs boto3: pip install -e '.[s3]' in the clone")
+    return BucketPath(found[1] + found[2])
+
+
+def _source(value: str) -> str:
+    if value in {"openml", "sample"}:
+        return value
+    from mnist_pipeline.digits.streaming import synthetic
+
+    if synthetic.rows_named(value) is None:
+        raise ValueError(
+            "it is 'openml' or 'sample', or infinite:N for N digits, "
+            f"{synthetic.LEAST} to {synthetic.MOST} of them"
+        )
+    return value
+
+
+def _http_url(value: str) -> str:
+    url = TypeAdapter(HttpUrl).validate_python(value)
+    if url.query or url.fragment:
+        raise ValueError("a base URL has no ? and no #")
+    return str(url).rstrip("/")
+
+
+def _urls(value: object) -> object:
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
+def _home_in(data_dir: object) -> Path:
+    return (data_dir if isinstance(data_dir, Path) else PROJECT / "data") / "dagster_home"
+
+
+ProjectPath = Annotated[Path, BeforeValidator(_in_project)]
+ProjectFolder = Annotated[ProjectPath, AfterValidator(_folder)]
+
+
+class Settings(BaseSettings):
+    """Where the digits come from and where artifacts go.
+
+    Values come from the arguments, else the real environment, else the project's `.env`, else the
+    defaults below. Use `Settings.load` for messages made for people.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=True)
+
+    source: Annotated[str, AfterValidator(_source)] = Field("openml", alias="MNIST_SOURCE")
+    openml_server: Annotated[str, AfterValidator(_http_url)] = Field(
+        "https://www.openml.org", alias="MNIST_OPENML_SERVER"
+    )
+    mirrors: Annotated[
+        tuple[Annotated[str, AfterValidator(_http_url)], ...], NoDecode, BeforeValidator(_urls)
+    ] = Field(PUBLIC, alias="MNIST_MIRRORS")
+    data_dir: Annotated[StorePath, PlainValidator(_place)] = Field(
+        PROJECT / "data", alias="MNIST_DATA_DIR"
+    )
+    params_file: ProjectPath = Field(PROJECT / "params.toml", alias="MNIST_PARAMS")
+    retrain_cron: str = Field("0 3 * * 1", alias="MNIST_RETRAIN_CRON")
+    dagster_home: ProjectFolder = Field(
+        default_factory=lambda values: _home_in(values.get("data_dir")),
+        alias="DAGSTER_HOME",
+    )
+
+    _env_file_said: dict[str, str | None] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Self:
+        """Read the environment and the project's `.env`; `overrides` beat both.
+
+        Raises
+        ------
+        SettingsError
+            A variable holds a value that is not allowed; the message names it and what is.
+        """
+        try:
+            found = cls(_env_file=PROJECT / ".env", **(_beaten_by_dagster() | overrides))
+            # pydantic compares it too: under a bare `dagster dev` an edit shows nowhere else
+            found._env_file_said.update(dotenv_values(PROJECT / ".env"))
+            return found
+        except ValidationError as error:
+            raise SettingsError(describe(error, "Settings")) from None
+        except UnicodeDecodeError as error:
+            raise SettingsError(f"{PROJECT / '.env'} is not UTF-8 text: {error}") from None
+
+
+_DAGSTERS = {"dagster", "dagster-webserver", "dagster_webserver", "dagster-daemon"}
+_OURS = {"mnist-pipeline", "mnist_pipeline.cli"}
+
+
+def _beaten_by_dagster() -> dict[str, str]:
+    """Return the settings that Dagster's own programs put `.env` over.
+
+    `dagster dev` and its like load the `.env` of their working directory over the environment of
+    themselves and their children. What the first of them was started with is still on record where
+    there is a /proc (Linux). Elsewhere `.env` wins at that door.
+    """
+    started_with: dict[str, str] = {}
+    process = os.getpid()
+    while process:
+        try:
+            record = Path(f"/proc/{process}")
+            arguments = (record / "cmdline").read_bytes().split(b"\0")
+            entries = (record / "environ").read_bytes().split(b"\0")
+            parent = int((record / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            break
+        programs = {Path(os.fsdecode(argument)).name for argument in arguments[:3]}
+        if programs & _OURS:
+            break  # it was given its own environment
+        if programs & _DAGSTERS:
+            pairs = (os.fsdecode(entry).split("=", 1) for entry in entries if b"=" in entry)
+            started_with = dict(pairs)
+        process = parent
+    if not started_with:
+        return {}
+    put_there = dotenv_values(PROJECT / ".env")
+    return {
+        name: text
+        for name, text in started_with.items()
+        if name.startswith("MNIST_") and os.environ.get(name) == put_there.get(name)
+    }
+
+
+def describe(error: ValidationError, where: str) -> str:
+    """One line a person can act on for each thing pydantic refused."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        if problem["type"] == "default_factory_not_called":
+            continue  # it follows from another one that is listed
+        name = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{where}: {name} is not a known key")
+        elif problem["type"] == "value_error" and isinstance(problem["input"], dict):
+            lines.append(f"{where}: the keys of {name} do not go together: {message}")
+        else:
+            shown = repr(problem["input"])
+            if "@" in shown or re.search(r":[\\/]*[^\\/]*:(?!\d+\b)", shown):
+                shown = "(something with a password?)"
+            lines.append(f"{where}: {name} = {redacted(shown)} is not allowed: {message}")
+    return "\n".join(lines)

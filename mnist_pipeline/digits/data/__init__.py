@@ -1,0 +1,1 @@
+"""The digits as arrays: data set, split, checks."""

@@ -1,0 +1,229 @@
+"""One split of the digits, and its Parquet file: OpenML's table with `row_id` in front."""
+
+import io
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from mnist_pipeline.digits.data.pixels import CHUNK, is_large, slices, stacked
+from mnist_pipeline.digits.data.shape import PIXEL_NAMES, PIXELS
+from mnist_pipeline.digits.sources.archive import Source
+from mnist_pipeline.digits.streaming import synthetic
+from mnist_pipeline.incremental.digest import content_digest
+from mnist_pipeline.incremental.errors import FormatError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+COLUMNS = {"row_id": "int32"} | dict.fromkeys(PIXEL_NAMES, "uint8") | {"class": "uint8"}
+"""Column names and Arrow types of the file, in order."""
+
+_META = b"mnist_pipeline"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which split of which table of digits some rows are: kept in every file made from them.
+
+    Attributes
+    ----------
+    source : {"openml", "sample", "infinite"}
+        Where the digits come from.
+    table : str
+        Digest of all decoded digits of the source (`DigitTable.digest`).
+    rows : int
+        How many digits that table has.
+    is_mnist : bool
+        Whether that table is all of MNIST, in MNIST's own order.
+    test_size, random_state
+        Arguments of the split.
+    """
+
+    source: Source
+    table: str
+    rows: int
+    is_mnist: bool
+    test_size: float
+    random_state: int
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the table has too many digits for memory."""
+        return is_large(self.rows)
+
+    def draw(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Return the row ids of the training part and of the test part, in scikit-learn's order.
+
+        Of generated digits the base is split so, and the others after it: `synthetic.draw`.
+        """
+        if self.source == "infinite":
+            return synthetic.draw(
+                self.rows, test_size=self.test_size, random_state=self.random_state
+            )
+        from sklearn.model_selection import train_test_split
+
+        train, test = train_test_split(
+            np.arange(self.rows, dtype=np.int32),
+            test_size=self.test_size,
+            random_state=self.random_state,
+        )
+        return train, test
+
+    def together(self, row_id: npt.NDArray[np.int32]) -> npt.NDArray[np.integer]:
+        """Return a number for each row that it shares with those it must not be parted from.
+
+        Deformed digits have that of their base digit; any other row stands alone.
+        """
+        return synthetic.base_of(row_id) if self.source == "infinite" else row_id
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Some rows of the source, in the order of the split.
+
+    Attributes
+    ----------
+    row_id : int32 array of shape (n,)
+        The row in the source's file, from 0.
+    pixels : uint8 array of shape (n, 784)
+        In memory, or mapped from a file where the source is large; not to be written to.
+    labels : uint8 array of shape (n,)
+    origin : Origin
+    """
+
+    row_id: npt.NDArray[np.int32]
+    pixels: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.uint8]
+    origin: Origin
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def data_version(self) -> str:
+        """Digest of rows, pixels, labels and origin."""
+        return content_digest(self.row_id, self.pixels, self.labels, asdict(self.origin))
+
+    def __getitem__(self, rows: slice) -> "Digits":
+        """Return some rows: views of the same arrays."""
+        return Digits(self.row_id[rows], self.pixels[rows], self.labels[rows], self.origin)
+
+    def chosen(self, places: npt.NDArray[np.integer]) -> "Digits":
+        """Return copies of the rows at these places."""
+        chunks = (self.pixels[places[rows]] for rows in slices(len(places)))
+        pixels = stacked(chunks, len(places), large=self.origin.is_large)
+        return Digits(self.row_id[places], pixels, self.labels[places], self.origin)
+
+    def to_arrow(self) -> "pa.Table":
+        """Return the table as it is filed: `row_id`, `pixel1` ... `pixel784`, `class`."""
+        import pyarrow as pa
+
+        columns = [self.row_id, *np.ascontiguousarray(self.pixels.T), self.labels]
+        return with_metadata(pa.table(columns, names=list(COLUMNS)), origin=asdict(self.origin))
+
+    def write(self, file: Path | BinaryIO) -> None:
+        """Encode as Parquet (zstd), a row group at a time."""
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        schema = self[:0].to_arrow().schema
+        with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+            for rows in slices(len(self)):
+                writer.write_table(self[rows].to_arrow(), CHUNK)
+        # Arrow keeps what it had for the next time, which may be another library's
+        pa.default_memory_pool().release_unused()
+
+    @classmethod
+    def read(cls, file: Path | BinaryIO) -> Self:
+        """Decode what `write` made, a row group at a time.
+
+        Raises
+        ------
+        FormatError
+            The file is not Parquet, has other columns, or values that are missing.
+        StoreError
+            The temporary folder has no room for the pixels of a large source.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        try:
+            with pyarrow.parquet.ParquetFile(file) as parquet:
+                origin = Origin(**facts_of(parquet.schema_arrow, COLUMNS)["origin"])
+                row_id, labels = _whole(parquet.read(["row_id", "class"]))
+                groups = range(parquet.num_row_groups)
+                chunks = (_pixels(parquet.read_row_group(one, PIXEL_NAMES)) for one in groups)
+                pixels = stacked(chunks, len(labels), large=origin.is_large)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise FormatError(f"not a Parquet file: {error}") from None
+        pa.default_memory_pool().release_unused()
+        return cls(row_id, pixels, labels, origin)
+
+
+def _whole(table: "pa.Table") -> list[npt.NDArray[Any]]:
+    """Return the columns of a table in which no value is missing."""
+    if any(column.null_count for column in table.columns):
+        raise FormatError("there are missing values among the digits")
+    return [column.to_numpy() for column in table.columns]
+
+
+def _pixels(table: "pa.Table") -> npt.NDArray[np.uint8]:
+    pixels = np.empty((table.num_rows, PIXELS), np.uint8)
+    for column, values in enumerate(_whole(table)):
+        pixels[:, column] = values
+    return pixels
+
+
+def with_metadata(table: "pa.Table", **metadata: Any) -> "pa.Table":
+    """Put JSON-like facts beside the columns, under this project's key of the schema metadata."""
+    return table.replace_schema_metadata({_META: json.dumps(metadata, sort_keys=True)})
+
+
+def to_parquet(table: "pa.Table") -> bytes:
+    """Encode an Arrow table as zstd Parquet in memory."""
+    import pyarrow.parquet
+
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(table, buffer, compression="zstd", row_group_size=CHUNK)
+    return buffer.getvalue()
+
+
+def from_parquet(data: bytes, columns: dict[str, str]) -> tuple["pa.Table", dict[str, Any]]:
+    """Decode Parquet and check that it has these columns; also return `with_metadata`'s facts.
+
+    Raises
+    ------
+    FormatError
+        The bytes are not Parquet, have other columns or types, or come without those facts.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(pa.BufferReader(data))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise FormatError(f"not a Parquet file: {error}") from None
+    return table, facts_of(table.schema, columns)
+
+
+def facts_of(schema: "pa.Schema", columns: dict[str, str]) -> dict[str, Any]:
+    """Check that a file has these columns; return `with_metadata`'s facts.
+
+    Raises
+    ------
+    FormatError
+        It has other columns or types, or comes without those facts.
+    """
+    found = {field.name: str(field.type) for field in schema}
+    if list(found.items()) != list(columns.items()):
+        different = sorted(found.items() ^ columns.items())
+        raise FormatError(f"the columns are not {', '.join(columns)[:60]} ...: {different[:6]}")
+    if _META not in (schema.metadata or {}):
+        raise FormatError("the file does not say which split its rows are of: not made here")
+    facts: dict[str, Any] = json.loads(schema.metadata[_META])
+    return facts

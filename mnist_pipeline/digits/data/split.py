@@ -1,0 +1,53 @@
+"""The split into training and test digits: the tutorial's call of scikit-learn, row for row."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mnist_pipeline.digits.data.dataset import Digits, Origin
+from mnist_pipeline.digits.progress import Report
+from mnist_pipeline.digits.sources.table import DigitTable
+
+
+class Split(NamedTuple):
+    """The two parts of a table."""
+
+    train: Digits
+    test: Digits
+
+
+def split(
+    table: DigitTable,
+    *,
+    test_size: float,
+    random_state: int,
+    report: Report = lambda text: None,
+) -> Split:
+    """Split as `train_test_split(X, y, test_size=..., random_state=...)` does.
+
+    Rows keep the order that scikit-learn gives them; `row_id` says which rows of the table they
+    are. Generated digits are split by base digit (`infinite.draw`).
+
+    Parameters
+    ----------
+    table : DigitTable of n digits
+    test_size : float
+        Fraction of the rows that goes to the test part, rounded up.
+    random_state : int
+        Seed of the shuffle.
+    report : callable
+
+    Raises
+    ------
+    StoreError
+        The temporary folder has no room for the images of a large table.
+    """
+    count = len(table.labels)
+    origin = Origin(table.source, table.digest, count, table.is_mnist, test_size, random_state)
+
+    def part(row: npt.NDArray[np.int32]) -> Digits:
+        return Digits(row, table.images(row, report), table.labels[row], origin)
+
+    train, test = origin.draw()
+    return Split(part(train), part(test))

@@ -1,0 +1,184 @@
+"""The validation part: training rows held out of the fit, and what they say of a model.
+
+Params, the end of a fit, calibration and the champion are chosen by these rows, never by test rows.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mnist_pipeline.digits.data.dataset import Digits, Origin
+from mnist_pipeline.incremental.check import CheckResult
+from mnist_pipeline.incremental.digest import content_digest
+from mnist_pipeline.incremental.errors import FormatError
+
+MOST_HELD_OUT = 50_000
+"""Generated digits to choose by: their features are in memory, and they are enough."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The training rows in two parts.
+
+    Attributes
+    ----------
+    fitted : Digits
+    held_out : Digits or None
+        None where nothing is held out of the fit.
+    train_version : str
+        Data version of all training digits, of both parts together.
+    """
+
+    fitted: Digits
+    held_out: Digits | None
+    train_version: str
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What the held-out rows say of a model.
+
+    Attributes
+    ----------
+    row_id : int32 array of shape (n,)
+    prediction : uint8 array of shape (n,)
+    accuracy : float
+        Share of right predictions, 0-1.
+    accuracies : list of float
+        The same after each epoch; empty for a fit that does not look between epochs.
+    temperature : float
+        What scores are divided by to be probabilities (`calibration`).
+    """
+
+    row_id: npt.NDArray[np.int32]
+    prediction: npt.NDArray[np.uint8]
+    accuracy: float
+    accuracies: list[float]
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What is known of a fitted model without its pipeline.
+
+    Attributes
+    ----------
+    origin : Origin
+        The split that it was fitted on.
+    train_version : str
+        Data version of the training digits, with those held out of the fit.
+    params : dict
+    rows : str
+        Digest of the row ids that were fitted.
+    validated : Validated or None
+        None where nothing was held out of the fit: such a model has no probabilities and cannot be
+        compared with others.
+    """
+
+    origin: Origin
+    train_version: str
+    params: dict[str, Any]
+    rows: str
+    validated: Validated | None
+
+
+def all_rows(train: Digits) -> Parts:
+    """Hold nothing out of the fit."""
+    return Parts(train, None, train.data_version)
+
+
+def hold_out(train: Digits, *, size: float, random_state: int) -> Parts:
+    """Hold a stratified part of the training rows out of the fit.
+
+    Of generated digits, base digits are held out with all that were made from them, and of those
+    the first `MOST_HELD_OUT` are what is chosen by; the others are in neither part.
+
+    Parameters
+    ----------
+    train : Digits
+    size : float
+        Fraction of the rows (of the base digits), rounded up.
+    random_state : int
+        Seed of `train_test_split`.
+
+    Raises
+    ------
+    FormatError
+        There are too few digits of some class for a part with all of them.
+    """
+    from sklearn.model_selection import train_test_split
+
+    together = train.origin.together(train.row_id)
+    alone = together is train.row_id
+    groups, first = (
+        (np.arange(len(train)), slice(None)) if alone else np.unique(together, return_index=True)
+    )
+    try:
+        fitted, held_out = train_test_split(
+            groups,
+            test_size=size,
+            random_state=random_state,
+            stratify=train.labels[first],
+        )
+    except ValueError as error:
+        raise FormatError(f"no validation part can be held out: {error}") from None
+    if alone:
+        rows = np.sort(fitted), np.sort(held_out)
+        return Parts(train.chosen(rows[0]), train.chosen(rows[1]), train.data_version)
+    is_held_out = np.isin(together, held_out)
+    places = np.flatnonzero(is_held_out)
+    # one of every base digit at least: what was held out with them can be told by that
+    _, one_each = np.unique(together[places], return_index=True)
+    chosen = np.union1d(places[one_each], places[:MOST_HELD_OUT])
+    return _parts(train, is_held_out, chosen)
+
+
+def hold_out_rows(train: Digits, row_id: npt.NDArray[np.int32]) -> Parts:
+    """Hold the rows with these ids out of the fit, and those that belong with them."""
+    together = train.origin.together
+    is_held_out = np.isin(together(train.row_id), together(row_id))
+    return _parts(train, is_held_out, np.flatnonzero(np.isin(train.row_id, row_id)))
+
+
+def only_training_rows(model: Fitted, train: Digits) -> CheckResult:
+    """A model was fitted on training rows but those held out, and no test row was among either.
+
+    Test rows are drawn anew from the split's own arguments, and the rows that were given to the fit
+    are compared by their digest.
+    """
+    held_out = model.validated.row_id if model.validated else np.empty(0, np.int32)
+    together = train.origin.together
+    fitted = train.row_id[~np.isin(together(train.row_id), together(held_out))]
+    _, test_rows = train.origin.draw()
+    in_test = len(np.intersect1d(np.concatenate([fitted, held_out]), test_rows))
+    foreign = len(np.setdiff1d(held_out, train.row_id))
+    same_split = model.origin == train.origin
+    as_recorded = model.rows == digest_of_rows(fitted)
+    description = (
+        f"{len(fitted):,} rows fitted and {len(held_out):,} held out to choose by: {in_test:,} are "
+        f"test rows, {foreign:,} are not in train_set"
+    )
+    if not same_split:
+        description = "the model is of another split than train_set: materialize sgd_model"
+    elif not as_recorded:
+        description += "; the model was fitted on other rows than these"
+    return CheckResult(
+        "only_training_rows",
+        same_split and as_recorded and in_test == foreign == 0,
+        description,
+        {"fitted": len(fitted), "held_out": len(held_out), "test_rows": in_test},
+    )
+
+
+def digest_of_rows(row_id: npt.NDArray[np.int32]) -> str:
+    """Digest row ids, whatever their order."""
+    return content_digest(np.sort(row_id))
+
+
+def _parts(
+    train: Digits, is_held_out: npt.NDArray[np.bool_], places: npt.NDArray[np.integer]
+) -> Parts:
+    fitted = train.chosen(np.flatnonzero(~is_held_out))
+    return Parts(fitted, train.chosen(places), train.data_version)

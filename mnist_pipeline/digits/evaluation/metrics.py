@@ -1,0 +1,207 @@
+"""The numbers of an evaluation: accuracy, per class, the confusion matrix, and of probabilities."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mnist_pipeline.digits.data.pixels import IN_MEMORY
+from mnist_pipeline.digits.data.shape import CLASSES
+from mnist_pipeline.digits.documents import Document
+from mnist_pipeline.digits.model import calibration
+from mnist_pipeline.digits.model.prediction import Predictions
+from mnist_pipeline.digits.sources import checksums
+from mnist_pipeline.digits.streaming import synthetic
+from mnist_pipeline.incremental.check import CheckResult
+
+CONFIDENCE_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Evaluation(Document):
+    """How good predictions are.
+
+    Attributes
+    ----------
+    accuracy : float
+        Share of right predictions, 0-1.
+    accuracy_interval : [low, high]
+        Wilson score interval at 95% (E. B. Wilson, JASA 22, 1927, p. 209).
+    n_test : int
+        Number of digits.
+    per_class : dict
+        For each digit as text: precision, recall, f1 and support (number of digits).
+    confusion_matrix : 10 x 10 counts, [true][predicted]
+    log_loss, brier, ece : float or None
+        Of the probabilities, None where the model has none: the mean negative logarithm of that of
+        the true class; the mean squared distance from the truth, summed over the classes, 0-2
+        (G. W. Brier, Monthly Weather Review 78, 1950, p. 1); the expected calibration error in 15
+        bins (C. Guo et al., ICML 2017, eq. 3).
+    mnist_test : dict or None
+        The same numbers, with n for n_test, over those rows that are of MNIST's own 10,000 test
+        digits; None where the source is not all of MNIST. No training row is among them.
+    model_version : str
+        Data version of the model that predicted.
+    predictions_version : str
+        Data version of the predictions, and so of their test digits too.
+    real_test : dict or None
+        Of a source of deformed digits, the same numbers over those test digits that are not
+        deformed, with n for n_test. None, and not filed, of any other source.
+    """
+
+    accuracy: float
+    accuracy_interval: list[float]
+    n_test: int
+    per_class: dict[str, dict[str, float | int]]
+    confusion_matrix: list[list[int]]
+    log_loss: float | None
+    brier: float | None
+    ece: float | None
+    mnist_test: dict[str, Any] | None
+    model_version: str
+    predictions_version: str
+    real_test: dict[str, Any] | None = None
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """All numbers; `real_test` only where there is one."""
+        numbers = asdict(self)
+        return numbers if self.real_test else {k: v for k, v in numbers.items() if k != "real_test"}
+
+
+def evaluate(predictions: Predictions) -> Evaluation:
+    """Compare predictions with the labels."""
+    numbers = _numbers(predictions, np.ones(len(predictions.label), bool))
+    mnist_test = None
+    if predictions.origin.is_mnist:
+        own = predictions.row_id >= checksums.TRAIN_ROWS
+        mnist_test = _numbers(predictions, own) if own.any() else None
+    real = None
+    if predictions.origin.source == "infinite":
+        own = predictions.row_id < synthetic.BASE
+        real = _numbers(predictions, own) if own.any() else None
+    return Evaluation(
+        n_test=numbers.pop("n"),
+        **numbers,
+        mnist_test=mnist_test,
+        model_version=predictions.model_version,
+        predictions_version=predictions.data_version,
+        real_test=real,
+    )
+
+
+def plausible(evaluation: Evaluation, least_accuracy: float) -> CheckResult:
+    """Accuracy is far from chance: below that, digits or labels are mixed up, not just hard."""
+    description = f"accuracy {evaluation.accuracy:.4f}, at least {least_accuracy:.4f} is plausible"
+    return CheckResult(
+        "plausible",
+        evaluation.accuracy >= least_accuracy,
+        description,
+        {"accuracy": evaluation.accuracy, "least_accuracy": least_accuracy},
+    )
+
+
+def _numbers(predictions: Predictions, rows: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    digits = list(range(CLASSES))
+    label, predicted = predictions.label[rows], predictions.prediction[rows]
+    right = label == predicted
+    scores = precision_recall_fscore_support(label, predicted, labels=digits, zero_division=0.0)
+    per_class = {
+        str(digit): {
+            "precision": float(precision),
+            "recall": float(recall),
+            "f1": float(f1),
+            "support": int(support),
+        }
+        for digit, precision, recall, f1, support in zip(digits, *scores, strict=True)
+    }
+    return {
+        "n": len(right),
+        "accuracy": float(right.mean()),
+        "accuracy_interval": wilson(int(right.sum()), len(right)),
+        "per_class": per_class,
+        "confusion_matrix": confusion_matrix(label, predicted, labels=digits).tolist(),
+        **_of_probabilities(predictions, rows),
+    }
+
+
+def _of_probabilities(
+    predictions: Predictions, rows: npt.NDArray[np.bool_]
+) -> dict[str, float | None]:
+    from sklearn.metrics import brier_score_loss, log_loss
+
+    if predictions.temperature is None:
+        return {"log_loss": None, "brier": None, "ece": None}
+    digits, places = np.arange(CLASSES), np.flatnonzero(rows)
+    weights, losses = [], []
+    confidence, right = np.empty(len(places)), np.empty(len(places), bool)
+    # one part of all but the largest test sets: they need some 400 bytes a row
+    for start in range(0, len(places), IN_MEMORY):
+        part = slice(start, start + IN_MEMORY)
+        label = predictions.label[places[part]]
+        given = calibration.probabilities(predictions.scores[places[part]], predictions.temperature)
+        confidence[part], right[part] = given.max(axis=1), given.argmax(axis=1) == label
+        losses.append(
+            [log_loss(label, given, labels=digits), brier_score_loss(label, given, labels=digits)]
+        )
+        weights.append(len(label) / len(places))
+    log, brier = np.array(weights) @ np.array(losses)
+    return {
+        "log_loss": float(log),
+        "brier": float(brier),
+        "ece": calibration_bins(confidence, right).expected_error,
+    }
+
+
+@dataclass(frozen=True)
+class CalibrationBins:
+    """Digits in bins of equal width by confidence: how many, how confident and how often right.
+
+    Attributes
+    ----------
+    count : int array of shape (bins,)
+    confidence, accuracy : float64 arrays of shape (bins,)
+        Means over the digits of the bin, 0 where there are none.
+    """
+
+    count: npt.NDArray[np.int64]
+    confidence: npt.NDArray[np.float64]
+    accuracy: npt.NDArray[np.float64]
+
+    @property
+    def expected_error(self) -> float:
+        """How far confidence is from accuracy, averaged over the digits (C. Guo et al., eq. 3)."""
+        gaps = np.abs(self.confidence - self.accuracy)
+        return float(gaps @ self.count / self.count.sum())
+
+
+def calibration_bins(
+    confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], bins: int = 15
+) -> CalibrationBins:
+    """Sort digits into bins by confidence; a bin holds its upper edge, not its lower one.
+
+    Parameters
+    ----------
+    confidence : array of shape (n,), 0-1
+    right : bool array of shape (n,)
+    bins : int
+    """
+    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    count = np.bincount(which, minlength=bins)
+    some = np.maximum(count, 1)
+    return CalibrationBins(
+        count,
+        np.bincount(which, confidence, bins) / some,
+        np.bincount(which, right, bins) / some,
+    )
+
+
+def wilson(right: int, count: int) -> list[float]:
+    """Return Wilson's score interval of a share at 95%, as [low, high]."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(right, count).proportion_ci(CONFIDENCE_LEVEL, method="wilson")
+    return [float(interval.low), float(interval.high)]

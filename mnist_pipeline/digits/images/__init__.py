@@ -1,0 +1,1 @@
+"""Image files of single digits: decoding, normalizing, classifying."""

@@ -1,0 +1,1 @@
+"""Fitting, calibrating, storing and applying the classifier."""

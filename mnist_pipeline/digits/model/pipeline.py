@@ -1,0 +1,106 @@
+"""The classifier: a scikit-learn pipeline ending in `SGDClassifier`, built and asked.
+
+How it is fitted is in `training`.
+"""
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mnist_pipeline.config.params import ModelParams
+from mnist_pipeline.digits.data.validation import Fitted
+from mnist_pipeline.digits.features.batches import in_batches
+from mnist_pipeline.incremental.digest import content_digest
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+SGD_PARAMS = {
+    "random_state",
+    "loss",
+    "penalty",
+    "alpha",
+    "l1_ratio",
+    "max_iter",
+    "tol",
+    "learning_rate",
+    "eta0",
+    "average",
+    "n_iter_no_change",
+}
+"""Those of `ModelParams` that are arguments of `SGDClassifier`."""
+
+
+@dataclass(frozen=True)
+class TrainedModel(Fitted):
+    """A fitted pipeline, and what is known of it."""
+
+    pipeline: "Pipeline"
+
+    @cached_property
+    def data_version(self) -> str:
+        """Digest of the fitted arrays, the validation, the params and the training digits' version.
+
+        The minor version of scikit-learn counts: another may read the same arrays otherwise.
+        """
+        # the preset is only a name for the other params
+        params = {key: value for key, value in self.params.items() if key != "preset"}
+        minor = ".".join(version("scikit-learn").split(".")[:2])
+        parts: list[Any] = [params, asdict(self.origin), self.rows, f"scikit-learn {minor}"]
+        parts.append(self.train_version)
+        for name, step in self.pipeline.steps:
+            for attribute, value in sorted(vars(step).items()):
+                if attribute.endswith("_") and isinstance(value, np.ndarray):
+                    parts += [f"{name}.{attribute}", value]
+        if self.validated:
+            by = self.validated
+            facts = {"accuracies": by.accuracies, "temperature": by.temperature}
+            parts += [by.row_id, by.prediction, facts]
+        return content_digest(*parts)
+
+    def scores(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+        """Return `decision_function` of images, shape (n, 784), as an array of shape (n, 10).
+
+        The last product is in float64, on one thread: the number of threads, and which instructions
+        the processor has, would show in the last bits of one in float32.
+        """
+        return in_batches(self._scores, pixels)
+
+    def _scores(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+        features = self.pipeline[:-1].transform(pixels) if len(self.pipeline) > 1 else pixels
+        scores: npt.NDArray[np.float64] = self.pipeline[-1].decision_function(
+            features.astype(np.float64)
+        )
+        return scores
+
+
+def build(params: ModelParams) -> "Pipeline":
+    """Return the unfitted pipeline: the features that `params` names, then `SGDClassifier`."""
+    from sklearn.kernel_approximation import Nystroem
+    from sklearn.linear_model import SGDClassifier
+    from sklearn.pipeline import make_pipeline
+
+    from mnist_pipeline.digits.features.deskew import Deskewer
+    from mnist_pipeline.digits.features.hog import OrientedGradients
+    from mnist_pipeline.digits.features.pixel_scaler import PixelScaler
+
+    gradients = OrientedGradients(params.orientations, params.cells)
+    kernel = Nystroem(
+        gamma=params.gamma,
+        n_components=params.n_components,
+        random_state=params.random_state,
+        n_jobs=1,
+    )
+    steps: dict[str, list[Any]] = {
+        "raw": [],
+        "scaled": [PixelScaler()],
+        "gradients": [Deskewer(), gradients],
+        "kernel": [Deskewer(), gradients, kernel],
+    }
+    return make_pipeline(
+        *steps[params.features], SGDClassifier(**params.model_dump(include=SGD_PARAMS))
+    )

@@ -1,0 +1,171 @@
+"""Predictions: what a fitted model says of every digit of a split, and their Parquet file."""
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from mnist_pipeline.digits.data.dataset import (
+    Digits,
+    Origin,
+    from_parquet,
+    to_parquet,
+    with_metadata,
+)
+from mnist_pipeline.digits.data.pixels import slices
+from mnist_pipeline.digits.data.shape import CLASSES
+from mnist_pipeline.digits.model import calibration
+from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.incremental.check import CheckResult
+from mnist_pipeline.incremental.digest import content_digest
+
+SCORES = [f"score_{digit}" for digit in range(CLASSES)]
+COLUMNS = {
+    "row_id": "int32",
+    "label": "uint8",
+    "prediction": "uint8",
+    "confidence": "float",
+} | dict.fromkeys(SCORES, "float")
+"""Column names and Arrow types of the file, in order (`float` is Arrow's name for float32)."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One row per digit, in the order of the split.
+
+    Attributes
+    ----------
+    row_id : int32 array of shape (n,)
+    label, prediction : uint8 arrays of shape (n,)
+    scores : float32 array of shape (n, 10)
+        Signed distances to each class's hyperplane (`decision_function`); the largest wins.
+    origin : Origin
+        The split that was predicted.
+    model_version : str
+        Data version of the model.
+    test_version : str
+        Data version of the digits.
+    temperature : float or None
+        What scores are divided by to be probabilities; None where the model has none.
+    """
+
+    row_id: npt.NDArray[np.int32]
+    label: npt.NDArray[np.uint8]
+    prediction: npt.NDArray[np.uint8]
+    scores: npt.NDArray[np.float32]
+    origin: Origin
+    model_version: str
+    test_version: str
+    temperature: float | None
+
+    @cached_property
+    def probabilities(self) -> npt.NDArray[np.float64] | None:
+        """Of each class, float64 of shape (n, 10); None where the model has none."""
+        if self.temperature is None:
+            return None
+        return calibration.probabilities(self.scores, self.temperature)
+
+    @cached_property
+    def confidence(self) -> npt.NDArray[np.float64] | None:
+        """Probability of each prediction, float64 of shape (n,); None where the model has none."""
+        if self.temperature is None:
+            return None
+        confidence = np.empty(len(self.label))
+        for rows in slices(len(confidence)):
+            given = calibration.probabilities(self.scores[rows], self.temperature)
+            confidence[rows] = given.max(axis=1)
+        return confidence
+
+    @cached_property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """Which predictions are the label, of shape (n,)."""
+        return np.equal(self.label, self.prediction)
+
+    @cached_property
+    def data_version(self) -> str:
+        """Digest of all rows, the split, the temperature, the versions of model and digits."""
+        return content_digest(
+            self.row_id,
+            self.label,
+            self.prediction,
+            self.scores,
+            {"origin": asdict(self.origin), "temperature": self.temperature},
+            self.model_version,
+            self.test_version,
+        )
+
+    def to_parquet(self) -> bytes:
+        """Encode as Parquet; `confidence` is the probability of the prediction, or null."""
+        import pyarrow as pa
+
+        confidence = (
+            pa.nulls(len(self.row_id), pa.float32())
+            if self.confidence is None
+            else self.confidence.astype(np.float32)
+        )
+        columns = [self.row_id, self.label, self.prediction, confidence]
+        columns += list(np.ascontiguousarray(self.scores.T))
+        table = pa.table(columns, names=list(COLUMNS))
+        return to_parquet(
+            with_metadata(
+                table,
+                origin=asdict(self.origin),
+                model_version=self.model_version,
+                test_version=self.test_version,
+                temperature=self.temperature,
+            )
+        )
+
+    @classmethod
+    def from_parquet(cls, data: bytes) -> Self:
+        """Decode what `to_parquet` made.
+
+        Raises
+        ------
+        FormatError
+            The file is not Parquet, or has other columns.
+        """
+        table, metadata = from_parquet(data, COLUMNS)
+        return cls(
+            table["row_id"].to_numpy(),
+            table["label"].to_numpy(),
+            table["prediction"].to_numpy(),
+            np.stack([table[name].to_numpy() for name in SCORES], axis=1),
+            Origin(**metadata["origin"]),
+            metadata["model_version"],
+            metadata["test_version"],
+            metadata["temperature"],
+        )
+
+
+def predict(model: TrainedModel, digits: Digits) -> Predictions:
+    """Score every digit; the class with the largest score is the prediction."""
+    scores = model.scores(digits.pixels)
+    prediction = model.pipeline.classes_[scores.argmax(axis=1)].astype(np.uint8)
+    return Predictions(
+        digits.row_id,
+        digits.labels,
+        prediction,
+        scores.astype(np.float32),
+        digits.origin,
+        model.data_version,
+        digits.data_version,
+        model.validated.temperature if model.validated else None,
+    )
+
+
+def unseen_in_training(model: TrainedModel, digits: Digits) -> CheckResult:
+    """Model and test digits come from the same split of the same table, so no row is in both."""
+    passed = model.origin == digits.origin
+    if passed:
+        description = "the model was fitted on the other part of the same split"
+    else:
+        different = asdict(model.origin).items() - asdict(digits.origin).items()
+        description = (
+            f"the model was fitted on another split ({', '.join(sorted(k for k, _ in different))} "
+            "differ), so test digits may be training digits: materialize train_set and sgd_model, "
+            "or test_set, so that both come from the same download and params"
+        )
+    return CheckResult("unseen_in_training", passed, description)

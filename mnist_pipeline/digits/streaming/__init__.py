@@ -1,0 +1,1 @@
+"""Generated digits, for data larger than memory."""

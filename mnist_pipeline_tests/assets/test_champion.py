@@ -1,0 +1,426 @@
+"""The champion as Dagster and the command line show it: refusals, promotions, the way back."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import dagster as dg
+import pytest
+
+from mnist_pipeline.assets import champion_history
+from mnist_pipeline.config.params import ModelParams
+from mnist_pipeline.config.settings import PROJECT
+from mnist_pipeline.digits.data.validation import Parts
+from mnist_pipeline.digits.model import training
+from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.progress import Report
+from mnist_pipeline.incremental import retention
+from mnist_pipeline.incremental.session import RunResult
+from mnist_pipeline.incremental.steps import DETERMINISTIC
+from mnist_pipeline_tests.conftest import House, Materialized
+from mnist_pipeline_tests.support.processes import Processes
+from mnist_pipeline_tests.support.webserver import until
+
+DECIDED = "key:sgd_model or key:predictions or key:evaluation or key:champion_model"
+"""From the model to the champion."""
+
+WAITS = "another run computes champion_model: waiting for it"
+
+
+@pytest.fixture
+def swapped(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From now on, models are fitted with the labels of 3 and 5 swapped."""
+
+    def swap() -> None:
+        fit = training.fit
+
+        def deceived(
+            params: ModelParams, parts: Parts, report: Report = lambda text: None
+        ) -> TrainedModel:
+            labels = parts.fitted.labels.copy()
+            labels[parts.fitted.labels == 3], labels[parts.fitted.labels == 5] = 5, 3
+            return fit(
+                params,
+                dataclasses.replace(parts, fitted=dataclasses.replace(parts.fitted, labels=labels)),
+                report,
+            )
+
+        monkeypatch.setattr(training, "fit", deceived)
+
+    return swap
+
+
+def decide(house: House, **tags: str) -> tuple[RunResult, Materialized]:
+    """Run `champion_model`, with these tags of its history."""
+    names = {"roll_back": champion_history.ROLL_BACK, "allow": champion_history.ALLOW}
+    tagged = {names[name]: value for name, value in tags.items()}
+    return house.materialize("champion_model", tags=tagged), house.made("champion_model")
+
+
+def test_a_bad_model_is_refused_a_good_one_promoted_and_a_rollback_returns(
+    furnished: House,
+    params: Callable[[str], str],
+    swapped: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = furnished.made("champion_model")
+    good = furnished.made("sgd_model").data_version
+    assert json.loads(first.path.read_bytes()) == {"model_version": good, "barred": {}}
+
+    fit = training.fit
+    swapped()
+    assert furnished.materialize(DECIDED, force=True).success, "a refusal is no failure"
+    bad = furnished.made("sgd_model").data_version
+    assert bad != good
+    differs = furnished.check("sgd_model", DETERMINISTIC)
+    assert not differs.passed, "other content from the same inputs, code and params is reported"
+    assert differs.severity == dg.AssetCheckSeverity.WARN
+    assert good in (differs.description or "")
+    refused = furnished.made("champion_model")
+    assert refused.storage_id > first.storage_id
+    assert refused.data_version == first.data_version
+    assert refused.metadata["model_version"] == good
+    assert refused.metadata["candidate"] == bad
+    assert refused.metadata["decision"].startswith("refused: ")
+    check = furnished.check("champion_model", "in_service")
+    assert not check.passed
+    assert check.severity == dg.AssetCheckSeverity.WARN
+    assert check.description == refused.metadata["decision"]
+
+    # decided again, nothing changes
+    result, again = decide(furnished)
+    assert result.success
+    assert again.data_version == first.data_version
+    assert again.metadata["decision"] == refused.metadata["decision"]
+
+    monkeypatch.setattr(training, "fit", fit)
+    other = {"MNIST_PARAMS": params("[model]\nrandom_state = 1\n")}
+    assert furnished.materialize(DECIDED, other).success
+    better = furnished.made("sgd_model").data_version
+    promoted = furnished.made("champion_model")
+    assert better not in {bad, good}
+    assert promoted.metadata["model_version"] == better
+    assert promoted.metadata["decision"].startswith("promoted: ")
+    assert "not significantly worse than the champion" in promoted.metadata["decision"]
+    assert promoted.metadata["p_value"] >= promoted.metadata["level"] == 0.05
+    assert furnished.check("champion_model", "in_service").passed
+
+    result, back = decide(furnished, roll_back="previous")
+    assert result.success
+    assert back.metadata["decision"].endswith(f"rolled back from {better} to {good}")
+    assert furnished.check("champion_model", "only_training_rows").passed, "asked all the same"
+    assert json.loads(back.path.read_bytes()) == {
+        "model_version": good,
+        "barred": {better: f"rolled back to {good}"},
+    }
+    result, stays = decide(furnished)
+    assert result.success
+    assert stays.data_version == back.data_version, "it is barred until it is allowed"
+    assert "the model is barred" in stays.metadata["decision"]
+    result, allowed = decide(furnished, allow="latest")
+    assert result.success
+    assert allowed.metadata["model_version"] == better
+    assert allowed.data_version == promoted.data_version
+
+    outcomes = [one.outcome for one in champion_history.rulings(furnished.instance)]
+    assert outcomes == [
+        "promoted", "refused", "rolled back", "promoted", "refused", "refused", "promoted",
+    ]  # fmt: skip
+
+
+def test_what_tags_ask_for_and_cannot_be_fails_with_a_reason(furnished: House) -> None:
+    before = furnished.made("champion_model")
+    for tags, reason in (
+        ({"roll_back": "previous"}, "cannot roll back to 'previous'; the earlier champions are"),
+        ({"roll_back": "0123"}, "cannot roll back to '0123'"),
+        ({"roll_back": ""}, "cannot roll back to ''"),
+        ({"roll_back": before.metadata["model_version"][:9]}, "is in service already"),
+        ({"allow": "latest"}, "cannot allow 'latest'; the barred models are none"),
+    ):
+        result, after = decide(furnished, **tags)
+        assert not result.success
+        assert reason in str(result.error)
+        assert after == before
+
+
+def test_a_champion_file_that_is_gone_comes_back_as_it_was(furnished: House) -> None:
+    before = furnished.made("champion_model")
+    before.path.unlink()
+    result, after = decide(furnished)
+    assert result.success
+    assert (after.data_version, after.path) == (before.data_version, before.path)
+    assert after.path.is_file()
+    assert after.metadata["decision"] == "stays: the model is the champion already"
+
+
+def test_a_model_of_another_split_is_compared_after_fitting_the_champions_params_anew(
+    furnished: House, params: Callable[[str], str]
+) -> None:
+    other = "[split]\nrandom_state = 7\n[model]\nrandom_state = 1\n"
+    assert furnished.materialize(
+        "key:train_set+ or key:test_set", {"MNIST_PARAMS": params(other)}
+    ).success
+    decision = furnished.made("champion_model").metadata["decision"]
+    assert decision.startswith("promoted: ")
+    assert "its params fitted anew" in decision
+
+
+def test_a_champion_whose_file_is_gone_is_not_compared(
+    furnished: House, params: Callable[[str], str]
+) -> None:
+    furnished.made("sgd_model").path.unlink()
+    other = {"MNIST_PARAMS": params("[model]\nrandom_state = 1\n")}
+    assert furnished.materialize(DECIDED, other).success
+    decision = furnished.made("champion_model").metadata["decision"]
+    assert "not compared: the champion's file cannot be read" in decision
+
+
+def test_the_command_line_shows_rolls_back_and_allows(
+    furnished: House, params: Callable[[str], str]
+) -> None:
+    good = furnished.made("sgd_model").data_version
+    [only] = json.loads(furnished.cli("champion", "--json").stdout)["history"]
+    assert (only["outcome"], only["champion"]["model_version"]) == ("promoted", good)
+    refused = furnished.cli("champion", "--rollback", "--json")
+    assert refused.returncode == 2
+    refusal = json.loads(refused.stdout)
+    assert "the earlier champions are none" in refusal["error"]
+    assert refusal["model_version"] == good, "the present state is in the document all the same"
+    assert furnished.cli("champion", "--rollback=").returncode == 2
+
+    other = {"MNIST_PARAMS": params("[model]\nrandom_state = 1\n")}
+    assert furnished.materialize("key:sgd_model+", other).success
+    newer = furnished.made("sgd_model").data_version
+    shown = furnished.cli("champion", "--rollback", good[:8])
+    assert shown.returncode == 0, shown.stderr
+    assert f"In service: {good}." in shown.stdout
+    assert f"Barred: {newer} (rolled back to {good})." in shown.stdout
+    run = furnished.instance.get_runs(limit=1)[0]
+    assert run.tags[champion_history.ROLL_BACK] == good, (
+        "a real run, and what it did is in its tags"
+    )
+
+    again = furnished.cli("champion", "--rollback")
+    assert again.returncode == 2
+    assert f"{newer} (barred: allow it first)" in again.stderr
+
+    document = json.loads(furnished.cli("champion", "--allow", "--json").stdout)
+    assert (document["model_version"], document["barred"]) == (newer, {})
+    assert [one["outcome"] for one in document["history"]] == [
+        "promoted", "rolled back", "promoted", "promoted",
+    ]  # fmt: skip
+    both = furnished.cli("champion", "--allow", "--rollback", "--json")
+    assert both.returncode == 2
+
+
+def logs(house: House) -> list[str]:
+    """The messages of the newest run."""
+    [newest] = house.instance.get_runs(limit=1)
+    return [log.message for log in house.instance.all_logs(newest.run_id)]
+
+
+# a command that waits for a file between its decision and the record
+_STOPPED = """
+import sys, time
+from pathlib import Path
+from mnist_pipeline import cli
+from mnist_pipeline.digits import gate
+name, folder = sys.argv[1], Path(sys.argv[2])
+rule = getattr(gate, name)
+def stopped(*arguments, **more):
+    ruling = rule(*arguments, **more)
+    (folder / "decided").touch()
+    while not (folder / "go").exists():
+        time.sleep(0.01)
+    return ruling
+setattr(gate, name, stopped)
+sys.argv = ["mnist-pipeline", *sys.argv[3:]]
+cli.main()
+"""
+
+
+@contextlib.contextmanager
+def stopped_in(rule: str, house: House, *arguments: str) -> Iterator[Callable[[], None]]:
+    """Start a command that is stopped when it has decided; yield what lets it go on to its end."""
+    folder = house.folder.parent
+    process = subprocess.Popen(
+        [sys.executable, "-c", _STOPPED, rule, str(folder), *arguments],
+        env=os.environ | house.environment | {"PYTHONPATH": str(PROJECT)},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+    def go_on() -> None:
+        (folder / "go").touch()
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, out
+
+    try:
+        until((folder / "decided").exists, pause=0.02)
+        yield go_on
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def undecided(furnished: House, params: Callable[[str], str]) -> tuple[str, str, str]:
+    """Versions of three models: the first champion, the present one, the newest, not decided on."""
+    good = furnished.made("sgd_model").data_version
+    second = {"MNIST_PARAMS": params("[model]\nrandom_state = 1\n")}
+    assert furnished.materialize(DECIDED, second).success
+    left = furnished.made("champion_model").metadata["model_version"]
+    third = {"MNIST_PARAMS": params("[model]\nrandom_state = 2\n")}
+    evaluated = "key:sgd_model or key:predictions or key:evaluation"
+    assert furnished.materialize(evaluated, third).success
+    versions = good, left, furnished.made("sgd_model").data_version
+    assert len(set(versions)) == 3
+    return versions
+
+
+def from_command_line(house: House, to: str) -> Callable[[], bool]:
+    """Start a rollback as a person does; return what waits for its end and says if it succeeded."""
+    folder = house.folder.parent / "rollback"
+    command = Processes(folder, os.environ | house.environment).start("champion", "--rollback", to)
+    until(lambda: "waiting for run" in command.err, pause=0.02)
+    return lambda: command.status() == 0
+
+
+def from_ui(house: House, to: str) -> Callable[[], bool]:
+    """The same as a run of its own, which asks for no other's end before."""
+    pool = ThreadPoolExecutor(1)
+    running = pool.submit(decide, house, roll_back=to)
+    until(lambda: any(WAITS in log for log in logs(house)), pause=0.02)
+    return lambda: running.result(120)[0].success
+
+
+@pytest.mark.parametrize("roll_back", [from_command_line, from_ui])
+def test_a_rollback_between_a_decision_and_its_record_waits_and_stands(
+    roll_back: Callable[[House, str], Callable[[], bool]],
+    furnished: House,
+    undecided: tuple[str, str, str],
+) -> None:
+    good, _, candidate = undecided
+    with stopped_in("decide", furnished, "run", "--select", "champion_model") as go_on:
+        ended = roll_back(furnished, good)
+        assert len(champion_history.rulings(furnished.instance)) == 2, "neither is recorded"
+        go_on()
+        assert ended()
+    back, promoted, *_ = champion_history.rulings(furnished.instance)
+    assert (promoted.outcome, promoted.champion.model_version) == ("promoted", candidate)
+    assert back.outcome == "rolled back"
+    assert back.champion.model_version == good
+    assert candidate in back.champion.barred
+    assert json.loads(furnished.made("champion_model").path.read_bytes())["model_version"] == good
+
+
+def test_a_decision_between_a_rollback_and_its_record_waits_and_does_not_undo_it(
+    furnished: House, undecided: tuple[str, str, str]
+) -> None:
+    good, left, candidate = undecided
+    with (
+        stopped_in("roll_back", furnished, "champion", "--rollback", good) as go_on,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        decided = pool.submit(decide, furnished)
+        until(lambda: any(WAITS in log for log in logs(furnished)), pause=0.02)
+        go_on()
+        assert decided.result(120)[0].success
+    refused, back, *_ = champion_history.rulings(furnished.instance)
+    assert (back.outcome, back.champion.model_version) == ("rolled back", good)
+    assert set(back.champion.barred) == {left, candidate}
+    assert refused.outcome == "refused"
+    assert refused.champion == back.champion
+
+
+def test_after_the_newest_decision_was_deleted_the_records_that_are_left_count_and_it_is_said(
+    furnished: House, params: Callable[[str], str]
+) -> None:
+    first = furnished.made("champion_model")
+    other = {"MNIST_PARAMS": params("[model]\nrandom_state = 1\n")}
+    assert furnished.materialize("key:sgd_model+", other).success
+    newer = furnished.made("champion_model")
+    assert newer.metadata["model_version"] != first.metadata["model_version"]
+    [run] = furnished.instance.get_runs(limit=1)
+    furnished.instance.delete_run(run.run_id)
+
+    shown = furnished.cli("champion")
+    assert shown.returncode == 0, shown.stderr
+    assert f"A newer decision was deleted with run {run.run_id}" in shown.stdout
+    assert f"In service: {first.metadata['model_version']}." in shown.stdout
+    document = json.loads(furnished.cli("champion", "--json").stdout)
+    assert document["deleted_with_run"] == run.run_id
+    assert document["model_version"] == first.metadata["model_version"]
+    assert len(document["history"]) == 1
+    model = champion_history.load_champion(furnished.instance, furnished.pipeline().store)
+    assert model.data_version == first.metadata["model_version"]
+
+    found = furnished.session(other).status()[champion_history.CHAMPION]
+    assert found.status == "stale"
+    assert f"its newest materialization was deleted with run {run.run_id}" in found.causes
+    repaired = furnished.session(other).refresh()
+    assert repaired.success
+    assert repaired.computed == ["champion_model"]
+    assert set(repaired.reused) == {"sgd_model", "predictions", "evaluation", "report"}
+    assert furnished.made("champion_model").data_version == newer.data_version
+    assert json.loads(furnished.cli("champion", "--json").stdout)["deleted_with_run"] is None
+
+
+def test_a_refused_model_is_not_barred_by_a_rollback(
+    furnished: House, params: Callable[[str], str], swapped: Callable[[], None]
+) -> None:
+    other = {"MNIST_PARAMS": params("[model]\nrandom_state = 1\n")}
+    assert furnished.materialize(DECIDED, other).success
+    left = furnished.made("sgd_model").data_version
+    swapped()
+    assert furnished.materialize(DECIDED, force=True).success
+    _, after = decide(furnished, roll_back="previous")
+    assert set(json.loads(after.path.read_bytes())["barred"]) == {left}
+
+
+def test_there_is_no_way_back_to_a_model_whose_file_is_gone(
+    furnished: House, params: Callable[[str], str]
+) -> None:
+    first = furnished.made("sgd_model")
+    other = {"MNIST_PARAMS": params("[model]\nrandom_state = 1\n")}
+    assert furnished.materialize(DECIDED, other).success
+    before = furnished.made("champion_model")
+    first.path.unlink()
+    result, after = decide(furnished, roll_back="previous")
+    assert not result.success
+    assert f"sgd_model {first.data_version} is gone from the store" in str(result.error)
+    assert after == before
+
+
+def test_before_anything_is_decided_there_is_no_champion(house: House) -> None:
+    found = house.cli("champion", "--json")
+    assert found.returncode == 0
+    assert json.loads(found.stdout) == {
+        "model_version": None, "barred": {}, "deleted_with_run": None, "history": [],
+    }  # fmt: skip
+    assert "No decision is recorded" in house.cli("champion").stdout
+
+
+def test_a_champion_of_long_ago_is_not_forgotten(
+    furnished: House, swapped: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion = furnished.made("sgd_model")
+    swapped()
+    assert furnished.materialize(DECIDED, force=True).success
+    monkeypatch.setattr(retention, "RUN_DAYS", -1)
+    monkeypatch.setattr(retention, "RUN_MATERIALIZATIONS", 1)
+    retention.prune(furnished.pipeline(), furnished.instance)
+    events = furnished.instance.fetch_materializations(champion_history.MODEL, limit=10).records
+    kept = {
+        event.asset_materialization.tags["dagster/data_version"]
+        for event in events
+        if event.asset_materialization and event.asset_materialization.tags
+    }
+    assert champion.data_version in kept

@@ -1,0 +1,216 @@
+"""Variants as partitions: fitted, compared, promoted, kept and cleared."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from mnist_pipeline.assets import experiments
+from mnist_pipeline.assets.experiments import CANDIDATE, LEADERBOARD
+from mnist_pipeline.config.params import Params
+from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
+from mnist_pipeline.incremental import _dagster
+from mnist_pipeline_tests.assets.test_pipeline import ASSETS
+from mnist_pipeline_tests.conftest import House, once
+from mnist_pipeline_tests.support.clones import VARIANTS
+from mnist_pipeline_tests.support.processes import Forked
+
+
+def leaderboard(folder: Path) -> Leaderboard:
+    """The newest leaderboard of a data folder."""
+    files = sorted(folder.glob("leaderboard/*/leaderboard.json"), key=lambda f: f.stat().st_mtime)
+    return Leaderboard.from_json(files[-1].read_bytes())
+
+
+@pytest.fixture(scope="module")
+def once_compared(
+    tmp_path_factory: pytest.TempPathFactory, worker_id: str, _furnished: Path
+) -> Path:
+    def make(folder: Path) -> None:
+        forked = Forked.make(folder)
+        shutil.copytree(_furnished, forked.data, dirs_exist_ok=True)
+        with (folder / "params.toml").open("a") as file:
+            file.write(VARIANTS)
+        (folder / "compared.json").write_text(json.dumps(forked.json("compare")))
+
+    return once(tmp_path_factory, worker_id, "compared", make)
+
+
+@pytest.fixture
+def compared(once_compared: Path, tmp_path: Path) -> Forked:
+    """A folder in which everything was made once, and three variants were compared."""
+    shutil.copytree(once_compared, tmp_path / "compared")
+    return Forked(tmp_path / "compared")
+
+
+def refit(forked: Forked) -> dict[str, Any]:
+    found: dict[str, Any] = forked.json("compare")
+    return found
+
+
+def test_the_jobs_have_the_eight_assets_and_no_experiment(
+    house: House, params: Callable[[str], str]
+) -> None:
+    session = house.session({"MNIST_PARAMS": params("[variants.a]\n")})
+    for name in ("refresh", "recompute_all"):
+        job = session.pipeline.definitions.resolve_job_def(name)
+        keys = {key.to_user_string() for key in job.asset_layer.asset_graph.get_all_asset_keys()}
+        assert keys == set(ASSETS)
+    everywhere = session.pipeline.definitions.resolve_asset_graph().get_all_asset_keys()
+    assert everywhere - {dg.AssetKey(key) for key in ASSETS} == {CANDIDATE, LEADERBOARD}
+    without = house.pipeline().definitions.resolve_asset_graph().get_all_asset_keys()
+    assert {key.to_user_string() for key in without} == set(ASSETS)
+
+
+def test_code_versions_know_no_variants_so_that_editing_one_makes_nothing_stale(
+    house: House, params: Callable[[str], str]
+) -> None:
+    def versions(text: str) -> dict[str, str | None]:
+        graph = house.pipeline({"MNIST_PARAMS": params(text)}).definitions.resolve_asset_graph()
+        keys = graph.get_all_asset_keys()
+        return {key.to_user_string(): graph.get(key).code_version for key in keys}
+
+    assert versions("[variants.a]\n") == versions("[variants.a]\nalpha = 1.0\n[variants.b]\n")
+    plain = versions("")
+    assert plain == {key: versions("[variants.a]\n")[key] for key in plain}
+
+
+def test_compare_fits_what_is_not_fitted_and_makes_nothing_else_stale(
+    compared: Forked, once_compared: Path
+) -> None:
+    first = json.loads((once_compared / "compared.json").read_text())
+    assert first["fitted"] == ["small", "smooth", "poor"]
+    assert [one["variant"] for one in first["entries"]][-1] == "poor"
+    assert {one["status"] for one in compared.status().values()} == {"fresh"}
+    assert set(compared.status()) == set(ASSETS)
+
+    board = leaderboard(compared.data)
+    assert [one.variant for one in board.entries] == [e["variant"] for e in first["entries"]]
+    assert board.n_validation == 400
+    for before, after in zip(board.entries, board.entries[1:], strict=False):
+        assert (-before.accuracy, before.variant) < (-after.accuracy, after.variant)
+    for one in board.entries:
+        assert one.accuracy_interval[0] < one.accuracy < one.accuracy_interval[1]
+        won = one.only_this_right - one.only_best_right
+        assert won == round(400 * (one.accuracy - board.entries[0].accuracy))
+    assert board.entries[-1].p_value < 0.001
+
+    compared.edit("params.toml", "whitening = 0.1\n", "whitening = 0.2\n")
+    with (compared.folder / "params.toml").open("a") as file:
+        file.write("[variants.tutorial]\npreset = 'tutorial'\nmax_iter = 1\n")
+    second = refit(compared)
+    assert second["fitted"] == ["smooth", "tutorial"], "an edit is of one variant only"
+    assert second["left_out"] == {"tutorial": "nothing was held out of its fit to compare it on"}
+    assert refit(compared)["fitted"] == []
+    assert {one["status"] for one in compared.status().values()} == {"fresh"}
+
+
+def test_a_promoted_variant_goes_through_the_gate_with_the_next_refresh(compared: Forked) -> None:
+    file = compared.folder / "params.toml"
+    champion = compared.json("champion")["model_version"]
+    compared.json("promote", "poor")
+    assert "sgd_model" in compared.json("refresh")["materialized"]
+    assert compared.json("champion")["model_version"] == champion, "it was refused"
+    best = leaderboard(compared.data).entries[0]
+    compared.json("promote", best.variant)
+    assert compared.json("champion")["model_version"] == champion, "nothing was refreshed"
+    assert compared.cli("refresh").returncode == 0
+    assert compared.json("champion")["model_version"] == best.model_version
+    assert {one["status"] for one in compared.status().values()} == {"fresh"}
+    report = Path(compared.status()["report"]["path"])
+    assert f"{best.variant}</th>" in report.read_text(), "the page of a new model shows variants"
+
+    # gc keeps what each variant's newest materialization points at, also of one that is gone
+    text = file.read_text().replace("[variants.poor]", "[variants.renamed]")
+    file.write_text(text)
+    removed = {one["path"] for one in compared.json("gc", "--keep", "1", "--no-dry-run")["removed"]}
+    assert not [path for path in removed if "/candidate/" in path]
+    assert len(list(compared.data.glob("candidate/*/candidate.skops"))) == 3
+
+    # what is in service is not renamed behind its back
+    file.write_text(text.replace(f"[variants.{best.variant}]", "[variants.other]"))
+    status = compared.cli("status")
+    assert status.returncode == 2
+    assert f"model.variant = '{best.variant}': there is no such variant" in status.stderr
+
+
+@pytest.fixture
+def compared_house(compared: Forked, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """The same, in this process."""
+    from mnist_pipeline_tests.conftest import open_house
+
+    with open_house(compared.data, monkeypatch) as opened:
+        opened.environment["MNIST_PARAMS"] = str(compared.folder / "params.toml")
+        yield opened
+
+
+def test_a_candidate_that_comes_while_the_leaderboard_is_computed_is_in_its_provenance_too(
+    compared_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = compared_house.session()
+    partition_ids = _dagster.partition_ids
+    came: list[int] = []
+
+    def then_another_comes(*arguments: Any) -> Any:
+        if not came:
+            came.append(1)
+            assert session.run([CANDIDATE], partition="small", force=True).success
+        return partition_ids(*arguments)
+
+    before = partition_ids(session.instance, CANDIDATE)["small"]
+    monkeypatch.setattr(_dagster, "partition_ids", then_another_comes)
+    assert session.run([LEADERBOARD], force=True).success
+    made = compared_house.made("leaderboard")
+    pointer = int(made.tags["dagster/input_event_pointer/candidate"])
+    read = {name: one["storage_id"] for name, one in made.metadata["versions_read"].items()}
+    assert pointer == read["small"] > before
+    assert max(read.values()) == pointer
+
+
+def test_a_leaderboard_is_computed_also_after_the_run_of_a_candidate_was_deleted(
+    compared_house: House,
+) -> None:
+    session = compared_house.session()
+    [newest] = session.instance.fetch_materializations(CANDIDATE, limit=1).records
+    session.instance.delete_run(newest.run_id)
+    done = session.run([LEADERBOARD])
+    assert done.success
+    assert done.computed == ["leaderboard"]
+    assert set(leaderboard(compared_house.folder).left_out) == {newest.partition_key}
+    again = session.run([CANDIDATE], partition=newest.partition_key)
+    assert (again.computed, again.reused) == ([], ["candidate"])
+
+
+def test_a_variant_edited_and_edited_back_is_not_fitted_again(compared: Forked) -> None:
+    compared.edit("params.toml", "max_iter = 5\n", "max_iter = 4\n")
+    edited = refit(compared)
+    assert edited["fitted"] == ["poor"]
+    compared.edit("params.toml", "max_iter = 4\n", "max_iter = 5\n")
+    back = refit(compared)
+    assert (back["fitted"], back["left_out"]) == ([], {})
+    first = json.loads((compared.folder / "compared.json").read_text())
+    assert back["entries"] == first["entries"]
+
+
+def test_the_sensor_lets_partitions_follow_the_params_file(
+    house: House, params: Callable[[str], str]
+) -> None:
+    def asked(text: str) -> list[tuple[str, list[str]]]:
+        file = Path(params(text))
+        sensor = experiments.variants_sensor(lambda: Params.load(file).variants)
+        assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+        with dg.build_sensor_context(instance=house.instance) as context:
+            requests = sensor.evaluate_tick(context).dynamic_partitions_requests or []
+        return [(type(one).__name__[:3], list(one.partition_keys)) for one in requests]
+
+    assert asked("[variants.a]\n[variants.b]\n") == [("Add", ["a", "b"])]
+    house.instance.add_dynamic_partitions("variants", ["a", "b"])
+    assert asked("[variants.b]\n[variants.c]\n") == [("Add", ["c"]), ("Del", ["a"])]
+    house.instance.delete_dynamic_partition("variants", "a")
+    house.instance.add_dynamic_partitions("variants", ["c"])
+    assert asked("[variants.c]\n[variants.b]\n") == []
+    assert asked("[variants.b]\nalpha = -1.0\n") == [], "a file that does not load removes nothing"

@@ -1,0 +1,1 @@
+"""Servers, browsers, processes and hostile input that the tests share."""

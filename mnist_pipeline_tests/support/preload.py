@@ -1,0 +1,33 @@
+"""Imports what a full run imports sooner or later: `processes` forks from whoever did."""
+
+import alembic.command
+import boto3
+import dagster._core.storage.sqlite_storage
+import matplotlib.pyplot as plt
+import pyarrow.csv
+import pyarrow.parquet
+import scipy.ndimage
+import sklearn.linear_model
+import sklearn.model_selection
+import sklearn.pipeline
+import skops.io
+
+from mnist_pipeline.cli import session as opening
+from mnist_pipeline.cli import tables
+from mnist_pipeline.digits import report
+from mnist_pipeline.incremental import session
+
+__all__ = [
+    "alembic",
+    "boto3",
+    "dagster",
+    "opening",
+    "plt",
+    "pyarrow",
+    "report",
+    "scipy",
+    "session",
+    "sklearn",
+    "skops",
+    "tables",
+]

@@ -1,0 +1,59 @@
+"""The repository itself: locks that pin everything, and nothing that ties it to a machine."""
+
+import re
+import shutil
+import subprocess
+import tomllib
+
+import pytest
+
+from mnist_pipeline.config.settings import PROJECT
+
+LOCKS = ["requirements.lock", "requirements-dev.lock"]
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_requirement_is_pinned_and_hashed_and_no_index_is_named(lock: str) -> None:
+    text = (PROJECT / lock).read_text()
+    assert "://" not in text
+    assert "--index" not in text
+    assert "--extra-index" not in text
+    entries = re.split(r"\n(?=\S)", text)
+    packages = [entry for entry in entries if entry and not entry.startswith("#")]
+    assert len(packages) > 50
+    for package in packages:
+        assert re.match(r"[\w.\[\],-]+==\S+", package), package[:60]
+        assert "--hash=sha256:" in package, package[:60]
+
+
+def test_the_development_lock_pins_the_same_versions_as_the_lock_of_running() -> None:
+    pins = [set(re.findall(r"^\S+==\S+", (PROJECT / lock).read_text(), re.M)) for lock in LOCKS]
+    assert pins[0] < pins[1]
+
+
+def test_every_direct_dependency_is_locked() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    locked = set(re.findall(r"^([\w.-]+)==", (PROJECT / LOCKS[0]).read_text(), re.M))
+    wanted = {re.split(r"[\s<>=!;\[]", line)[0] for line in project["dependencies"]}
+    assert wanted <= locked
+
+
+def test_make_without_a_target_lists_every_target_for_people() -> None:
+    if not shutil.which("make"):
+        pytest.skip("make is not installed here")
+    listed = subprocess.run(
+        ["make"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
+    for target in ("install", "run", "ui", "test", "lint", "bench", "clean"):
+        assert f"make {target} " in listed
+
+
+def test_make_clean_spares_data_and_settings() -> None:
+    if not shutil.which("make"):
+        pytest.skip("make is not installed here")
+    plan = subprocess.run(
+        ["make", "--dry-run", "clean"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
+    removed = re.findall(r"rm -rf (.*)", plan)[0].split()
+    assert ".venv" in removed
+    assert not {"data", ".env"} & set(removed)

@@ -1,0 +1,294 @@
+"""The Dagster UI in a real browser: what people click, and what they see then.
+
+One `dagster dev` and one page for all tests. Each test leaves everything up to date.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from mnist_pipeline_tests.support.clones import ASSETS, FAST, NEVER_REUSED, Clone
+from mnist_pipeline_tests.support.webserver import Webserver, running, until
+
+FROM_THE_MODEL_ON = ASSETS - {"raw_mnist", "train_set", "test_set"}
+GROUPS = ["source", "digits", "model", "evaluation"]
+
+OVER = {"SUCCESS", "FAILURE", "CANCELED"}
+
+
+@dataclass
+class Ui:
+    """A page of the UI over a copy of the project."""
+
+    clone: Clone
+    webserver: Webserver
+    page: Page
+
+    def open(self, path: str) -> Page:
+        self.page.goto(f"{self.webserver.url}{path}")
+        return self.page
+
+    def graph(self) -> Locator:
+        """Open the global asset graph with all groups unfolded; return its nodes."""
+        groups = ",".join(f"global@global:{group}" for group in GROUPS)
+        self.open(f"/asset-groups?expanded={quote(groups)}")
+        nodes = self.page.locator("foreignObject")
+        for asset in ("report", "champion_model", "raw_mnist"):
+            nodes.filter(has_text=asset).filter(has_text="Latest event").wait_for()
+        return nodes
+
+    def wait_until_shown(self, word: str, assets: set[str]) -> None:
+        """Open the graph; return when a word is in the nodes of these assets and of no other."""
+        nodes = self.graph().filter(has_text=word)
+
+        def shown() -> set[str]:
+            return {one for one in ASSETS if nodes.filter(has_text=one).count()}
+
+        until(lambda: shown() == assets)
+
+    def reload_definitions(self) -> None:
+        """Click the button on the graph's page."""
+        self.graph()
+        self.page.get_by_role("button", name="Reload definitions").click()
+        self.page.get_by_text("Definitions reloaded!").wait_for()
+
+    def unsynced(self) -> Locator | None:
+        """Open the dialog `Materialize unsynced`; return it, or None where it has no assets."""
+        self.graph()
+        button = self.page.get_by_role("button", name="Materialize all").bounding_box()
+        assert button is not None
+        left, middle = button["x"] + button["width"] + 14, button["y"] + button["height"] / 2
+        self.page.mouse.click(left, middle)
+        self.page.get_by_role("menuitem").filter(has_text="Materialize unsynced").click()
+        dialog = self.page.get_by_role("dialog").filter(has_text="Materialize unsynced assets")
+        nothing = dialog.get_by_text("All assets are up to date")
+        dialog.get_by_role("button", name="Materialize").or_(nothing).first.wait_for()
+        return None if nothing.count() else dialog
+
+    def new_run(self, click: Callable[[], None]) -> dict[str, Any]:
+        """Click, wait for the run that this launches, and return it when it is over."""
+        before = {run["runId"] for run in self.webserver.runs()}
+        click()
+
+        def over() -> list[dict[str, Any]]:
+            runs = [run for run in self.webserver.runs() if run["runId"] not in before]
+            return runs if runs and all(run["status"] in OVER for run in runs) else []
+
+        [run] = until(over)
+        return dict(run)
+
+    def computed(self, run: dict[str, Any]) -> set[str]:
+        """Return what a run that must have ended well computed, and did not only reuse."""
+        assert run["status"] == "SUCCESS", self.webserver.log(run["runId"])
+        return set(self.webserver.computed_and_reused(run["runId"])[0])
+
+    def click_materialize_all(self) -> None:
+        self.graph()
+        self.page.get_by_role("button", name="Materialize all").click()
+
+
+@pytest.fixture(scope="module")
+def ui(
+    _furnished: Path, tmp_path_factory: pytest.TempPathFactory, chromium: Browser
+) -> Iterator[Ui]:
+    """Everything was materialized by `mnist-pipeline run`, then `dagster dev` was started."""
+    clone = Clone.make(tmp_path_factory.mktemp("ui") / "clone")
+    shutil.copytree(_furnished, clone.data, dirs_exist_ok=True)
+    page = chromium.new_page(viewport={"width": 2600, "height": 1400})
+    page.set_default_timeout(120_000)
+    with running(["dagster", "dev"], clone, MNIST_RETRAIN_CRON="* * * * *") as webserver:
+        yield Ui(clone, webserver, page)
+    page.close()
+
+
+@pytest.fixture
+def screenshots(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Where pictures of the UI go: `make screenshots` keeps them for the docs."""
+    chosen = request.config.getoption("--screenshots")
+    return Path(chosen) if chosen else tmp_path
+
+
+def keep(page: Page, file: Path, left: int, top: int, width: int, height: int) -> None:
+    """Keep a picture of a part of the page, smaller and with few colours: for the docs."""
+    page.wait_for_timeout(1000)  # until nothing moves any more
+    page.screenshot(path=file, clip={"x": left, "y": top, "width": width, "height": height})
+    with Image.open(file) as whole:
+        scale = 1300 / whole.width
+        smaller = whole.convert("RGB").resize((1300, round(scale * whole.height)))
+    smaller.quantize(128, Image.Quantize.FASTOCTREE).save(file, optimize=True)
+
+
+def append(clone: Clone, module: str) -> None:
+    """Edit a module of the clone without an effect on what it computes."""
+    [path] = (clone.folder / "mnist_pipeline" / "digits").rglob(module)
+    path.write_text(f"{path.read_text()}\n_EDITED = True\n")
+
+
+def assert_on_timeline_and_job_page(ui: Ui, run_id: str) -> None:
+    """Assert that both show the newest run; leave the job's page open."""
+    page = ui.open("/timeline")
+    page.get_by_role("button", name="1hr").click()
+    refresh = page.get_by_title("refresh", exact=True)
+    row = page.locator("[class*=timelineRowContainer]").filter(has=refresh)
+    row.locator("[aria-haspopup=menu]").last.hover(force=True)
+    page.locator(f"a[href='/runs/{run_id}']").wait_for()
+    page = ui.open("/locations/mnist_pipeline/jobs/refresh/runs")
+    page.get_by_role("link", name=run_id[:8]).wait_for()
+    assert not page.get_by_text("owner_process").count()
+
+
+def assert_executes_again(ui: Ui, run_id: str) -> None:
+    """Click a run on the job's page and `Re-execute all` on its own."""
+    page = ui.page
+    page.get_by_role("link", name=run_id[:8]).click()
+    again = page.get_by_role("button", name="Re-execute all")
+    run = ui.new_run(again.click)
+    assert run["tags"]["dagster/parent_run_id"] == run_id
+    assert ui.computed(run) <= NEVER_REUSED
+    page.wait_for_url(f"**/runs/{run['runId']}")
+    page.get_by_text("Succeeded (").wait_for()
+
+
+def test_a_run_of_the_command_line_is_on_timeline_and_job_page_and_executes_again_there(
+    ui: Ui,
+) -> None:
+    [run] = ui.webserver.runs()
+    assert_on_timeline_and_job_page(ui, run["runId"])
+    assert_executes_again(ui, run["runId"])
+    ui.page.get_by_text("Succeeded (8)").wait_for()
+
+
+def test_a_refresh_is_on_timeline_and_job_page_and_executes_again_there(ui: Ui) -> None:
+    append(ui.clone, "figures.py")
+    ui.clone.json("refresh")
+    run = ui.webserver.runs()[0]
+    assert run["tags"]["mnist_pipeline/trigger"] == "mnist-pipeline refresh"
+    ui.reload_definitions()
+    assert_on_timeline_and_job_page(ui, run["runId"])
+    assert_executes_again(ui, run["runId"])
+
+
+def test_an_asset_shows_plots_pictures_and_its_source(ui: Ui, screenshots: Path) -> None:
+    nodes = ui.graph()
+    for asset in ASSETS:
+        nodes.filter(has_text=asset).filter(has_text="Materialized").first.wait_for()
+    keep(ui.page, screenshots / "asset-graph.png", 580, 230, 1960, 950)
+    page = ui.open("/assets/evaluation")
+    page.get_by_role("button", name="Plots").click()
+    for plot in ("accuracy", "log_loss", "seconds", "size_bytes"):
+        page.get_by_text(plot, exact=True).first.wait_for()
+    assert page.locator("canvas").count() >= 8
+    page.get_by_text("accuracy", exact=True).first.scroll_into_view_if_needed()
+    keep(page, screenshots / "evaluation-plots.png", 240, 0, 1650, 1200)
+    page.locator("a[href*='assets/evaluation.py']").wait_for()
+    page.get_by_role("button", name="Table").click()
+    page.get_by_text("[Show Markdown]").first.click()
+    picture = page.get_by_alt_text("confusion matrix")
+    picture.wait_for()
+    assert picture.evaluate("image => image.naturalWidth") > 300
+    keep(page, screenshots / "evaluation-picture.png", 240, 0, 1650, 1060)
+
+
+def params(old: str, new: str) -> Callable[[Clone], None]:
+    return lambda clone: clone.edit("params.toml", old, new)
+
+
+def module(name: str) -> Callable[[Clone], None]:
+    return lambda clone: append(clone, name)
+
+
+@pytest.mark.parametrize(
+    ("edit", "first", "computed"),
+    [
+        pytest.param(
+            params(FAST, f"{FAST}alpha = 2e-5\n"),
+            {"sgd_model"},
+            FROM_THE_MODEL_ON,
+            id="model.alpha",
+        ),
+        pytest.param(module("figures.py"), {"report"}, {"report"}, id="figures"),
+        pytest.param(
+            module("arff.py"),
+            {"train_set", "test_set"},
+            {"train_set", "test_set"},
+            id="ARFF reader",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            params("\nsize = 0.1\n", "\nsize = 0.15\n"),
+            {"sgd_model"},
+            FROM_THE_MODEL_ON,
+            id="validation.size",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            params("test_size = 0.2\nrandom_state = 42", "test_size = 0.2\nrandom_state = 7"),
+            {"train_set", "test_set"},
+            ASSETS - {"raw_mnist"},
+            id="split.random_state",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_materialize_unsynced_until_nothing_is_computes_each_asset_once(
+    ui: Ui,
+    edit: Callable[[Clone], None],
+    first: set[str],
+    computed: set[str],
+    screenshots: Path,
+) -> None:
+    edit(ui.clone)
+    ui.reload_definitions()
+    ui.wait_until_shown("Unsynced", first)
+    if first == {"sgd_model"}:
+        keep(ui.page, screenshots / "unsynced.png", 580, 230, 1960, 950)
+    every: Counter[str] = Counter()
+    while dialog := ui.unsynced():
+        button = dialog.get_by_role("button", name="Materialize")
+        every.update(ui.computed(ui.new_run(button.click)))
+    assert every == Counter(computed)
+    assert {one["status"] for one in ui.clone.status().values()} == {"fresh"}
+
+
+def test_materialize_all_computes_what_refresh_computes(ui: Ui) -> None:
+    append(ui.clone, "rows.py")
+    refreshed = ui.clone.json("refresh")["materialized"]
+    assert {"train_set", "test_set"} <= set(refreshed)
+    append(ui.clone, "rows.py")
+    ui.reload_definitions()
+    run = ui.new_run(ui.click_materialize_all)
+    assert ui.computed(run) == {*refreshed, *NEVER_REUSED}
+    assert ui.unsynced() is None
+
+
+def test_a_refresh_after_a_failed_attempt_turns_the_graph_green(ui: Ui) -> None:
+    ui.clone.edit("params.toml", "least_accuracy = 0.5\n", "least_accuracy = 0.9999\n")
+    assert ui.clone.cli("refresh").returncode == 1
+    ui.wait_until_shown("Failed", {"evaluation", "champion_model", "report"})
+    ui.clone.edit("params.toml", "least_accuracy = 0.9999\n", "least_accuracy = 0.5\n")
+    refreshed = ui.clone.json("refresh")
+    assert set(refreshed["materialized"]) <= NEVER_REUSED
+    ui.wait_until_shown("Materialized", ASSETS)
+
+
+def test_a_tick_of_the_schedule_is_a_run_whose_page_shows_all_steps(ui: Ui) -> None:
+    page = ui.open("/locations/mnist_pipeline/schedules/retraining")
+    switch = page.get_by_role("checkbox")
+    run = ui.new_run(lambda: switch.dispatch_event("click"))
+    switch.dispatch_event("click")
+    expect(switch).not_to_be_checked()
+    assert ui.computed(run) == NEVER_REUSED
+    assert_on_timeline_and_job_page(ui, run["runId"])
+    page.get_by_role("link", name=run["runId"][:8]).click()
+    page.get_by_text("Launched by").wait_for()
+    page.get_by_text("Succeeded (8)").click()
+    for asset in ASSETS:
+        page.get_by_text(asset, exact=True).first.wait_for()

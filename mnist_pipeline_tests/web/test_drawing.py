@@ -1,0 +1,302 @@
+"""`mnist-pipeline draw`: the page in a browser, and what its server refuses."""
+
+import contextlib
+import http.client
+import http.server
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page
+
+from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline_tests.conftest import COMMAND, NEUTRAL, House, house_of
+from mnist_pipeline_tests.support.browser import SCHEMES, WIDTHS, launched, opened
+from mnist_pipeline_tests.support.photos import encoded, enlarged
+from mnist_pipeline_tests.support.strokes import SIDE, strokes
+
+
+@contextmanager
+def drawing(folder: Path, *more: str) -> Iterator[int]:
+    """Run the command over a data folder; yield its port."""
+    process = subprocess.Popen(
+        [sys.executable, *COMMAND, "draw", "--port", "0", *more],
+        env=os.environ | NEUTRAL | house_of(folder) | {"PYTHONUNBUFFERED": "1"},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert "http://127.0.0.1:" in line, process.communicate()[1]
+        yield int(line.partition("127.0.0.1:")[2].partition("/")[0])
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 0, errors
+    assert errors == ""
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A browser that does not wait for a screen: hundreds of strokes are drawn here."""
+    with launched("--disable-gpu-vsync", "--disable-frame-rate-limit") as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def full_port(full_size: Path) -> Iterator[int]:
+    """The page over the champion of all 70,000 digits."""
+    with drawing(full_size) as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def drawn(full_size: Path) -> Digits:
+    [file] = full_size.glob("test_set/*/test_set.parquet")
+    return Digits.read(file)
+
+
+def ask(
+    port: int, method: str = "POST", path: str = "/read", body: Any = b"", **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of an answer; headers are named with _ for -."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request(method, path, body, named)
+    response = connection.getresponse()
+    answer = response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
+    connection.close()
+    return answer
+
+
+def draw(page: Page, digits: Digits, place: int) -> None:
+    """Draw a digit with the mouse, over a sheet that is cleared first."""
+    page.locator("#clear").click()
+    sheet = page.locator("#sheet").bounding_box()
+    assert sheet is not None
+    for stroke in strokes(digits.pixels[place]):
+        points = [
+            (sheet["x"] + sheet["width"] * column / SIDE, sheet["y"] + sheet["height"] * row / SIDE)
+            for row, column in stroke
+        ]
+        page.mouse.move(*points[0])
+        page.mouse.down()
+        for point in points[1:]:
+            page.mouse.move(*point)
+        page.mouse.up()
+
+
+def test_of_100_test_digits_drawn_with_the_mouse_95_are_read_right(
+    full_port: int, drawn: Digits, chromium: Browser
+) -> None:
+    places = np.random.default_rng(7).choice(len(drawn), 100, replace=False)
+    right = 0
+    with opened(chromium, f"http://127.0.0.1:{full_port}/") as page:
+        for place in places:
+            with page.expect_response("**/read") as answered:
+                draw(page, drawn, place)
+            if answered.value.ok:
+                right += answered.value.json()["digit"] == drawn.labels[place]
+    assert right >= 95, right
+
+
+def test_the_page_shows_digit_bars_what_was_seen_and_the_nearest(
+    full_port: int, drawn: Digits, chromium: Browser
+) -> None:
+    place = int(np.flatnonzero(drawn.labels == 3)[0])
+    with opened(chromium, f"http://127.0.0.1:{full_port}/") as page:
+        draw(page, drawn, place)
+        page.wait_for_selector('body[data-digit="3"]')
+        assert "3" in page.locator("#said strong").inner_text()
+        bars = page.locator("meter").evaluate_all("all => all.map(one => one.value)")
+        assert len(bars) == 10
+        assert sum(bars) == pytest.approx(1)
+        assert max(bars) == bars[3]
+        labels = page.locator("#near b").all_inner_texts()
+        assert len(labels) == 8
+        assert labels[0] == "3"
+        ink = "canvas => canvas.getContext('2d').getImageData(0, 0, 28, 28).data"
+        dark = page.locator("#seen").evaluate(f"c => [...({ink})(c)].filter(v => v < 50).length")
+        assert dark > 50
+        page.locator("#undo").click()
+        page.locator("#clear").click()
+        assert page.evaluate("document.body.dataset.digit") == ""
+
+
+def test_a_picture_can_be_chosen_dropped_or_pasted(
+    full_port: int, drawn: Digits, chromium: Browser, tmp_path: Path
+) -> None:
+    file = tmp_path / "<img src=x>.png"
+    place = int(np.flatnonzero(drawn.labels == 6)[0])
+    file.write_bytes(encoded(enlarged(drawn.pixels[place], 400)))
+    give = """([event, bytes]) => {
+        const given = new DataTransfer();
+        given.items.add(new File([new Uint8Array(bytes)], "six.png", {type: "image/png"}));
+        const name = event === "paste" ? "clipboardData" : "dataTransfer";
+        const kind = event === "paste" ? ClipboardEvent : DragEvent;
+        dispatchEvent(new kind(event, {[name]: given, cancelable: true}));
+    }"""
+    with opened(chromium, f"http://127.0.0.1:{full_port}/") as page:
+        page.set_input_files("#file", file)
+        page.wait_for_selector('body[data-digit="6"]')
+        for event in ("drop", "paste"):
+            page.locator("#clear").click()
+            page.evaluate(give, [event, list(file.read_bytes())])
+            page.wait_for_selector('body[data-digit="6"]')
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_everybody_can_use_the_page_in_both_schemes_on_phone_and_desktop(
+    scheme: str,
+    width: int,
+    full_port: int,
+    drawn: Digits,
+    chromium: Browser,
+    violations: Callable[[Page], list[str]],
+) -> None:
+    shape = {"width": width, "height": 900}
+    url = f"http://127.0.0.1:{full_port}/"
+    with opened(chromium, url, viewport=shape, color_scheme=scheme) as page:
+        draw(page, drawn, 0)
+        page.wait_for_selector('body[data-digit="8"]')
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert violations(page) == []
+
+
+def test_the_page_is_valid_html(
+    full_port: int, tmp_path: Path, html_errors: Callable[[Path], list[str]]
+) -> None:
+    status, _, body = ask(full_port, "GET", "/")
+    assert status == 200
+    file = tmp_path / "page.html"
+    file.write_bytes(body)
+    assert html_errors(file) == []
+
+
+def test_pages_of_others_and_what_is_no_digit_get_no_answer(full_port: int, drawn: Digits) -> None:
+    digit = encoded(enlarged(drawn.pixels[0], 300))
+    own = f"http://127.0.0.1:{full_port}"
+    status, headers, body = ask(full_port, body=digit, Origin=own)
+    assert (status, json.loads(body)["digit"]) == (200, 8)
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert headers["cache-control"] == "no-store"
+    assert "access-control-allow-origin" not in headers
+    assert ask(full_port, body=digit)[0] == 200, "no browser, no origin"
+    for foreign in ("http://evil.example", f"http://127.0.0.1:{full_port + 1}", "null",
+                    f"https://127.0.0.1:{full_port}"):  # fmt: skip
+        assert ask(full_port, body=digit, Origin=foreign)[0] == 403
+        assert ask(full_port, "GET", "/", Origin=foreign)[0] == 403
+    assert ask(full_port, body=digit, Host="evil.example")[0] == 400
+    assert ask(full_port, "GET", "/", Host=f"evil.example:{full_port}")[0] == 400
+    assert ask(full_port, "GET", "/read")[0] == 405
+    assert ask(full_port, "GET", "/files/../__init__.py")[0] == 404
+    status, _, body = ask(full_port, body=b"no picture")
+    assert status == 422
+    assert "is no PNG" in json.loads(body)["error"]
+
+
+def test_a_picture_that_is_too_large_is_not_taken_in(full_port: int) -> None:
+    status, _, body = ask(full_port, body=b"", Content_Length="10000001")
+    assert status == 413
+    assert "larger than 10 MB" in json.loads(body)["error"]
+
+    def chunks() -> Iterator[bytes]:
+        for _ in range(40):
+            yield bytes(1 << 18)
+
+    # of unknown length: read up to the limit, and the rest is not waited for
+    connection = http.client.HTTPConnection("127.0.0.1", full_port, timeout=30)
+    with contextlib.closing(connection), contextlib.suppress(ConnectionError):
+        connection.request("POST", "/read", chunks(), encode_chunked=True)
+        assert connection.getresponse().status == 413
+    assert ask(full_port, "GET", "/")[0] == 200
+
+
+def test_a_picture_that_does_not_come_ends_with_the_server(full_size: Path) -> None:
+    with drawing(full_size) as port, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            stack.callback(connection.close)
+            connection.putrequest("POST", "/read")
+            connection.putheader("Content-Length", "1000")
+            connection.endheaders(b"x")
+        assert ask(port, "GET", "/")[0] == 200
+
+
+def test_only_one_finger_draws(full_port: int, drawn: Digits, chromium: Browser) -> None:
+    with opened(chromium, f"http://127.0.0.1:{full_port}/") as page:
+        sheet = page.locator("#sheet").bounding_box()
+        assert sheet is not None
+        touch = """([x, y, id, kind]) => document.getElementById("sheet").dispatchEvent(
+            new PointerEvent(kind, {clientX: x, clientY: y, pointerId: id, bubbles: true}))"""
+        x, y = sheet["x"] + 40, sheet["y"] + 40
+        page.evaluate(
+            "document.getElementById('sheet').setPointerCapture = () => undefined"
+        )  # there is no such pointer
+        page.evaluate(touch, [x, y, 1, "pointerdown"])
+        page.evaluate(touch, [x + 150, y + 150, 2, "pointerdown"])
+        page.evaluate(touch, [x + 150, y + 160, 2, "pointermove"])
+        page.evaluate(touch, [x, y + 100, 1, "pointermove"])
+        dark = """() => {
+            const sheet = document.getElementById("sheet");
+            const all = sheet.getContext("2d").getImageData(sheet.width / 2, 0, 280, 560).data;
+            return all.filter((value) => value < 50).length;
+        }"""
+        assert page.evaluate(dark) == 0, "nothing on the right half"
+        page.evaluate(touch, [x, y + 100, 1, "pointerup"])
+
+
+def test_no_drawing_is_kept_and_the_current_champion_answers(
+    furnished: House, params: Callable[[str], str]
+) -> None:
+    test = Digits.read(furnished.made("test_set").path)
+
+    def promote(seed: int) -> str:
+        # in a process of its own: an event loop of the browser may run in this one
+        other = {"MNIST_PARAMS": params(f"[model]\nrandom_state = {seed}\n")}
+        completed = furnished.cli("run", "--select", "key:sgd_model+", variables=other)
+        assert completed.returncode == 0, completed.stderr
+        return furnished.made("sgd_model").data_version
+
+    digit = encoded(enlarged(test.pixels[0], 300))
+    before = {file for file in furnished.folder.rglob("*") if "dagster_home" not in file.parts}
+    with drawing(furnished.folder) as port:
+        assert ask(port, body=digit)[0] == 200
+        assert b"is not kept" in ask(port, "GET", "/")[2]
+        after = {file for file in furnished.folder.rglob("*") if "dagster_home" not in file.parts}
+        assert after == before
+
+        first = json.loads(ask(port, body=digit)[2])["model"]
+        promoted = promote(1)
+        assert first != json.loads(ask(port, body=digit)[2])["model"] == promoted
+        promote(2)
+        furnished.made("sgd_model").path.unlink()
+        status, _, body = ask(port, body=digit)
+        assert status == 503
+        assert "is gone from the store" in json.loads(body)["error"]
+
+
+def test_without_a_champion_or_a_free_port_draw_says_so(house: House) -> None:
+    completed = house.cli("draw", "--port", "0")
+    assert completed.returncode == 1
+    assert "no model is in service yet" in completed.stderr
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    with server:
+        completed = house.cli("draw", "--port", str(server.server_port))
+    assert completed.returncode == 2
+    assert f"--port {server.server_port} cannot be used" in completed.stderr
