@@ -50,6 +50,9 @@ HEADER = (
 )
 
 
+LONG = {"test_ui.py", "test_automation.py", "test_dagster_dev.py", "test_unsynced.py"}
+"""Files with a running `dagster dev`."""
+
 # the numbers of inputs are in `test_hostile`
 hypothesis_settings.register_profile("many")
 
@@ -58,9 +61,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Let pictures of the UI be kept, and say how long to torment."""
     parser.addoption("--screenshots", metavar="FOLDER", help="where pictures of the UI go")
     parser.addoption(
-        "--kill-points", metavar="N", type=int, default=6, help="at how many a run is killed"
+        "--kill-points", metavar="N", type=int, default=4, help="at how many a run is killed"
     )
     parser.addoption("--crowd-rounds", metavar="N", type=int, default=1, help="of eight processes")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the long files first: at the end none of them keeps one core waiting for another."""
+    items.sort(key=lambda item: (item.path.name not in LONG, item.path.parent.name != "system"))
 
 
 @pytest.fixture(autouse=True)
@@ -257,13 +265,6 @@ def open_house(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]
         yield House(folder, instance, environment)
 
 
-@pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    """A house in which nothing was made yet."""
-    with open_house(tmp_path / "data", monkeypatch) as opened:
-        yield opened
-
-
 def once(
     factory: pytest.TempPathFactory, worker: str, name: str, make: Callable[[Path], None]
 ) -> Path:
@@ -275,6 +276,26 @@ def once(
             make(folder)
             made.touch()
     return folder
+
+
+@pytest.fixture(scope="session")
+def _new_house(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Nothing but the tables of a new history: to make them takes longer than most tests."""
+
+    def make(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch, open_house(folder, patch) as opened:
+            opened.latest("raw_mnist")
+            opened.instance.all_instigator_state()
+
+    return once(tmp_path_factory, worker_id, "new", make)
+
+
+@pytest.fixture
+def house(_new_house: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """A house in which nothing was made yet."""
+    shutil.copytree(_new_house, tmp_path / "data")
+    with open_house(tmp_path / "data", monkeypatch) as opened:
+        yield opened
 
 
 def _furnish(folder: Path) -> None:

@@ -290,10 +290,10 @@ def full_test(folder: Path) -> Digits:
     return Digits.read(file)
 
 
-def test_of_200_photos_of_test_digits_95_percent_are_read_right(full_size: Path) -> None:
+def test_of_80_photos_of_test_digits_95_percent_are_read_right(full_size: Path) -> None:
     model, test = full_model(full_size), full_test(full_size)
     rng = np.random.default_rng(2026)
-    rows = rng.choice(len(test), 200, replace=False)
+    rows = rng.choice(len(test), 80, replace=False)
     forms = ["PNG", "JPEG", "WEBP", "BMP"]
     right = 0
     for number, row in enumerate(rows):
@@ -303,7 +303,7 @@ def test_of_200_photos_of_test_digits_95_percent_are_read_right(full_size: Path)
         except PictureError:
             continue
         right += digit == test.labels[row]
-    assert right >= 190, right
+    assert right >= 76, right
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import TimeoutError as TooLong
 
 from mnist_pipeline_tests.support.clones import ASSETS, FAST, NEVER_REUSED, Clone
 from mnist_pipeline_tests.support.webserver import Webserver, running, until
@@ -132,14 +133,35 @@ def append(clone: Clone, module: str) -> None:
     path.write_text(f"{path.read_text()}\n_EDITED = True\n")
 
 
-def assert_on_timeline_and_job_page(ui: Ui, run_id: str) -> None:
-    """Assert that both show the newest run; leave the job's page open."""
+def linked_from_the_timeline(ui: Ui, run_id: str) -> bool:
+    """Open the timeline; return whether a batch in the row of `refresh` links to the run.
+
+    Runs close in time share a batch. The next hour's ticks of a schedule are batches too, also
+    after it was stopped: the page keeps what it knew of it for a while.
+    """
     page = ui.open("/timeline")
     page.get_by_role("button", name="1hr").click()
     refresh = page.get_by_title("refresh", exact=True)
     row = page.locator("[class*=timelineRowContainer]").filter(has=refresh)
-    row.locator("[aria-haspopup=menu]").last.hover(force=True)
-    page.locator(f"a[href='/runs/{run_id}']").wait_for()
+    batches = row.locator("[aria-haspopup=menu]")
+    batches.first.wait_for()
+    unfolded = page.get_by_role("link", name="View all")
+    try:
+        for batch in batches.all():  # from left to right: the runs before the ticks
+            batch.hover(force=True, timeout=5000)
+            unfolded.wait_for(timeout=5000)
+            if page.locator(f"a[href='/runs/{run_id}']").count():
+                return True
+            page.mouse.move(0, 0)
+            unfolded.wait_for(state="hidden", timeout=5000)
+    except TooLong:  # the row was drawn anew meanwhile
+        pass
+    return False
+
+
+def assert_on_timeline_and_job_page(ui: Ui, run_id: str) -> None:
+    """Assert that both show the run; leave the job's page open."""
+    until(lambda: linked_from_the_timeline(ui, run_id))
     page = ui.open("/locations/mnist_pipeline/jobs/refresh/runs")
     page.get_by_role("link", name=run_id[:8]).wait_for()
     assert not page.get_by_text("owner_process").count()
@@ -282,12 +304,20 @@ def test_a_refresh_after_a_failed_attempt_turns_the_graph_green(ui: Ui) -> None:
 def test_a_tick_of_the_schedule_is_a_run_whose_page_shows_all_steps(ui: Ui) -> None:
     page = ui.open("/locations/mnist_pipeline/schedules/retraining")
     switch = page.get_by_role("checkbox")
-    run = ui.new_run(lambda: switch.dispatch_event("click"))
+    switch.dispatch_event("click")
+
+    def ticked() -> list[str]:
+        tag = "dagster/schedule_name"
+        return [run["runId"] for run in ui.webserver.runs() if tag in run["tags"]]
+
+    # the first one: on a slow machine the next minute's tick may have been too
+    run_id = until(ticked)[-1]
     switch.dispatch_event("click")
     expect(switch).not_to_be_checked()
-    assert ui.computed(run) == NEVER_REUSED
-    assert_on_timeline_and_job_page(ui, run["runId"])
-    page.get_by_role("link", name=run["runId"][:8]).click()
+    assert ui.webserver.over(run_id) == "SUCCESS"
+    assert set(ui.webserver.computed_and_reused(run_id)[0]) == NEVER_REUSED
+    assert_on_timeline_and_job_page(ui, run_id)
+    page.get_by_role("link", name=run_id[:8]).click()
     page.get_by_text("Launched by").wait_for()
     page.get_by_text("Succeeded (8)").click()
     for asset in ASSETS:
