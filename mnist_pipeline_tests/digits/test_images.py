@@ -15,7 +15,7 @@ from PIL import Image
 
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.errors import PictureError
-from mnist_pipeline.digits.features import hog
+from mnist_pipeline.digits.features import transformers
 from mnist_pipeline.digits.images import files, normalize
 from mnist_pipeline.digits.images.classify import read_digit
 from mnist_pipeline.digits.model import persistence
@@ -275,7 +275,7 @@ def test_a_model_is_not_used_with_code_that_computes_other_features(
 ) -> None:
     data = furnished.made("sgd_model").path.read_bytes()
     persistence.loads(data)
-    monkeypatch.setattr(hog, "_FAINT", 0.5)
+    monkeypatch.setattr(transformers, "_FAINT", 0.5)
     with pytest.raises(FormatError, match="computes other features"):
         persistence.loads(data)
 

@@ -18,8 +18,8 @@ from mnist_pipeline.digits.data.split import Split, split
 from mnist_pipeline.digits.data.validation import Parts
 from mnist_pipeline.digits.evaluation import metrics
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
-from mnist_pipeline.digits.model import calibration, persistence, prediction, training
-from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.model import persistence, prediction, training
+from mnist_pipeline.digits.model.pipeline import TrainedModel, probabilities
 from mnist_pipeline.digits.model.prediction import Predictions
 from mnist_pipeline.digits.sources import sample
 from mnist_pipeline.digits.sources.table import decode
@@ -226,7 +226,7 @@ def test_the_predictions_file_has_the_promised_columns(
         "confidence": "float32",
         **scores,
     }
-    given = calibration.probabilities(predictions.scores, predictions.temperature or 0.0)
+    given = probabilities(predictions.scores, predictions.temperature or 0.0)
     np.testing.assert_allclose(frame["confidence"], given.max(axis=1), rtol=1e-6)
     np.testing.assert_array_equal(given.argmax(axis=1), predictions.prediction)
     again = Predictions.from_parquet(predictions.to_parquet())
@@ -311,8 +311,8 @@ def test_one_temperature_makes_scores_probabilities_as_good_as_any_other() -> No
     given = rng.dirichlet(np.ones(10) * 0.3, 4000)
     labels = np.array([rng.choice(10, p=row) for row in given], np.uint8)
     scores = 7.0 * np.log(given)
-    assert calibration.temperature(scores, labels) == pytest.approx(7.0, rel=0.1)
-    np.testing.assert_allclose(calibration.probabilities(scores, 7.0), given, atol=1e-9)
+    assert training.temperature(scores, labels) == pytest.approx(7.0, rel=0.1)
+    np.testing.assert_allclose(probabilities(scores, 7.0), given, atol=1e-9)
 
 
 def test_the_interval_is_wilsons() -> None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits.progress import NowAndThen, Report
+from mnist_pipeline.digits.progress import Progress, Throttled, silent
 from mnist_pipeline.incremental.errors import StoreError
 
 T = TypeVar("T", bound=np.generic)
@@ -36,7 +36,7 @@ def stacked(
     *,
     large: bool,
     what: str = "images",
-    report: Report = lambda text: None,
+    report: Progress = silent,
 ) -> npt.NDArray[T]:
     """Put chunks together along their first axis.
 
@@ -59,7 +59,7 @@ def stacked(
     """
     if not (large and rows):
         return np.concatenate(list(chunks))
-    say, done = NowAndThen(report), 0
+    say, done = Throttled(report), 0
     row: tuple[int, ...] = ()
     dtype: np.dtype[Any] = np.dtype(np.uint8)
     with tempfile.TemporaryFile(prefix="mnist-pipeline-") as file:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.data.dataset import Digits, Origin
-from mnist_pipeline.digits.progress import Report
+from mnist_pipeline.digits.progress import Progress, silent
 from mnist_pipeline.digits.sources.table import DigitTable
 
 
@@ -22,7 +22,7 @@ def split(
     *,
     test_size: float,
     random_state: int,
-    report: Report = lambda text: None,
+    report: Progress = silent,
 ) -> Split:
     """Split as `train_test_split(X, y, test_size=..., random_state=...)` does.
 

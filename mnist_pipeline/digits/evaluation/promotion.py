@@ -15,7 +15,7 @@ from mnist_pipeline.digits.evaluation.champion import Champion
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline.digits.model import training
 from mnist_pipeline.digits.model.pipeline import TrainedModel
-from mnist_pipeline.digits.progress import Report
+from mnist_pipeline.digits.progress import Progress, silent
 from mnist_pipeline.incremental.check import CheckResult, Scalar
 
 Outcome = Literal["promoted", "stays", "refused", "rolled back"]
@@ -139,7 +139,7 @@ def decide(
 
 
 def rival_of(
-    candidate: TrainedModel, train: Digits, champion: Fitted, report: Report = lambda text: None
+    candidate: TrainedModel, train: Digits, champion: Fitted, report: Progress = silent
 ) -> Rival:
     """Say what the champion makes of the rows that were held out of the candidate's fit.
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.data.pixels import is_large, slices, stacked
-from mnist_pipeline.digits.progress import Report
+from mnist_pipeline.digits.progress import Progress, silent
 from mnist_pipeline.digits.sources import arff, checksums, csv_rows, idx, sample
 from mnist_pipeline.digits.sources.archive import Archive, Source
 from mnist_pipeline.digits.streaming import synthetic
@@ -55,7 +55,7 @@ class DigitTable:
         return checksums.idx_md5(self.pixels, self.labels) == checksums.IDX_MD5
 
     def images(
-        self, row_id: npt.NDArray[np.integer], report: Report = lambda text: None
+        self, row_id: npt.NDArray[np.integer], report: Progress = silent
     ) -> npt.NDArray[np.uint8]:
         """Return the pixels of these rows, mapped from a file where the table is large."""
         make = synthetic.maker(self.recipe, self.pixels) if self.recipe else self.pixels.__getitem__
