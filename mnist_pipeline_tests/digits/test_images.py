@@ -231,9 +231,9 @@ def test_files_that_are_no_pictures_damaged_or_too_large_are_refused(
         on_paper(some.pixels[0]), "PNG", save_all=True, append_images=[on_paper(some.pixels[1])]
     )
     for data, reason in (
-        (b"", "is no PNG"),
-        (b"%PDF-1.7 and so on", "is no PNG"),
-        (encoded(on_paper(some.pixels[0]), "GIF"), "is no PNG"),
+        (b"", "is not a PNG"),
+        (b"%PDF-1.7 and so on", "is not a PNG"),
+        (encoded(on_paper(some.pixels[0]), "GIF"), "is not a PNG"),
         (whole[: len(whole) // 2], "is damaged"),
         (moving, "several pictures"),
     ):
@@ -246,7 +246,7 @@ def test_files_that_are_no_pictures_damaged_or_too_large_are_refused(
         files.grey(bomb)
     monkeypatch.setattr(files, "MOST_BYTES", 1_000_000)
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(PictureError, match="is no file"):
+    with pytest.raises(PictureError, match="is not a file"):
         files.read(tmp_path / "pipe.png")
     file = tmp_path / "large.png"
     file.write_bytes(b"x" * 1_000_001)

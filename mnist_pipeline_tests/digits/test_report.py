@@ -140,13 +140,13 @@ def test_it_opens_with_accuracy_service_data_and_params(evidence: Evidence) -> N
     low, high = evaluation.accuracy_interval
     assert f"{evaluation.accuracy:.2%} of 1,000 test digits right" in start
     assert f"95% interval {low:.2%} to {high:.2%}" in start
-    assert "In service: this model is the champion" in start
+    assert "This model is the champion" in start
     for version in (evidence.train.data_version, evidence.test.data_version):
         assert version in start
     assert "preset fast" in start
     assert "as many mistakes" not in start, "the tutorial's split is of all 70,000"
     refused = dataclasses.replace(evidence, champion=Champion("other", {HTML: HTML}))
-    assert "Not in service" in report.render(refused).html
+    assert "This model is not the champion" in report.render(refused).html
 
 
 def test_all_of_mnist_is_compared_with_the_tutorial(evidence: Evidence) -> None:

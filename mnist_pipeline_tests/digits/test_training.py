@@ -57,12 +57,7 @@ def test_each_preset_learns(
 def test_a_fit_is_the_same_with_any_number_of_threads(
     params: dict[str, object], drawn: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = dataclasses.replace(
-        drawn.train,
-        row_id=drawn.train.row_id[:1500],
-        pixels=drawn.train.pixels[:1500],
-        labels=drawn.train.labels[:1500],
-    )
+    few = drawn.train[:1500]
     held_out = validation.hold_out(few, size=0.1, random_state=0)
     versions = set()
     for threads in ("1", "3"):
@@ -183,24 +178,13 @@ def test_a_fit_by_its_own_rule_reports_progress_and_prints_nothing(
 
 
 def test_digits_that_do_not_show_all_classes_are_refused(drawn: Split) -> None:
-    keep = drawn.train.labels != 3
-    few = dataclasses.replace(
-        drawn.train,
-        row_id=drawn.train.row_id[keep],
-        pixels=drawn.train.pixels[keep],
-        labels=drawn.train.labels[keep],
-    )
+    few = drawn.train.chosen(np.flatnonzero(drawn.train.labels != 3))
     with pytest.raises(FormatError, match=r"show only \[0, 1, 2, 4"):
         training.fit(ModelParams(), validation.all_rows(few))
 
 
 def test_too_few_digits_to_hold_some_out_are_refused(drawn: Split) -> None:
-    few = dataclasses.replace(
-        drawn.train,
-        row_id=drawn.train.row_id[:12],
-        pixels=drawn.train.pixels[:12],
-        labels=drawn.train.labels[:12],
-    )
+    few = drawn.train[:12]
     with pytest.raises(FormatError, match="no validation part can be held out"):
         validation.hold_out(few, size=0.1, random_state=0)
 

@@ -129,7 +129,7 @@ def hold_out(train: Digits, *, size: float, random_state: int) -> Parts:
 
 
 def hold_out_rows(train: Digits, row_id: npt.NDArray[np.int32]) -> Parts:
-    """Hold the rows with these ids out of the fit, and those that belong with them."""
+    """Hold the rows with these ids out of the fit, and those of the same groups."""
     together = train.origin.together
     is_held_out = np.isin(together(train.row_id), together(row_id))
     return _parts(train, is_held_out, np.flatnonzero(np.isin(train.row_id, row_id)))
@@ -138,8 +138,7 @@ def hold_out_rows(train: Digits, row_id: npt.NDArray[np.int32]) -> Parts:
 def only_training_rows(model: Fitted, train: Digits) -> CheckResult:
     """A model was fitted on training rows but those held out, and no test row was among either.
 
-    Test rows are drawn anew from the split's own arguments, and the rows that were given to the fit
-    are compared by their digest.
+    Test rows are drawn again from the split's arguments; fitted rows are compared by their digest.
     """
     held_out = model.validated.row_id if model.validated else np.empty(0, np.int32)
     together = train.origin.together

@@ -23,7 +23,7 @@ def in_batches(
 
     Within a batch of another call it is one batch: whole pipelines go through batch by batch. The
     batches are the same whatever the number of threads, and BLAS works on one: what it computes
-    can depend on how many it has. joblib's settings say how many threads work at a time.
+    can depend on how many it has. joblib's settings limit the number of threads.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything a report is made from, about one model."""
+    """The inputs of a report about one model."""
 
     train: Digits
     test: Digits
@@ -66,7 +66,7 @@ class Decided:
 
 @dataclass(frozen=True)
 class Input:
-    """A result that the report was made from, and what computed it."""
+    """A result that the report was computed from, and what computed it."""
 
     asset: str
     when: str
