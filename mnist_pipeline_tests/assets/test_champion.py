@@ -40,14 +40,14 @@ def swapped(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         fit = training.fit
 
         def deceived(
-            params: ModelParams, parts: Parts, report: Progress = silent
+            params: ModelParams, parts: Parts, progress: Progress = silent
         ) -> TrainedModel:
             labels = parts.fitted.labels.copy()
             labels[parts.fitted.labels == 3], labels[parts.fitted.labels == 5] = 5, 3
             return fit(
                 params,
                 dataclasses.replace(parts, fitted=dataclasses.replace(parts.fitted, labels=labels)),
-                report,
+                progress,
             )
 
         monkeypatch.setattr(training, "fit", deceived)

@@ -227,7 +227,7 @@ class Epochs:
         size = 4 * count * (1 + whitening.matrix.shape[1])
         if self._large and not self._distorts and size <= SCRATCH_BYTES:
             parts = (in_batches(self._features, fitted.pixels[rows]) for rows in slices(count))
-            self._kept = stacked(parts, count, large=True, what="features", report=progress)
+            self._kept = stacked(parts, count, large=True, what="features", progress=progress)
             progress(f"all features are kept: {size / 1e9:.1f} GB in a scratch file")
 
     def batches(self) -> Iterator[tuple[Features, npt.NDArray[np.uint8]]]:

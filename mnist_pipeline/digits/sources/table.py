@@ -55,12 +55,12 @@ class DigitTable:
         return checksums.idx_md5(self.pixels, self.labels) == checksums.IDX_MD5
 
     def images(
-        self, row_id: npt.NDArray[np.integer], report: Progress = silent
+        self, row_id: npt.NDArray[np.integer], progress: Progress = silent
     ) -> npt.NDArray[np.uint8]:
         """Return the pixels of these rows, mapped from a file where the table is large."""
         make = synthetic.maker(self.recipe, self.pixels) if self.recipe else self.pixels.__getitem__
         chunks = (make(row_id[rows]) for rows in slices(len(row_id)))
-        return stacked(chunks, len(row_id), large=is_large(len(self.labels)), report=report)
+        return stacked(chunks, len(row_id), large=is_large(len(self.labels)), progress=progress)
 
 
 def decode(archive: Archive) -> DigitTable:
