@@ -161,7 +161,7 @@ def beside_paper() -> Image.Image:
     return edge
 
 
-def test_what_comes_in_from_beside_the_paper_is_no_stroke(some: Digits) -> None:
+def test_what_comes_in_from_beside_the_paper_is_not_a_stroke(some: Digits) -> None:
     for pixels in some.pixels[::5]:
         lined = Image.new("L", (500, 600), 235)
         for top in range(20, 600, 110):

@@ -132,7 +132,7 @@ def test_the_file_comes_back_as_the_same_model(model: TrainedModel, drawn: Split
     assert persistence.reloads_identically(model, drawn.train).passed
 
 
-def test_a_model_that_comes_back_different_is_seen(
+def test_a_model_that_comes_back_different_is_detected(
     model: TrainedModel, drawn: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = training.fit(ModelParams(alpha=0.01), held_out(drawn))
@@ -143,7 +143,7 @@ def test_a_model_that_comes_back_different_is_seen(
 
 @pytest.fixture
 def no_self_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For files of what is no model: nothing is asked of it when it is saved."""
+    """For files of what is not a model: it has no scores to save."""
     monkeypatch.setattr(TrainedModel, "scores", lambda self, pixels: np.zeros((16, 10)))
 
 
@@ -194,7 +194,7 @@ def test_a_fast_model_is_a_small_file(model: TrainedModel) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x05\x06" + bytes(18), pickle.dumps({"pipeline": 1})])
-def test_what_is_no_model_file_is_refused(data: bytes) -> None:
+def test_what_is_not_a_model_file_is_refused(data: bytes) -> None:
     with pytest.raises(FormatError, match="not a model file"):
         persistence.loads(data)
 
@@ -237,7 +237,7 @@ def test_a_model_without_validation_has_no_probabilities(drawn: Split) -> None:
     everything = validation.all_rows(drawn.train)
     model = training.fit(ModelParams(preset="tutorial", max_iter=5), everything)
     found = prediction.predict(model, drawn.test)
-    assert found.probabilities is None
+    assert found.confidence is None
     frame = pd.read_parquet(io.BytesIO(found.to_parquet()))
     assert frame["confidence"].isna().all()
     numbers = metrics.evaluate(found)
@@ -267,8 +267,7 @@ def test_the_evaluation_holds_the_promised_numbers(
             "support": sevens.sum(),
         }
     )
-    given = predictions.probabilities
-    assert given is not None
+    given = probabilities(predictions.scores, predictions.temperature or 0.0)
     truth = np.eye(10)[predictions.label]
     assert found["log_loss"] == pytest.approx(-np.log(given[truth == 1]).mean())
     assert found["brier"] == pytest.approx(((given - truth) ** 2).sum(axis=1).mean())

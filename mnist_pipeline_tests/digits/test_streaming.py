@@ -85,7 +85,7 @@ def test_a_part_in_a_scratch_file_has_the_version_and_the_check_results_of_one_i
     )
 
 
-def test_the_file_is_the_table_that_anybody_reads(both: Both, tmp_path: Path) -> None:
+def test_the_file_is_the_table_that_pandas_reads(both: Both, tmp_path: Path) -> None:
     file = tmp_path / "train_set.parquet"
     both.mapped.train.write(file)
     frame = pd.read_parquet(file)
@@ -194,7 +194,7 @@ def test_features_computed_again_are_those_of_the_scratch_file_to_the_bit(
     assert first_two(kept=False) == kept
 
 
-def test_digits_of_a_large_source_are_distorted_anew_in_every_epoch(both: Both, few: None) -> None:
+def test_digits_of_a_large_source_are_distorted_again_in_every_epoch(both: Both, few: None) -> None:
     params = ModelParams.model_validate({"rotation": 4.0, "shift": 0.5, "max_iter": 2})
     fitted = training.fit(params, validation.hold_out(both.mapped.train[:8_000], **HELD_OUT))  # type: ignore[arg-type]
     assert fitted.validated is not None
@@ -254,7 +254,7 @@ def test_a_file_is_moved_to_the_store_and_verified_before_it_is_parsed(
         codec.read(store, artifact)
 
 
-def test_what_is_no_split_in_the_store_is_refused(tmp_path: Path) -> None:
+def test_what_is_not_a_split_in_the_store_is_refused(tmp_path: Path) -> None:
     store = Store(tmp_path)
     artifact = store.publish("test_set", "test_set.parquet", b"PAR1 not really")
     with pytest.raises(FormatError, match="not a Parquet file"):

@@ -56,13 +56,6 @@ class Predictions:
     temperature: float | None
 
     @cached_property
-    def probabilities(self) -> npt.NDArray[np.float64] | None:
-        """Of each class, float64 of shape (n, 10); None where the model has none."""
-        if self.temperature is None:
-            return None
-        return probabilities(self.scores, self.temperature)
-
-    @cached_property
     def confidence(self) -> npt.NDArray[np.float64] | None:
         """Probability of each prediction, float64 of shape (n,); None where the model has none."""
         if self.temperature is None:
