@@ -64,7 +64,7 @@ def steps(rows: int) -> dict[str, Any]:
 
 def _filed(rows: int, part: Any, folder: str, found: dict[str, Any], clock: "_Clock") -> Digits:
     table = decode(synthetic.Recipe(rows).archive())
-    drawn = split(table, test_size=0.2, random_state=42, report=_say)
+    drawn = split(table, test_size=0.2, random_state=42, progress=_say)
     digits: Digits = getattr(drawn, part)
     results = checks.of_split(table, drawn, part)
     refused = [result.name for result in results if not result.passed]

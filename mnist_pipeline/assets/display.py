@@ -9,15 +9,14 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
-from mnist_pipeline.digits import report
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.data.shape import CLASSES
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
-from mnist_pipeline.digits.evaluation.metrics import Evaluation, calibration_bins
+from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline.digits.evaluation.promotion import IN_SERVICE
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.model.prediction import Predictions
-from mnist_pipeline.digits.report import figures, gallery
+from mnist_pipeline.digits.report import contents, figures
 from mnist_pipeline.digits.report.figures import LIGHT
 
 _SHOWN = 20
@@ -55,10 +54,10 @@ def fit(model: TrainedModel, train: Digits) -> dict[str, dg.MarkdownMetadataValu
         return {
             "accuracy_by_epoch": _picture("accuracy by epoch", figures.epochs(LIGHT, accuracies))
         }
-    weights = report.pixel_weights(model)
+    weights = contents.pixel_weights(model)
     if weights is None:
         return {}
-    maps = figures.class_maps(LIGHT, weights, report.mean_images(train))
+    maps = figures.class_maps(LIGHT, weights, contents.mean_images(train))
     return {"weights": _picture("weights of each class", maps)}
 
 
@@ -66,7 +65,7 @@ def worst_mistakes(
     test: Digits, predictions: Predictions
 ) -> dict[str, int | dg.MarkdownMetadataValue]:
     """How many are wrong, and the twenty that the model was surest of."""
-    mistakes = gallery.mistakes(predictions)
+    mistakes = contents.mistakes(predictions)
     places = mistakes[:_SHOWN]
     if not len(mistakes):
         return {"mistakes": 0}
@@ -86,9 +85,9 @@ def calibration(predictions: Predictions) -> dict[str, dg.MarkdownMetadataValue]
     confidence, right = predictions.confidence, predictions.right
     if confidence is None:
         return {}
-    bins = figures.reliability(LIGHT, calibration_bins(confidence, right))
+    reliability = figures.reliability(LIGHT, confidence, right)
     return {
-        "reliability": _picture("reliability diagram", bins),
+        "reliability": _picture("reliability diagram", reliability),
         "confidences": _picture("confidences", figures.confidences(LIGHT, confidence, right)),
     }
 
@@ -128,15 +127,10 @@ def leaderboard(
     text = "\n".join(f"| {' | '.join(map(str, line))} |" for line in table)
     more = len(board.entries) - len(shown)
     text += f"\n\nand {more} more in its file" if more else ""
-    png = figures.variants(
-        LIGHT,
-        [one.variant for one in shown],
-        [one.accuracy for one in shown],
-        [one.accuracy_interval for one in shown],
-    )
-    return {"table": dg.MetadataValue.md(text), "plot": _picture("accuracy of the variants", png)}
+    plot = _picture("accuracy of the variants", figures.variants(LIGHT, shown))
+    return {"table": dg.MetadataValue.md(text), "plot": plot}
 
 
 def _picture(name: str, png: bytes) -> dg.MarkdownMetadataValue:
     """A small picture that the UI shows in place."""
-    return dg.MetadataValue.md(f"![{name}]({gallery.data_url(png)})")
+    return dg.MetadataValue.md(f"![{name}]({contents.data_url(png)})")

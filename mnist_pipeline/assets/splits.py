@@ -43,7 +43,7 @@ def split_asset(part: Literal["train", "test"], description: str) -> Asset:
         table = decode(raw_mnist)
         seconds = time.perf_counter() - start
         context.log.info(f"decoded {len(table.labels):,} digits in {seconds:.1f} s")
-        drawn = split(table, **split_params.model_dump(), report=context.log.info)
+        drawn = split(table, **split_params.model_dump(), progress=context.log.info)
         digits: Digits = getattr(drawn, part)
         return Result(
             digits,

@@ -1,24 +1,28 @@
-"""How long work says how far it is."""
+"""Progress of long work: one callback for sentences, and a limit on how many there are."""
 
 import time
 from collections.abc import Callable
 
-Report = Callable[[str], None]
+Progress = Callable[[str], None]
 """Called with a sentence about the work so far."""
 
 SECONDS = 5.0
-"""Between two sentences about the same work."""
+"""Least time between two sentences of a `Throttled`."""
 
 
-class NowAndThen:
-    """Reports what it is called with, but only every few seconds."""
+def silent(text: str) -> None:
+    """Report nothing."""
 
-    def __init__(self, report: Report) -> None:
-        self._report = report
+
+class Throttled:
+    """Passes on what it is called with at most once in `SECONDS`."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
         self._next = time.monotonic() + SECONDS
 
     def __call__(self, text: str) -> None:
-        """Report the text, if the last one is long enough ago."""
+        """Pass the text on, or drop it if the last one is too recent."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + SECONDS
-            self._report(text)
+            self._progress(text)

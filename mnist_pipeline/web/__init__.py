@@ -23,8 +23,7 @@ from starlette.templating import Jinja2Templates
 
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.errors import PictureError
-from mnist_pipeline.digits.images.classify import read_digit
-from mnist_pipeline.digits.images.neighbours import nearest
+from mnist_pipeline.digits.images.classify import nearest, read_digit
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.incremental.errors import PipelineError
 from mnist_pipeline.web.limits import BodyError, OwnPage, body

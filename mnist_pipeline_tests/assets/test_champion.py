@@ -18,7 +18,7 @@ from mnist_pipeline.config.settings import PROJECT
 from mnist_pipeline.digits.data.validation import Parts
 from mnist_pipeline.digits.model import training
 from mnist_pipeline.digits.model.pipeline import TrainedModel
-from mnist_pipeline.digits.progress import Report
+from mnist_pipeline.digits.progress import Progress, silent
 from mnist_pipeline.incremental import retention
 from mnist_pipeline.incremental.session import RunResult
 from mnist_pipeline.incremental.steps import DETERMINISTIC
@@ -40,14 +40,14 @@ def swapped(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         fit = training.fit
 
         def deceived(
-            params: ModelParams, parts: Parts, report: Report = lambda text: None
+            params: ModelParams, parts: Parts, progress: Progress = silent
         ) -> TrainedModel:
             labels = parts.fitted.labels.copy()
             labels[parts.fitted.labels == 3], labels[parts.fitted.labels == 5] = 5, 3
             return fit(
                 params,
                 dataclasses.replace(parts, fitted=dataclasses.replace(parts.fitted, labels=labels)),
-                report,
+                progress,
             )
 
         monkeypatch.setattr(training, "fit", deceived)

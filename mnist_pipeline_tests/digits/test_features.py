@@ -11,11 +11,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_limits
 
 from mnist_pipeline.digits.features import batches
-from mnist_pipeline.digits.features.augmentation import draw_distortions
-from mnist_pipeline.digits.features.deskew import Deskewer, Distortion, deskew
-from mnist_pipeline.digits.features.hog import OrientedGradients
-from mnist_pipeline.digits.features.pixel_scaler import PixelScaler
-from mnist_pipeline.digits.features.whitening import Whitening
+from mnist_pipeline.digits.features.transformers import (
+    Deskewer,
+    Distortion,
+    OrientedGradients,
+    PixelScaler,
+    deskew,
+)
+from mnist_pipeline.digits.model.epochs import Whitening
 from mnist_pipeline.digits.sources import sample
 from mnist_pipeline.digits.sources.table import decode
 
@@ -131,7 +134,7 @@ def test_memory_does_not_grow_with_intermediate_results(pixels: Pixels) -> None:
 
 def test_distortions_are_small_and_follow_the_seed() -> None:
     one, again, other = (
-        draw_distortions(np.random.default_rng(seed), 1000, rotation=10, zoom=0.08, shift=0.8)
+        Distortion.draw(np.random.default_rng(seed), 1000, rotation=10, zoom=0.08, shift=0.8)
         for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(one.matrix, again.matrix)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.errors import PictureError
-from mnist_pipeline.digits.features import hog
+from mnist_pipeline.digits.features import transformers
 from mnist_pipeline.digits.images import files, normalize
 from mnist_pipeline.digits.images.classify import read_digit
 from mnist_pipeline.digits.model import persistence
@@ -161,7 +161,7 @@ def beside_paper() -> Image.Image:
     return edge
 
 
-def test_what_comes_in_from_beside_the_paper_is_no_stroke(some: Digits) -> None:
+def test_what_comes_in_from_beside_the_paper_is_not_a_stroke(some: Digits) -> None:
     for pixels in some.pixels[::5]:
         lined = Image.new("L", (500, 600), 235)
         for top in range(20, 600, 110):
@@ -231,9 +231,9 @@ def test_files_that_are_no_pictures_damaged_or_too_large_are_refused(
         on_paper(some.pixels[0]), "PNG", save_all=True, append_images=[on_paper(some.pixels[1])]
     )
     for data, reason in (
-        (b"", "is no PNG"),
-        (b"%PDF-1.7 and so on", "is no PNG"),
-        (encoded(on_paper(some.pixels[0]), "GIF"), "is no PNG"),
+        (b"", "is not a PNG"),
+        (b"%PDF-1.7 and so on", "is not a PNG"),
+        (encoded(on_paper(some.pixels[0]), "GIF"), "is not a PNG"),
         (whole[: len(whole) // 2], "is damaged"),
         (moving, "several pictures"),
     ):
@@ -246,7 +246,7 @@ def test_files_that_are_no_pictures_damaged_or_too_large_are_refused(
         files.grey(bomb)
     monkeypatch.setattr(files, "MOST_BYTES", 1_000_000)
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(PictureError, match="is no file"):
+    with pytest.raises(PictureError, match="is not a file"):
         files.read(tmp_path / "pipe.png")
     file = tmp_path / "large.png"
     file.write_bytes(b"x" * 1_000_001)
@@ -275,7 +275,7 @@ def test_a_model_is_not_used_with_code_that_computes_other_features(
 ) -> None:
     data = furnished.made("sgd_model").path.read_bytes()
     persistence.loads(data)
-    monkeypatch.setattr(hog, "_FAINT", 0.5)
+    monkeypatch.setattr(transformers, "_FAINT", 0.5)
     with pytest.raises(FormatError, match="computes other features"):
         persistence.loads(data)
 

@@ -18,8 +18,8 @@ from mnist_pipeline.digits.data.split import Split, split
 from mnist_pipeline.digits.data.validation import Parts
 from mnist_pipeline.digits.evaluation import metrics
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
-from mnist_pipeline.digits.model import calibration, persistence, prediction, training
-from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.model import persistence, prediction, training
+from mnist_pipeline.digits.model.pipeline import TrainedModel, probabilities
 from mnist_pipeline.digits.model.prediction import Predictions
 from mnist_pipeline.digits.sources import sample
 from mnist_pipeline.digits.sources.table import decode
@@ -132,7 +132,7 @@ def test_the_file_comes_back_as_the_same_model(model: TrainedModel, drawn: Split
     assert persistence.reloads_identically(model, drawn.train).passed
 
 
-def test_a_model_that_comes_back_different_is_seen(
+def test_a_model_that_comes_back_different_is_detected(
     model: TrainedModel, drawn: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = training.fit(ModelParams(alpha=0.01), held_out(drawn))
@@ -143,7 +143,7 @@ def test_a_model_that_comes_back_different_is_seen(
 
 @pytest.fixture
 def no_self_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For files of what is no model: nothing is asked of it when it is saved."""
+    """For files of what is not a model: it has no scores to save."""
     monkeypatch.setattr(TrainedModel, "scores", lambda self, pixels: np.zeros((16, 10)))
 
 
@@ -194,7 +194,7 @@ def test_a_fast_model_is_a_small_file(model: TrainedModel) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x05\x06" + bytes(18), pickle.dumps({"pipeline": 1})])
-def test_what_is_no_model_file_is_refused(data: bytes) -> None:
+def test_what_is_not_a_model_file_is_refused(data: bytes) -> None:
     with pytest.raises(FormatError, match="not a model file"):
         persistence.loads(data)
 
@@ -226,7 +226,7 @@ def test_the_predictions_file_has_the_promised_columns(
         "confidence": "float32",
         **scores,
     }
-    given = calibration.probabilities(predictions.scores, predictions.temperature or 0.0)
+    given = probabilities(predictions.scores, predictions.temperature or 0.0)
     np.testing.assert_allclose(frame["confidence"], given.max(axis=1), rtol=1e-6)
     np.testing.assert_array_equal(given.argmax(axis=1), predictions.prediction)
     again = Predictions.from_parquet(predictions.to_parquet())
@@ -237,7 +237,7 @@ def test_a_model_without_validation_has_no_probabilities(drawn: Split) -> None:
     everything = validation.all_rows(drawn.train)
     model = training.fit(ModelParams(preset="tutorial", max_iter=5), everything)
     found = prediction.predict(model, drawn.test)
-    assert found.probabilities is None
+    assert found.confidence is None
     frame = pd.read_parquet(io.BytesIO(found.to_parquet()))
     assert frame["confidence"].isna().all()
     numbers = metrics.evaluate(found)
@@ -267,8 +267,7 @@ def test_the_evaluation_holds_the_promised_numbers(
             "support": sevens.sum(),
         }
     )
-    given = predictions.probabilities
-    assert given is not None
+    given = probabilities(predictions.scores, predictions.temperature or 0.0)
     truth = np.eye(10)[predictions.label]
     assert found["log_loss"] == pytest.approx(-np.log(given[truth == 1]).mean())
     assert found["brier"] == pytest.approx(((given - truth) ** 2).sum(axis=1).mean())
@@ -311,8 +310,8 @@ def test_one_temperature_makes_scores_probabilities_as_good_as_any_other() -> No
     given = rng.dirichlet(np.ones(10) * 0.3, 4000)
     labels = np.array([rng.choice(10, p=row) for row in given], np.uint8)
     scores = 7.0 * np.log(given)
-    assert calibration.temperature(scores, labels) == pytest.approx(7.0, rel=0.1)
-    np.testing.assert_allclose(calibration.probabilities(scores, 7.0), given, atol=1e-9)
+    assert training.temperature(scores, labels) == pytest.approx(7.0, rel=0.1)
+    np.testing.assert_allclose(probabilities(scores, 7.0), given, atol=1e-9)
 
 
 def test_the_interval_is_wilsons() -> None:

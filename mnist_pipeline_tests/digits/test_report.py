@@ -140,13 +140,13 @@ def test_it_opens_with_accuracy_service_data_and_params(evidence: Evidence) -> N
     low, high = evaluation.accuracy_interval
     assert f"{evaluation.accuracy:.2%} of 1,000 test digits right" in start
     assert f"95% interval {low:.2%} to {high:.2%}" in start
-    assert "In service: this model is the champion" in start
+    assert "This model is the champion" in start
     for version in (evidence.train.data_version, evidence.test.data_version):
         assert version in start
     assert "preset fast" in start
     assert "as many mistakes" not in start, "the tutorial's split is of all 70,000"
     refused = dataclasses.replace(evidence, champion=Champion("other", {HTML: HTML}))
-    assert "Not in service" in report.render(refused).html
+    assert "This model is not the champion" in report.render(refused).html
 
 
 def test_all_of_mnist_is_compared_with_the_tutorial(evidence: Evidence) -> None:
@@ -190,8 +190,8 @@ def test_it_is_one_file_that_loads_nothing_and_describes_every_image(evidence: E
 
 def test_what_looks_like_html_comes_out_as_text(evidence: Evidence) -> None:
     model = dataclasses.replace(evidence.model, params=evidence.model.params | {"preset": HTML})
-    barred = Champion(HTML, {HTML: HTML})
-    hostile = dataclasses.replace(evidence, model=model, champion=barred)
+    blocked = Champion(HTML, {HTML: HTML})
+    hostile = dataclasses.replace(evidence, model=model, champion=blocked)
     inputs = [Input(HTML, HTML, HTML, HTML, {HTML: HTML})]
     page = report.render(hostile, dataclasses.replace(AS_OF, inputs=inputs)).html
     assert HTML not in page
@@ -226,7 +226,7 @@ def test_the_page_is_valid_html(file: Path, html_errors: Callable[[Path], list[s
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
-def test_everybody_can_read_it_in_both_schemes_on_phone_and_desktop(
+def test_it_is_readable_in_both_schemes_on_phone_and_desktop(
     scheme: str,
     width: int,
     file: Path,
@@ -249,7 +249,7 @@ def test_everybody_can_read_it_in_both_schemes_on_phone_and_desktop(
 def test_a_cell_shows_its_digits_most_confident_first(
     file: Path, evidence: Evidence, chromium: Browser
 ) -> None:
-    given = evidence.predictions.probabilities
+    given = evidence.predictions.confidence
     assert given is not None
     with opened(chromium, file.as_uri()) as page:
         for button in page.locator("#matrix button").all():
@@ -259,7 +259,7 @@ def test_a_cell_shows_its_digits_most_confident_first(
                 (evidence.predictions.label == true)
                 & (evidence.predictions.prediction == predicted)
             )
-            surest = places[np.argsort(-given[places].max(axis=1), kind="stable")][:30]
+            surest = places[np.argsort(-given[places], kind="stable")][:30]
             rows = [int(text.split()[-1]) for text in page.locator("#cell li").all_inner_texts()]
             assert rows == evidence.predictions.row_id[surest].tolist()
             title = page.locator("#cell h3").inner_text()
@@ -306,7 +306,7 @@ def test_it_prints_light_also_for_those_who_read_dark(file: Path, chromium: Brow
         assert page.pdf()[:5] == b"%PDF-"
 
 
-def test_the_report_of_a_run_names_its_inputs_their_code_and_the_ruling(
+def test_the_report_of_a_run_names_its_inputs_their_code_and_the_decision(
     furnished: House,
 ) -> None:
 

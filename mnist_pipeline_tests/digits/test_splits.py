@@ -1,4 +1,4 @@
-"""The splits: the tutorial's rows in the tutorial's order, in files that anybody can read."""
+"""The splits: the tutorial's rows in the tutorial's order, in files that other tools read."""
 
 import dataclasses
 import io
@@ -109,12 +109,14 @@ def test_sound_splits_pass_every_check_but_that_they_are_all_of_mnist(
     assert failed(checks.of_split(table, drawn, "train")) == {"is_mnist"}
 
 
-def test_a_row_in_both_parts_is_seen(table: DigitTable, drawn: Split) -> None:
+def test_a_row_in_both_parts_is_detected(table: DigitTable, drawn: Split) -> None:
     leaking = drawn._replace(test=rows_of(table, [*drawn.test.row_id, drawn.train.row_id[0]]))
     assert {"disjoint", "row_counts"} <= failed(checks.of_split(table, leaking, "test"))
 
 
-def test_an_image_in_both_parts_is_seen_under_another_row(table: DigitTable, drawn: Split) -> None:
+def test_an_image_in_both_parts_is_detected_under_another_row(
+    table: DigitTable, drawn: Split
+) -> None:
     pixels = table.pixels.copy()
     pixels[drawn.test.row_id[0]] = pixels[drawn.train.row_id[0]]
     twice = dataclasses.replace(table, pixels=pixels)
@@ -124,33 +126,35 @@ def test_an_image_in_both_parts_is_seen_under_another_row(table: DigitTable, dra
     assert result.metadata == {"rows": 0, "bases": 0, "images": 1}
 
 
-def test_rows_in_another_order_than_scikit_learns_are_seen(table: DigitTable, drawn: Split) -> None:
+def test_rows_in_another_order_than_scikit_learns_are_detected(
+    table: DigitTable, drawn: Split
+) -> None:
     reordered = drawn._replace(train=rows_of(table, sorted(drawn.train.row_id)))
     assert failed(checks.of_split(table, reordered, "train")) >= {"equals_sklearn"}
 
 
-def test_labels_that_are_not_their_images_are_seen(table: DigitTable, drawn: Split) -> None:
+def test_labels_that_are_not_their_images_are_detected(table: DigitTable, drawn: Split) -> None:
     labels = np.roll(drawn.train.labels, 1)
     mixed = drawn._replace(train=dataclasses.replace(drawn.train, labels=labels))
     assert not checks.equals_sklearn(table, mixed, "train").passed
 
 
-def test_a_row_that_is_in_neither_part_is_seen(table: DigitTable, drawn: Split) -> None:
+def test_a_row_that_is_in_neither_part_is_detected(table: DigitTable, drawn: Split) -> None:
     short = drawn._replace(train=rows_of(table, drawn.train.row_id[1:]))
     assert not checks.row_counts(table, short).passed
 
 
-def test_columns_of_another_type_are_seen(drawn: Split) -> None:
+def test_columns_of_another_type_are_detected(drawn: Split) -> None:
     wide = dataclasses.replace(drawn.test, labels=drawn.test.labels.astype(np.int64))
     assert not checks.schema_and_range(wide).passed
 
 
-def test_a_missing_class_is_seen(table: DigitTable, drawn: Split) -> None:
+def test_a_missing_class_is_detected(table: DigitTable, drawn: Split) -> None:
     keep = drawn.train.row_id[drawn.train.labels != 3]
     assert not checks.class_balance(rows_of(table, keep)).passed
 
 
-def test_images_without_ink_and_classes_beyond_nine_are_seen(drawn: Split) -> None:
+def test_images_without_ink_and_classes_beyond_nine_are_detected(drawn: Split) -> None:
     blank = dataclasses.replace(drawn.test, pixels=np.zeros_like(drawn.test.pixels))
     assert not checks.schema_and_range(blank).passed
     eleven = dataclasses.replace(drawn.test, labels=np.full_like(drawn.test.labels, 11))

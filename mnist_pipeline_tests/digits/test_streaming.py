@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 import json
 import resource
 import tempfile
@@ -19,11 +18,10 @@ from mnist_pipeline.digits.data import checks, pixels, validation
 from mnist_pipeline.digits.data.dataset import COLUMNS, Digits
 from mnist_pipeline.digits.data.split import Split, split
 from mnist_pipeline.digits.errors import FitError
-from mnist_pipeline.digits.features.whitening import Whitening
-from mnist_pipeline.digits.model import prediction, training
-from mnist_pipeline.digits.model.epochs import epochs
+from mnist_pipeline.digits.model import epochs, prediction, training
+from mnist_pipeline.digits.model.epochs import Epochs, Whitening
 from mnist_pipeline.digits.model.pipeline import TrainedModel, build
-from mnist_pipeline.digits.report import gallery, mean_images
+from mnist_pipeline.digits.report import contents
 from mnist_pipeline.digits.sources.table import DigitTable, decode
 from mnist_pipeline.digits.streaming.synthetic import Recipe
 from mnist_pipeline.incremental.digest import content_digest
@@ -87,7 +85,7 @@ def test_a_part_in_a_scratch_file_has_the_version_and_the_check_results_of_one_i
     )
 
 
-def test_the_file_is_the_table_that_anybody_reads(both: Both, tmp_path: Path) -> None:
+def test_the_file_is_the_table_that_pandas_reads(both: Both, tmp_path: Path) -> None:
     file = tmp_path / "train_set.parquet"
     both.mapped.train.write(file)
     frame = pd.read_parquet(file)
@@ -154,8 +152,8 @@ def test_predictions_of_mapped_digits_are_those_in_memory(both: Both, model: Tra
 def test_the_report_shows_the_same_of_mapped_digits(both: Both, model: TrainedModel) -> None:
     test = both.mapped.test
     predictions = prediction.predict(model, both.whole.test)
-    assert gallery.in_cells(test, predictions) == gallery.in_cells(both.whole.test, predictions)
-    np.testing.assert_array_equal(mean_images(test), mean_images(both.whole.test))
+    assert contents.in_cells(test, predictions) == contents.in_cells(both.whole.test, predictions)
+    np.testing.assert_array_equal(contents.mean_images(test), contents.mean_images(both.whole.test))
 
 
 def test_a_fit_of_many_chunks_is_as_good_as_the_fit_in_memory(both: Both) -> None:
@@ -170,31 +168,33 @@ def test_a_fit_of_many_chunks_is_as_good_as_the_fit_in_memory(both: Both) -> Non
     assert validation.only_training_rows(mapped, both.whole.train).passed
 
 
-def test_features_made_anew_are_those_of_the_scratch_file_to_the_bit(both: Both, few: None) -> None:
+def test_features_computed_again_are_those_of_the_scratch_file_to_the_bit(
+    both: Both, few: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(epochs, "CHUNK", 1024)
     fitted = both.mapped.train[:3000]
     pipeline = build(FAST)
     features = pipeline[:-1].fit_transform(fitted.pixels)
     whitening = Whitening.of(features, FAST.whitening)
 
-    def first(**more: int) -> list[tuple[str, bytes]]:
-        said: list[str] = []
-        every = epochs(pipeline, whitening, FAST, fitted, said.append, size=1024, **more)  # type: ignore[arg-type]
+    def first_two(*, kept: bool) -> list[tuple[str, bytes]]:
+        messages: list[str] = []
+        every = Epochs(pipeline, whitening, FAST, fitted, messages.append)
         found = [
-            (content_digest(X), labels.tobytes())
-            for epoch in itertools.islice(every, 2)
-            for X, labels in epoch
+            (content_digest(X), labels.tobytes()) for _ in range(2) for X, labels in every.batches()
         ]
-        assert any("features are kept" in text for text in said) == (not more)
+        assert any("features are kept" in text for text in messages) == kept
         return found
 
-    kept = first()
+    kept = first_two(kept=True)
     assert len(kept) == 6
     assert kept[:3] != kept[3:]  # in another order
     assert sorted(kept[:3]) == sorted(kept[3:])
-    assert first(most_scratch=0) == kept
+    monkeypatch.setattr(epochs, "SCRATCH_BYTES", 0)
+    assert first_two(kept=False) == kept
 
 
-def test_digits_of_a_large_source_are_distorted_anew_in_every_epoch(both: Both, few: None) -> None:
+def test_digits_of_a_large_source_are_distorted_again_in_every_epoch(both: Both, few: None) -> None:
     params = ModelParams.model_validate({"rotation": 4.0, "shift": 0.5, "max_iter": 2})
     fitted = training.fit(params, validation.hold_out(both.mapped.train[:8_000], **HELD_OUT))  # type: ignore[arg-type]
     assert fitted.validated is not None
@@ -254,7 +254,7 @@ def test_a_file_is_moved_to_the_store_and_verified_before_it_is_parsed(
         codec.read(store, artifact)
 
 
-def test_what_is_no_split_in_the_store_is_refused(tmp_path: Path) -> None:
+def test_what_is_not_a_split_in_the_store_is_refused(tmp_path: Path) -> None:
     store = Store(tmp_path)
     artifact = store.publish("test_set", "test_set.parquet", b"PAR1 not really")
     with pytest.raises(FormatError, match="not a Parquet file"):

@@ -1,4 +1,4 @@
-"""The fit: what it learns from, what it looks at, when it ends, what it says meanwhile."""
+"""The fit: which rows it uses, when it ends, what it reports."""
 
 import dataclasses
 import re
@@ -57,12 +57,7 @@ def test_each_preset_learns(
 def test_a_fit_is_the_same_with_any_number_of_threads(
     params: dict[str, object], drawn: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = dataclasses.replace(
-        drawn.train,
-        row_id=drawn.train.row_id[:1500],
-        pixels=drawn.train.pixels[:1500],
-        labels=drawn.train.labels[:1500],
-    )
+    few = drawn.train[:1500]
     held_out = validation.hold_out(few, size=0.1, random_state=0)
     versions = set()
     for threads in ("1", "3"):
@@ -107,7 +102,9 @@ def test_what_is_held_out_does_not_reach_the_fit(parts: Parts) -> None:
     np.testing.assert_array_equal(fitted[0].pipeline[-1].coef_, fitted[1].pipeline[-1].coef_)
 
 
-def test_test_rows_in_the_fit_or_among_those_held_out_are_seen(drawn: Split, parts: Parts) -> None:
+def test_test_rows_in_the_fit_or_among_those_held_out_are_detected(
+    drawn: Split, parts: Parts
+) -> None:
     quick = ModelParams(preset="scaled", max_iter=2)
     model = training.fit(quick, parts)
     result = validation.only_training_rows(model, drawn.train)
@@ -141,29 +138,29 @@ def test_test_rows_in_the_fit_or_among_those_held_out_are_seen(drawn: Split, par
 
 
 def test_a_fit_by_epoch_ends_when_the_validation_accuracy_stays(parts: Parts) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     params = ModelParams(max_iter=50)
-    model = training.fit(params, parts, said.append)
+    model = training.fit(params, parts, messages.append)
     assert model.validated is not None
     accuracies = model.validated.accuracies
     best = accuracies.index(max(accuracies))
     assert len(accuracies) == best + 1 + 2 < 50
     assert model.pipeline[-1].n_iter_ == len(accuracies)
     assert model.validated.accuracy == pytest.approx(max(accuracies), abs=0.003)
-    epochs = [line for line in said if line.startswith("epoch ")]
+    epochs = [line for line in messages if line.startswith("epoch ")]
     assert len(epochs) == len(accuracies)
     assert f"epoch {best + 1}: validation accuracy {max(accuracies):.4f}" in epochs[best]
 
 
-def test_distorted_digits_come_in_chunks_and_are_told_of(
+def test_distorted_digits_come_in_chunks_and_are_reported(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "SECONDS", 0.0)
     monkeypatch.setattr(epochs, "DISTORTED", 1000)
-    said: list[str] = []
+    messages: list[str] = []
     params = ModelParams.model_validate(SMALL_KERNEL | {"max_iter": 1})
-    training.fit(params, parts, said.append)
-    assert [line for line in said if "of this epoch" in line] == [
+    training.fit(params, parts, messages.append)
+    assert [line for line in messages if "of this epoch" in line] == [
         f"{done:,} of 3,600 digits of this epoch" for done in (1000, 2000, 3000, 3600)
     ]
 
@@ -172,35 +169,24 @@ def test_a_fit_by_its_own_rule_reports_progress_and_prints_nothing(
     parts: Parts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress, "SECONDS", 0.0)
-    said: list[str] = []
-    training.fit(ModelParams(preset="scaled", max_iter=5), parts, said.append)
+    messages: list[str] = []
+    training.fit(ModelParams(preset="scaled", max_iter=5), parts, messages.append)
     assert any(
-        re.fullmatch(r"\d+ of 10 classes converged, \d+ epochs so far", line) for line in said
+        re.fullmatch(r"\d+ of 10 classes converged, \d+ epochs so far", line) for line in messages
     )
-    assert any(line.startswith("warning: not converged after 5 epochs") for line in said)
+    assert any(line.startswith("warning: not converged after 5 epochs") for line in messages)
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
 
 
 def test_digits_that_do_not_show_all_classes_are_refused(drawn: Split) -> None:
-    keep = drawn.train.labels != 3
-    few = dataclasses.replace(
-        drawn.train,
-        row_id=drawn.train.row_id[keep],
-        pixels=drawn.train.pixels[keep],
-        labels=drawn.train.labels[keep],
-    )
+    few = drawn.train.chosen(np.flatnonzero(drawn.train.labels != 3))
     with pytest.raises(FormatError, match=r"show only \[0, 1, 2, 4"):
         training.fit(ModelParams(), validation.all_rows(few))
 
 
 def test_too_few_digits_to_hold_some_out_are_refused(drawn: Split) -> None:
-    few = dataclasses.replace(
-        drawn.train,
-        row_id=drawn.train.row_id[:12],
-        pixels=drawn.train.pixels[:12],
-        labels=drawn.train.labels[:12],
-    )
+    few = drawn.train[:12]
     with pytest.raises(FormatError, match="no validation part can be held out"):
         validation.hold_out(few, size=0.1, random_state=0)
 

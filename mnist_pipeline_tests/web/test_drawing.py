@@ -207,7 +207,7 @@ def test_pages_of_others_and_what_is_no_digit_get_no_answer(full_port: int, draw
     assert ask(full_port, "GET", "/files/../__init__.py")[0] == 404
     status, _, body = ask(full_port, body=b"no picture")
     assert status == 422
-    assert "is no PNG" in json.loads(body)["error"]
+    assert "is not a PNG" in json.loads(body)["error"]
 
 
 def test_a_picture_that_is_too_large_is_not_taken_in(full_port: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits.progress import NowAndThen, Report
+from mnist_pipeline.digits.progress import Progress, Throttled, silent
 from mnist_pipeline.incremental.errors import StoreError
 
 T = TypeVar("T", bound=np.generic)
@@ -36,7 +36,7 @@ def stacked(
     *,
     large: bool,
     what: str = "images",
-    report: Report = lambda text: None,
+    progress: Progress = silent,
 ) -> npt.NDArray[T]:
     """Put chunks together along their first axis.
 
@@ -50,7 +50,7 @@ def stacked(
         to. The file has no name: it goes with the array, or with this process, however that ends.
     what : str
         What the rows are, for messages.
-    report : callable
+    progress : callable
 
     Raises
     ------
@@ -59,7 +59,7 @@ def stacked(
     """
     if not (large and rows):
         return np.concatenate(list(chunks))
-    say, done = NowAndThen(report), 0
+    throttled, done = Throttled(progress), 0
     row: tuple[int, ...] = ()
     dtype: np.dtype[Any] = np.dtype(np.uint8)
     with tempfile.TemporaryFile(prefix="mnist-pipeline-") as file:
@@ -75,5 +75,5 @@ def stacked(
                     f"{error.strerror}. Make room, or point TMPDIR to where there is some."
                 ) from error
             done += len(chunk)
-            say(f"{done:,} of {rows:,} {what} are made")
+            throttled(f"{done:,} of {rows:,} {what} are made")
         return np.asarray(np.memmap(file, dtype, "r", shape=(rows, *row)))

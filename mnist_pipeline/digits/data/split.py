@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.data.dataset import Digits, Origin
-from mnist_pipeline.digits.progress import Report
+from mnist_pipeline.digits.progress import Progress, silent
 from mnist_pipeline.digits.sources.table import DigitTable
 
 
@@ -22,7 +22,7 @@ def split(
     *,
     test_size: float,
     random_state: int,
-    report: Report = lambda text: None,
+    progress: Progress = silent,
 ) -> Split:
     """Split as `train_test_split(X, y, test_size=..., random_state=...)` does.
 
@@ -36,7 +36,7 @@ def split(
         Fraction of the rows that goes to the test part, rounded up.
     random_state : int
         Seed of the shuffle.
-    report : callable
+    progress : callable
 
     Raises
     ------
@@ -47,7 +47,7 @@ def split(
     origin = Origin(table.source, table.digest, count, table.is_mnist, test_size, random_state)
 
     def part(row: npt.NDArray[np.int32]) -> Digits:
-        return Digits(row, table.images(row, report), table.labels[row], origin)
+        return Digits(row, table.images(row, progress), table.labels[row], origin)
 
     train, test = origin.draw()
     return Split(part(train), part(test))

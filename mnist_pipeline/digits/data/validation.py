@@ -1,4 +1,4 @@
-"""The validation part: training rows held out of the fit, and what they say of a model.
+"""The validation part: training rows held out of the fit, and the results of a model on them.
 
 Params, the end of a fit, calibration and the champion are chosen by these rows, never by test rows.
 """
@@ -15,7 +15,7 @@ from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.incremental.errors import FormatError
 
 MOST_HELD_OUT = 50_000
-"""Generated digits to choose by: their features are in memory, and they are enough."""
+"""Most rows of a validation part (or one a group): their features are in memory."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Validated:
-    """What the held-out rows say of a model.
+    """The results of a model on the held-out rows.
 
     Attributes
     ----------
@@ -47,9 +47,9 @@ class Validated:
     accuracy : float
         Share of right predictions, 0-1.
     accuracies : list of float
-        The same after each epoch; empty for a fit that does not look between epochs.
+        The same after each epoch; empty for a fit by `SGDClassifier`'s own rule.
     temperature : float
-        What scores are divided by to be probabilities (`calibration`).
+        What scores are divided by to be probabilities.
     """
 
     row_id: npt.NDArray[np.int32]
@@ -61,7 +61,7 @@ class Validated:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What is known of a fitted model without its pipeline.
+    """The facts about a fitted model without its pipeline.
 
     Attributes
     ----------
@@ -92,14 +92,14 @@ def all_rows(train: Digits) -> Parts:
 def hold_out(train: Digits, *, size: float, random_state: int) -> Parts:
     """Hold a stratified part of the training rows out of the fit.
 
-    Of generated digits, base digits are held out with all that were made from them, and of those
-    the first `MOST_HELD_OUT` are what is chosen by; the others are in neither part.
+    Rows that must not be parted are held out together. Of more than `MOST_HELD_OUT` rows only the
+    first, and one of each group, are the validation part; the others are in neither part.
 
     Parameters
     ----------
     train : Digits
     size : float
-        Fraction of the rows (of the base digits), rounded up.
+        Fraction of the rows (of the groups), rounded up.
     random_state : int
         Seed of `train_test_split`.
 
@@ -110,33 +110,26 @@ def hold_out(train: Digits, *, size: float, random_state: int) -> Parts:
     """
     from sklearn.model_selection import train_test_split
 
-    together = train.origin.together(train.row_id)
-    alone = together is train.row_id
-    groups, first = (
-        (np.arange(len(train)), slice(None)) if alone else np.unique(together, return_index=True)
-    )
+    group = train.origin.together(train.row_id)
+    if group is train.row_id:
+        # each row is a group of its own, drawn by its place in the training set
+        group = np.arange(len(train))
+    groups, first = np.unique(group, return_index=True)
     try:
-        fitted, held_out = train_test_split(
-            groups,
-            test_size=size,
-            random_state=random_state,
-            stratify=train.labels[first],
+        _, held_out = train_test_split(
+            groups, test_size=size, random_state=random_state, stratify=train.labels[first]
         )
     except ValueError as error:
         raise FormatError(f"no validation part can be held out: {error}") from None
-    if alone:
-        rows = np.sort(fitted), np.sort(held_out)
-        return Parts(train.chosen(rows[0]), train.chosen(rows[1]), train.data_version)
-    is_held_out = np.isin(together, held_out)
+    is_held_out = np.isin(group, held_out)
     places = np.flatnonzero(is_held_out)
-    # one of every base digit at least: what was held out with them can be told by that
-    _, one_each = np.unique(together[places], return_index=True)
-    chosen = np.union1d(places[one_each], places[:MOST_HELD_OUT])
-    return _parts(train, is_held_out, chosen)
+    # one of each group at least: which rows were held out with them follows from that
+    _, one_each = np.unique(group[places], return_index=True)
+    return _parts(train, is_held_out, np.union1d(places[one_each], places[:MOST_HELD_OUT]))
 
 
 def hold_out_rows(train: Digits, row_id: npt.NDArray[np.int32]) -> Parts:
-    """Hold the rows with these ids out of the fit, and those that belong with them."""
+    """Hold the rows with these ids out of the fit, and those of the same groups."""
     together = train.origin.together
     is_held_out = np.isin(together(train.row_id), together(row_id))
     return _parts(train, is_held_out, np.flatnonzero(np.isin(train.row_id, row_id)))
@@ -145,8 +138,7 @@ def hold_out_rows(train: Digits, row_id: npt.NDArray[np.int32]) -> Parts:
 def only_training_rows(model: Fitted, train: Digits) -> CheckResult:
     """A model was fitted on training rows but those held out, and no test row was among either.
 
-    Test rows are drawn anew from the split's own arguments, and the rows that were given to the fit
-    are compared by their digest.
+    Test rows are drawn again from the split's arguments; fitted rows are compared by their digest.
     """
     held_out = model.validated.row_id if model.validated else np.empty(0, np.int32)
     together = train.origin.together

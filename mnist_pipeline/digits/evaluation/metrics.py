@@ -1,4 +1,4 @@
-"""The numbers of an evaluation: accuracy, per class, the confusion matrix, and of probabilities."""
+"""The metrics of predictions: accuracy, per class, the confusion matrix, and of probabilities."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits.data.pixels import IN_MEMORY
+from mnist_pipeline.digits.data.pixels import IN_MEMORY, slices
 from mnist_pipeline.digits.data.shape import CLASSES
 from mnist_pipeline.digits.documents import Document
-from mnist_pipeline.digits.model import calibration
+from mnist_pipeline.digits.model.pipeline import probabilities
 from mnist_pipeline.digits.model.prediction import Predictions
 from mnist_pipeline.digits.sources import checksums
 from mnist_pipeline.digits.streaming import synthetic
@@ -39,15 +39,15 @@ class Evaluation(Document):
         (G. W. Brier, Monthly Weather Review 78, 1950, p. 1); the expected calibration error in 15
         bins (C. Guo et al., ICML 2017, eq. 3).
     mnist_test : dict or None
-        The same numbers, with n for n_test, over those rows that are of MNIST's own 10,000 test
-        digits; None where the source is not all of MNIST. No training row is among them.
+        The same numbers, with n for n_test, over the rows that are among MNIST's own 10,000 test
+        digits; None where the source is not all of MNIST. Training rows are not among them.
     model_version : str
         Data version of the model that predicted.
     predictions_version : str
         Data version of the predictions, and so of their test digits too.
     real_test : dict or None
         Of a source of deformed digits, the same numbers over those test digits that are not
-        deformed, with n for n_test. None, and not filed, of any other source.
+        deformed, with n for n_test. None, and not in the file, for any other source.
     """
 
     accuracy: float
@@ -108,21 +108,17 @@ def _numbers(predictions: Predictions, rows: npt.NDArray[np.bool_]) -> dict[str,
     digits = list(range(CLASSES))
     label, predicted = predictions.label[rows], predictions.prediction[rows]
     right = label == predicted
-    scores = precision_recall_fscore_support(label, predicted, labels=digits, zero_division=0.0)
-    per_class = {
-        str(digit): {
-            "precision": float(precision),
-            "recall": float(recall),
-            "f1": float(f1),
-            "support": int(support),
-        }
-        for digit, precision, recall, f1, support in zip(digits, *scores, strict=True)
-    }
+    measured = precision_recall_fscore_support(label, predicted, labels=digits, zero_division=0.0)
+    of_class = zip(*(numbers.tolist() for numbers in measured), strict=True)
+    names = ("precision", "recall", "f1", "support")
     return {
         "n": len(right),
         "accuracy": float(right.mean()),
         "accuracy_interval": wilson(int(right.sum()), len(right)),
-        "per_class": per_class,
+        "per_class": {
+            str(digit): dict(zip(names, numbers, strict=True))
+            for digit, numbers in enumerate(of_class)
+        },
         "confusion_matrix": confusion_matrix(label, predicted, labels=digits).tolist(),
         **_of_probabilities(predictions, rows),
     }
@@ -133,26 +129,20 @@ def _of_probabilities(
 ) -> dict[str, float | None]:
     from sklearn.metrics import brier_score_loss, log_loss
 
-    if predictions.temperature is None:
+    confidence, temperature = predictions.confidence, predictions.temperature
+    if confidence is None or temperature is None:
         return {"log_loss": None, "brier": None, "ece": None}
-    digits, places = np.arange(CLASSES), np.flatnonzero(rows)
-    weights, losses = [], []
-    confidence, right = np.empty(len(places)), np.empty(len(places), bool)
-    # one part of all but the largest test sets: they need some 400 bytes a row
-    for start in range(0, len(places), IN_MEMORY):
-        part = slice(start, start + IN_MEMORY)
+    places, losses = np.flatnonzero(rows), np.zeros(2)
+    # all at once but for the largest test sets: they need some 400 bytes a row
+    for part in slices(len(places), IN_MEMORY):
         label = predictions.label[places[part]]
-        given = calibration.probabilities(predictions.scores[places[part]], predictions.temperature)
-        confidence[part], right[part] = given.max(axis=1), given.argmax(axis=1) == label
-        losses.append(
-            [log_loss(label, given, labels=digits), brier_score_loss(label, given, labels=digits)]
-        )
-        weights.append(len(label) / len(places))
-    log, brier = np.array(weights) @ np.array(losses)
+        given = probabilities(predictions.scores[places[part]], temperature)
+        both = [loss(label, given, labels=range(CLASSES)) for loss in (log_loss, brier_score_loss)]
+        losses += len(label) / len(places) * np.array(both)
     return {
-        "log_loss": float(log),
-        "brier": float(brier),
-        "ece": calibration_bins(confidence, right).expected_error,
+        "log_loss": float(losses[0]),
+        "brier": float(losses[1]),
+        "ece": calibration_bins(confidence[rows], predictions.right[rows]).expected_error,
     }
 
 

@@ -15,7 +15,7 @@ from mnist_pipeline.digits.evaluation.champion import Champion
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline.digits.model import training
 from mnist_pipeline.digits.model.pipeline import TrainedModel
-from mnist_pipeline.digits.progress import Report
+from mnist_pipeline.digits.progress import Progress, silent
 from mnist_pipeline.incremental.check import CheckResult, Scalar
 
 Outcome = Literal["promoted", "stays", "refused", "rolled back"]
@@ -139,7 +139,7 @@ def decide(
 
 
 def rival_of(
-    candidate: TrainedModel, train: Digits, champion: Fitted, report: Report = lambda text: None
+    candidate: TrainedModel, train: Digits, champion: Fitted, progress: Progress = silent
 ) -> Rival:
     """Say what the champion makes of the rows that were held out of the candidate's fit.
 
@@ -158,8 +158,8 @@ def rival_of(
         params = ModelParams.model_validate(champion.params)
         if params == ModelParams.model_validate(candidate.params):
             return Rival(candidate.validated.prediction, "fitted anew, it is the candidate itself")
-        report("the champion was fitted on other rows: fitting its params on those of today")
-        refitted = training.fit(params, hold_out_rows(train, wanted), report)
+        progress("the champion was fitted on other rows: fitting its params on those of today")
+        refitted = training.fit(params, hold_out_rows(train, wanted), progress)
     except (ValidationError, FitError) as error:
         return Rival(None, f"the champion's params cannot be fitted any more: {error}")
     if refitted.validated is None:

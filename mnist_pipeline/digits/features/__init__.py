@@ -1,1 +1,1 @@
-"""What a model sees of a digit: transformers of pixels to features."""
+"""Features: transformers of pixels, and work on many rows in batches."""

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,19 +10,20 @@ import numpy.typing as npt
 BATCH = 512
 """Rows at a time: few enough for a core's cache. A chunk (`pixels`) has whole batches."""
 
+S = TypeVar("S", bound=np.generic)
 T = TypeVar("T", bound=np.generic)
 
-_here = threading.local()
+_thread = threading.local()
 
 
 def in_batches(
-    function: Callable[[npt.NDArray[Any]], npt.NDArray[T]], rows: npt.NDArray[Any]
+    function: Callable[[npt.NDArray[S]], npt.NDArray[T]], rows: npt.NDArray[S]
 ) -> npt.NDArray[T]:
     """Apply a function of rows to all rows, `BATCH` at a time.
 
     Within a batch of another call it is one batch: whole pipelines go through batch by batch. The
     batches are the same whatever the number of threads, and BLAS works on one: what it computes
-    can depend on how many it has. joblib's settings say how many threads work at a time.
+    can depend on how many it has. joblib's settings limit the number of threads.
 
     Parameters
     ----------
@@ -34,18 +35,18 @@ def in_batches(
     -------
     array of shape (n, k)
     """
-    if getattr(_here, "in_a_batch", False):
+    if getattr(_thread, "in_a_batch", False):
         return function(rows)
 
     from joblib import Parallel, delayed
     from threadpoolctl import threadpool_limits
 
     def batch(start: int) -> npt.NDArray[T]:
-        _here.in_a_batch = True
+        _thread.in_a_batch = True
         try:
             return function(rows[start : start + BATCH])
         finally:
-            _here.in_a_batch = False
+            _thread.in_a_batch = False
 
     with threadpool_limits(limits=1):
         first = batch(0)
@@ -57,7 +58,6 @@ def in_batches(
         def fill(start: int) -> None:
             result[start : start + BATCH] = batch(start)
 
-        Parallel(n_jobs=-1, require="sharedmem")(
-            delayed(fill)(start) for start in range(BATCH, len(rows), BATCH)
-        )
+        starts = range(BATCH, len(rows), BATCH)
+        Parallel(n_jobs=-1, require="sharedmem")(delayed(fill)(start) for start in starts)
     return result

@@ -1,23 +1,24 @@
-"""Reading: what a model says of the digit in somebody's picture, and of what it saw there."""
+"""The model's answer for an image file of one digit, and the digits of a set nearest to it."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline.digits.features.batches import in_batches
 from mnist_pipeline.digits.images import files, normalize
-from mnist_pipeline.digits.model import calibration
-from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.model.pipeline import TrainedModel, probabilities
 
 
 @dataclass(frozen=True)
 class Reading:
-    """The answer about one picture.
+    """The answer for one image.
 
     Attributes
     ----------
     seen : uint8 array of shape (784,)
-        The picture as it was prepared for the model, ink 0-255.
+        The image as it was prepared for the model, ink 0-255.
     probabilities : float64 array of shape (10,)
     """
 
@@ -35,18 +36,32 @@ class Reading:
         return float(self.probabilities.max())
 
 
-def read_digit(model: TrainedModel, picture: bytes) -> Reading:
-    """Read the one digit in a picture, the bytes of an image file.
+def read_digit(model: TrainedModel, image: bytes) -> Reading:
+    """Classify the one digit in an image file.
 
     Raises
     ------
     PictureError
-        The bytes are no picture, or it shows no single digit.
+        The bytes are not an image, or it does not show a single digit.
     ValueError
         The model has no probabilities: nothing was held out of its fit.
     """
     if model.validated is None:
-        raise ValueError("a model without probabilities answers no pictures")
-    seen = normalize.prepare(files.grey(picture))
+        raise ValueError("a model without probabilities cannot classify images")
+    seen = normalize.prepare(files.grey(image))
     scores = model.scores(seen[np.newaxis])
-    return Reading(seen, calibration.probabilities(scores, model.validated.temperature)[0])
+    return Reading(seen, probabilities(scores, model.validated.temperature)[0])
+
+
+def nearest(digits: Digits, pixels: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.intp]:
+    """Return the places of the `count` digits nearest to `pixels`, shape (784,), nearest first.
+
+    Distance is the Euclidean one between pixels.
+    """
+    ink = pixels.astype(np.float32)
+
+    def distances(part: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        found: npt.NDArray[np.float32] = np.linalg.norm(part - ink, axis=1, keepdims=True)
+        return found
+
+    return np.argsort(in_batches(distances, digits.pixels)[:, 0], kind="stable")[:count]

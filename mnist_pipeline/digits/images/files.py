@@ -1,17 +1,18 @@
-"""Pictures: image files that people have, opened with limits into grey levels.
-
-What is done to find a digit in them is in `preparation`.
-"""
+"""Image files from users, decoded into grey levels within limits of size and format."""
 
 import io
 import stat
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.errors import PictureError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _UPRIGHT = {
     2: "FLIP_LEFT_RIGHT",
@@ -44,11 +45,11 @@ def read(path: Path) -> bytes:
     Raises
     ------
     PictureError
-        There is no such file, it cannot be read, or it is larger than `MOST_BYTES`.
+        The path is not a file that can be read, or the file is larger than `MOST_BYTES`.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise PictureError("is no file")
+            raise PictureError("is not a file")
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
     except OSError as error:
@@ -59,7 +60,7 @@ def read(path: Path) -> bytes:
 
 
 def grey(data: bytes) -> npt.NDArray[np.float32]:
-    """Decode an image file: its luminance, upright as its EXIF orientation says.
+    """Decode an image file: its luminance, upright by its EXIF orientation.
 
     What is transparent becomes paper: where most is opaque, of the brightness that most of it has;
     else white behind ink that is darker than mid-grey, and black behind lighter ink.
@@ -76,8 +77,26 @@ def grey(data: bytes) -> npt.NDArray[np.float32]:
     Raises
     ------
     PictureError
-        The bytes are no such image, are damaged, hold several pictures or too many pixels.
+        The bytes are not such an image, are damaged, hold several pictures or too many pixels.
     """
+    from PIL import Image
+
+    image = _decoded(data)
+    image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
+    levels = np.asarray(image, np.float32) / np.float32(255)
+    if levels.ndim == 2:
+        return levels
+    luminance, opacity = levels[..., 0], levels[..., 1]
+    if opacity.mean() > 0.5:
+        paper = np.median(luminance[opacity > 0.5])
+    else:
+        paper = np.float32((luminance * opacity).sum() <= 0.5 * opacity.sum())
+    flat: npt.NDArray[np.float32] = luminance * opacity + paper * (1 - opacity)
+    return flat
+
+
+def _decoded(data: bytes) -> "Image.Image":
+    """Return the image upright, its luminance and, where there is any, its opacity."""
     from PIL import ExifTags, Image, UnidentifiedImageError
 
     try:
@@ -91,36 +110,24 @@ def grey(data: bytes) -> npt.NDArray[np.float32]:
                     f"has {width:,} x {height:,} pixels: give a picture of at most "
                     f"{MOST_PIXELS // 10**6} million"
                 )
-            # a phone's MPO has the photo first, then what the phone made of it
+            # a phone's MPO has the photo first, then what the phone computed from it
             if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
                 raise PictureError("holds several pictures: save the one that is meant")
             if data.count(_SCAN) > _MOST_SCANS:
-                raise PictureError("is a JPEG picture of far too many scans: save it anew")
+                raise PictureError("is a JPEG picture of far too many scans: save it again")
             image.draft("L", (WORKING_SIDE, WORKING_SIDE))
             image.load()
             turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
             image = image if turn is None else image.transpose(Image.Transpose[turn])
             if image.mode.startswith("I"):  # 16 bits a pixel, of which "L" would be the lower 8
-                image = Image.fromarray(np.asarray(image, np.float32) / np.float32(65535 / 255))
-            else:
-                image = image.convert("LA" if image.has_transparency_data else "L")
+                return Image.fromarray(np.asarray(image, np.float32) / np.float32(65535 / 255))
+            return image.convert("LA" if image.has_transparency_data else "L")
     except PictureError:
         raise
     except UnidentifiedImageError:
-        raise PictureError("is no PNG, JPEG, WebP or BMP picture") from None
+        raise PictureError("is not a PNG, JPEG, WebP or BMP picture") from None
     except Image.DecompressionBombError:
         raise PictureError("has far too many pixels: give a smaller picture") from None
     # damaged files can fail in as many ways as Pillow's decoders have lines
     except Exception as error:  # noqa: BLE001
         raise PictureError(f"is damaged: {error}") from None
-    image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
-    levels = np.asarray(image, np.float32) / np.float32(255)
-    if levels.ndim == 2:
-        return levels
-    luminance, opacity = levels[..., 0], levels[..., 1]
-    if opacity.mean() > 0.5:
-        paper = np.median(luminance[opacity > 0.5])
-    else:
-        paper = np.float32((luminance * opacity).sum() <= 0.5 * opacity.sum())
-    seen: npt.NDArray[np.float32] = luminance * opacity + paper * (1 - opacity)
-    return seen

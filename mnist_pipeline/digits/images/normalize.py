@@ -1,4 +1,4 @@
-"""Preparation: from a picture with a digit somewhere in it to 28 x 28 pixels as MNIST has them.
+"""Normalizing: from a picture with a digit somewhere in it to 28 x 28 pixels as MNIST has them.
 
 MNIST's own digits were bilevel scans; they were "size normalized to fit in a 20x20 pixel box while
 preserving their aspect ratio", grey levels came from the anti-aliasing of that, and they were
@@ -31,16 +31,16 @@ _EXTREME = 0.0004
 _LEAST_HEIGHT = 0.03
 # shares of the height of the tallest stroke
 _GAP = 0.12
-"""Strokes with less between them are one digit whatever they are."""
+"""Strokes with less between them are always one digit."""
 
 _REACH = 0.3
-"""Strokes that are no digit of their own belong to one that is not farther away."""
+"""Strokes that are not a digit of their own belong to a digit within this distance."""
 
 _ANOTHER = 0.45
 """What is this high may be a digit of its own."""
 
 _SPECK = 0.02
-"""What has less ink than this share of the digit's is none of its strokes."""
+"""What has less ink than this share of the digit's is not one of its strokes."""
 
 _WIDEST = 2.5
 _THINNEST = 1.8
@@ -83,7 +83,7 @@ def _ink(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         lighter = smooth - paper
         low, high = np.quantile(lighter, [_EXTREME, 1 - _EXTREME])
         ink, most, beyond = (-lighter, -low, high) if -low > high else (lighter, high, -low)
-        # on the other side, where there is no ink
+        # of the other side, which has no ink
         noise = float(np.median(-ink[ink <= 0]))
         if most >= max(_LEAST_CONTRAST, _LEAST_SIGNAL * noise, odds * beyond):
             full = float(np.median(ink[ink > most / 2]))
@@ -173,7 +173,7 @@ def _within(strokes: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def _thick_enough(ink: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Broaden strokes that are thinner for their digit than those of the pens that MNIST saw."""
+    """Broaden strokes that are thinner for their digit than those of MNIST."""
     from scipy import ndimage
 
     strokes = ink > 0.5

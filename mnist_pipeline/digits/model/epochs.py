@@ -1,14 +1,16 @@
-"""The fit by epoch: on whitened features, of the digits as they are or distorted anew.
+"""The fit by epoch: `SGDClassifier.partial_fit` on whitened features.
 
-Of a source that is too large for memory a chunk of features is in memory at a time: they are kept
-in a scratch file, or, where they are distorted or too many for that, made anew in each epoch.
+Features that vary together make a long narrow valley of the loss, which gradient descent crosses
+in many small steps. Rotated to their principal components and scaled to like variance they do not
+(Y. LeCun et al., "Efficient BackProp", in Neural Networks: Tricks of the Trade, 1998, sec. 4.3). A
+linear classifier fitted in these coordinates is one in the old coordinates too.
 """
 
 import copy
-import itertools
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +21,7 @@ from mnist_pipeline.digits.data.pixels import CHUNK, slices, stacked
 from mnist_pipeline.digits.data.shape import CLASSES
 from mnist_pipeline.digits.data.validation import Parts
 from mnist_pipeline.digits.features.batches import in_batches
-from mnist_pipeline.digits.features.whitening import Whitening
-from mnist_pipeline.digits.progress import NowAndThen, Report
+from mnist_pipeline.digits.progress import Progress, Throttled
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -31,14 +32,78 @@ DISTORTED = 4096
 SCRATCH_BYTES = 8 << 30
 """Most that kept features take, 8 GiB: those of four million digits of the preset `fast`."""
 
-Batch: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]
-"""Whitened features and labels of some digits."""
+Features: TypeAlias = npt.NDArray[np.float32]
+"""Of shape (n, k)."""
+
+Transform: TypeAlias = Callable[[npt.NDArray[np.number]], Features]
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """An affine map of features, k numbers, to a constant 1 and the whitened features.
+
+    The constant is the intercept: `SGDClassifier` confuses averaged intercepts with plain ones
+    from one call of `partial_fit` to the next (scikit-learn 1.9, `_fit_multiclass`).
+
+    Attributes
+    ----------
+    mean : float32 array of shape (k,)
+    matrix : float32 array of shape (k, components)
+        As many components as features, or as there were rows if those were fewer; scaled so that
+        whitened features have a mean squared norm of 1.
+    """
+
+    mean: npt.NDArray[np.float32]
+    matrix: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, features: npt.NDArray[np.number], smoothing: float) -> Self:
+        """Find the map for features of shape (n, k).
+
+        `smoothing` is added to the variance of each component: those that vary far less are left
+        as small as they are.
+        """
+        from sklearn.decomposition import PCA
+
+        pca = PCA(svd_solver="covariance_eigh").fit(features)
+        variance = pca.explained_variance_
+        scale = np.sqrt((variance + smoothing) * (variance / (variance + smoothing)).sum())
+        matrix = pca.components_.T / scale
+        return cls(pca.mean_.astype(np.float32), np.ascontiguousarray(matrix, np.float32))
+
+    def transform(self, features: npt.NDArray[np.number]) -> Features:
+        """Return the constant and the whitened features, float32 of shape (n, 1 + components)."""
+        return self.centred(features @ self.matrix)
+
+    def centred(self, rotated: npt.NDArray[np.number]) -> Features:
+        """Return `transform` of features that were multiplied with the matrix already."""
+        whitened = np.empty((len(rotated), 1 + rotated.shape[1]), np.float32)
+        whitened[:, 0] = 1.0
+        np.subtract(rotated, self.mean @ self.matrix, out=whitened[:, 1:])
+        return whitened
+
+    def undo(
+        self, coef: npt.NDArray[np.floating]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+        """Return coef_ and intercept_ that do on features what `coef` does on whitened ones.
+
+        Parameters
+        ----------
+        coef : array of shape (classes, 1 + components)
+
+        Returns
+        -------
+        coef_ : float32 array of shape (classes, k)
+        intercept_ : float64 array of shape (classes,)
+        """
+        back = coef[:, 1:].astype(np.float64) @ self.matrix.T.astype(np.float64)
+        return back.astype(np.float32), coef[:, 0] - back @ self.mean
 
 
 def fit_by_epoch(
-    pipeline: "Pipeline", params: ModelParams, parts: Parts, report: Report
+    pipeline: "Pipeline", params: ModelParams, parts: Parts, progress: Progress
 ) -> list[float]:
-    """Fit whitened features, with `early_stopping` until the accuracy on held-out rows stays.
+    """Fit a pipeline, with `early_stopping` until the accuracy on held-out rows stays.
 
     The epoch with the best accuracy is kept, without `early_stopping` the last.
 
@@ -49,151 +114,59 @@ def fit_by_epoch(
     from sklearn.base import clone
 
     fitted, held_out = parts.fitted, parts.held_out
-    shipped, some = pipeline[-1], params.n_whitening
+    classifier, some = pipeline[-1], params.n_whitening
     by_chunk = params.streamed or fitted.origin.is_large
     features = _fit_features(pipeline, fitted.pixels[:some] if by_chunk else fitted.pixels)
     whitening = Whitening.of(features[:some], params.whitening)
-    report(f"{features.shape[1]:,} features are ready")
+    progress(f"{features.shape[1]:,} features are ready")
     kept = None if by_chunk else in_batches(whitening.transform, features)
     del features
-    seen = None
+    validation = np.empty((0, 0), np.float32)
     if held_out:
-        seen = in_batches(whitened(pipeline[:-1], whitening), held_out.pixels)
+        validation = in_batches(_whitened(pipeline[:-1], whitening), held_out.pixels)
     # as many rows as those epochs have: SGDClassifier counts in rows
     averaged = params.average and 1 + params.average_after * len(fitted)
-    sgd = clone(shipped).set_params(fit_intercept=False, average=averaged)
+    sgd = clone(classifier).set_params(fit_intercept=False, average=averaged)
     accuracies: list[float] = []
     best, best_epoch = np.empty(0), 0
-    every = epochs(pipeline, whitening, params, fitted, report, kept)
-    for epoch, batches in zip(range(1, params.max_iter + 1), every, strict=False):
+    epochs = Epochs(pipeline, whitening, params, fitted, progress, kept)
+    for epoch in range(1, params.max_iter + 1):
         start = time.perf_counter()
-        for X, labels in batches:
+        for X, labels in epochs.batches():
             # another order each time
             sgd.set_params(random_state=(params.random_state + epoch) % 2**32)
             sgd.partial_fit(X, labels, classes=np.arange(CLASSES, dtype=np.uint8))
         found = ""
-        if held_out and seen is not None:
-            accuracies.append(float((sgd.predict(seen) == held_out.labels).mean()))
+        if held_out:
+            accuracies.append(float((sgd.predict(validation) == held_out.labels).mean()))
             found = f"validation accuracy {accuracies[-1]:.4f} "
-        report(f"epoch {epoch}: {found}({time.perf_counter() - start:.1f} s)")
+        progress(f"epoch {epoch}: {found}({time.perf_counter() - start:.1f} s)")
         if not params.early_stopping or accuracies[-1] > max([-1.0, *accuracies[:-1]]):
             best, best_epoch = sgd.coef_.copy(), epoch
         elif epoch - best_epoch >= params.n_iter_no_change:
             break
-    shipped.n_iter_ = epoch
-    shipped.classes_ = sgd.classes_
-    shipped.coef_, shipped.intercept_ = whitening.undo(best)
-    shipped.n_features_in_ = shipped.coef_.shape[1]
+    classifier.n_iter_, classifier.classes_ = epoch, sgd.classes_
+    classifier.coef_, classifier.intercept_ = whitening.undo(best)
+    classifier.n_features_in_ = classifier.coef_.shape[1]
     return accuracies
 
 
-def _fit_features(pipeline: "Pipeline", pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def _fit_features(pipeline: "Pipeline", pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.number]:
     """Fit the steps before the classifier; return what they make of these images."""
+    from sklearn.pipeline import make_pipeline
     from sklearn.utils import get_tags
 
     steps = [step for _, step in pipeline.steps[:-1]]
-    stateless = len(list(itertools.takewhile(lambda step: not get_tags(step).requires_fit, steps)))
-    found: Any = pixels
+    stateless = [step for step in steps if not get_tags(step).requires_fit]
+    features: npt.NDArray[np.number] = pixels
     if stateless:  # together, so that images between them are never all in memory
-        found = in_batches(pipeline[:stateless].fit(pixels[:1]).transform, pixels)
-    for step in steps[stateless:]:
-        found = in_batches(step.fit(found).transform, found)
-    return np.asarray(found)
+        features = in_batches(make_pipeline(*stateless).fit(pixels[:1]).transform, pixels)
+    for step in steps[len(stateless) :]:
+        features = in_batches(step.fit(features).transform, features)
+    return features
 
 
-def epochs(
-    pipeline: "Pipeline",
-    whitening: Whitening,
-    params: ModelParams,
-    fitted: Digits,
-    report: Report,
-    kept: npt.NDArray[np.float32] | None = None,
-    most_scratch: int = SCRATCH_BYTES,
-    size: int = CHUNK,
-) -> Iterator[Iterator[Batch]]:
-    """Yield epochs without end.
-
-    All rows of a source in memory are one chunk, at once or, where they are distorted, shuffled
-    and in parts. Those of a large source are chunks in another order each time, whose rows
-    `SGDClassifier` shuffles. Kept or made anew, features are the same to the bit.
-
-    Parameters
-    ----------
-    pipeline : Pipeline
-        Its steps before the classifier are fitted.
-    whitening, params, fitted, report
-        As `fit_by_epoch` has them.
-    kept : array, optional
-        Whitened features of all rows.
-    most_scratch : int
-        Bytes of features of a large source beyond which they are made anew in each epoch.
-    size : int
-        Rows of a chunk of a large source.
-
-    Raises
-    ------
-    StoreError
-        The temporary folder has no room for the features.
-    """
-    rng = np.random.default_rng(params.random_state)
-    large, count = fitted.origin.is_large, len(fitted)
-    chunks = list(slices(count, size if large else count))
-    distorts = params.distorts if large else kept is None
-    made = whitened(pipeline[1:-1] if distorts else pipeline[:-1], whitening)
-    if large and not distorts and 4 * count * (1 + whitening.matrix.shape[1]) <= most_scratch:
-        parts = (in_batches(made, fitted.pixels[rows]) for rows in slices(count))
-        kept = stacked(parts, count, large=True, what="features", report=report)
-        report(f"all features are kept: {kept.nbytes / 1e9:.1f} GB in a scratch file")
-
-    def batches(rows: slice) -> Iterator[Batch]:
-        if kept is not None:
-            yield kept[rows], fitted.labels[rows]
-        elif not distorts:
-            yield in_batches(made, fitted.pixels[rows]), fitted.labels[rows]
-        else:
-            part = fitted[rows]
-            order = np.arange(len(part)) if large else rng.permutation(len(part))
-            yield from _distorted(part, order, made, params, rng)
-
-    def epoch() -> Iterator[Batch]:
-        say, done = NowAndThen(report), 0
-        for chunk in rng.permutation(len(chunks)):
-            for X, labels in batches(chunks[chunk]):
-                yield X, labels
-                done += len(labels)
-                say(f"{done:,} of {count:,} digits of this epoch")
-
-    while True:
-        yield epoch()
-
-
-def _distorted(
-    digits: Digits,
-    order: npt.NDArray[np.int64],
-    of_upright: "Transform",
-    params: ModelParams,
-    rng: np.random.Generator,
-) -> Iterator[Batch]:
-    from mnist_pipeline.digits.features.augmentation import draw_distortions
-    from mnist_pipeline.digits.features.deskew import Distortion, deskew
-
-    drawn = draw_distortions(
-        rng, len(order), rotation=params.rotation, zoom=params.zoom, shift=params.shift
-    )
-
-    def seen(places: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        one = Distortion(drawn.matrix[places], drawn.shift[places])
-        return of_upright(deskew(digits.pixels[order[places]], distortion=one))
-
-    for rows in slices(len(order), CHUNK if digits.origin.is_large else DISTORTED):
-        places = np.arange(rows.start, rows.stop)
-        yield in_batches(seen, places), digits.labels[order[places]]
-
-
-Transform: TypeAlias = Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
-
-
-def whitened(features: "Pipeline", whitening: Whitening) -> Transform:
+def _whitened(features: "Pipeline", whitening: Whitening) -> Transform:
     """Return the map from images to whitened features, for some rows at a time."""
     from sklearn.kernel_approximation import Nystroem
     from sklearn.pipeline import make_pipeline
@@ -209,3 +182,85 @@ def whitened(features: "Pipeline", whitening: Whitening) -> Transform:
     rotated.normalization_ = whitening.matrix.T @ last.normalization_
     all_of_it = make_pipeline(*before, rotated)
     return lambda images: whitening.centred(all_of_it.transform(images))
+
+
+class Epochs:
+    """The rows to fit as whitened features with their labels, one epoch after another.
+
+    A source in memory is one chunk, whose features are kept; or, where they are distorted or many,
+    computed again in each epoch, shuffled and in parts. A large source is many chunks, in another
+    order each epoch, whose rows `SGDClassifier` shuffles. Their features are kept in a scratch
+    file; or, where they are distorted or more than `SCRATCH_BYTES`, computed again, the same to the
+    bit.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Its steps before the classifier are fitted.
+    whitening, params, fitted, progress
+        As in `fit_by_epoch`.
+    kept : float32 array of shape (n, 1 + components), optional
+        Whitened features of all rows of a source in memory.
+
+    Raises
+    ------
+    StoreError
+        The temporary folder has no room for the features.
+    """
+
+    def __init__(
+        self,
+        pipeline: "Pipeline",
+        whitening: Whitening,
+        params: ModelParams,
+        fitted: Digits,
+        progress: Progress,
+        kept: Features | None = None,
+    ) -> None:
+        count, self._large = len(fitted), fitted.origin.is_large
+        self._params, self._fitted, self._progress = params, fitted, progress
+        self._rng = np.random.default_rng(params.random_state)
+        self._chunks = list(slices(count, CHUNK if self._large else count))
+        self._distorts = params.distorts if self._large else kept is None
+        self._features = _whitened(pipeline[1 if self._distorts else 0 : -1], whitening)
+        self._kept = kept
+        size = 4 * count * (1 + whitening.matrix.shape[1])
+        if self._large and not self._distorts and size <= SCRATCH_BYTES:
+            parts = (in_batches(self._features, fitted.pixels[rows]) for rows in slices(count))
+            self._kept = stacked(parts, count, large=True, what="features", progress=progress)
+            progress(f"all features are kept: {size / 1e9:.1f} GB in a scratch file")
+
+    def batches(self) -> Iterator[tuple[Features, npt.NDArray[np.uint8]]]:
+        """Yield the next epoch, some rows at a time: whitened features and labels."""
+        progress, done = Throttled(self._progress), 0
+        for chunk in self._rng.permutation(len(self._chunks)):
+            for X, labels in self._of_chunk(self._chunks[chunk]):
+                yield X, labels
+                done += len(labels)
+                progress(f"{done:,} of {len(self._fitted):,} digits of this epoch")
+
+    def _of_chunk(self, rows: slice) -> Iterator[tuple[Features, npt.NDArray[np.uint8]]]:
+        digits = self._fitted[rows]
+        if self._distorts:
+            yield from self._distorted(digits)
+        elif self._kept is not None:
+            yield self._kept[rows], digits.labels
+        else:
+            yield in_batches(self._features, digits.pixels), digits.labels
+
+    def _distorted(self, digits: Digits) -> Iterator[tuple[Features, npt.NDArray[np.uint8]]]:
+        from mnist_pipeline.digits.features.transformers import Distortion, deskew
+
+        count, by = len(digits), self._params
+        order = np.arange(count) if self._large else self._rng.permutation(count)
+        drawn = Distortion.draw(
+            self._rng, count, rotation=by.rotation, zoom=by.zoom, shift=by.shift
+        )
+
+        def features(places: npt.NDArray[np.int64]) -> Features:
+            some = Distortion(drawn.matrix[places], drawn.shift[places])
+            return self._features(deskew(digits.pixels[order[places]], distortion=some))
+
+        for rows in slices(count, CHUNK if self._large else DISTORTED):
+            places = np.arange(rows.start, rows.stop)
+            yield in_batches(features, places), digits.labels[order[places]]

@@ -1,8 +1,8 @@
-"""The model's file: a skops archive of the pipeline, and what is known of it as JSON beside.
+"""The model's file: a skops archive of the pipeline, and the facts about it as JSON beside.
 
-No pickle: opening a file that somebody tampered with can fail, but runs nothing of it. The JSON is
-read first, and a pipeline of another scikit-learn is not opened at all. What a file unpacks to is
-not limited: a file of the store is compared with its recorded digest before it comes here.
+No pickle: opening a file that was tampered with can fail, but runs nothing of it. The JSON is read
+first, and a pipeline of another scikit-learn is not opened at all. What a file unpacks to is not
+limited: the store compares a file with its recorded digest before it comes here.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import json
 import platform
 import zipfile
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from typing import Any
 
@@ -26,11 +26,8 @@ from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.errors import FormatError
 
-TRUSTED = (
-    "mnist_pipeline.digits.features.deskew.Deskewer",
-    "mnist_pipeline.digits.features.pixel_scaler.PixelScaler",
-    "mnist_pipeline.digits.features.hog.OrientedGradients",
-)
+_TRANSFORMERS = "mnist_pipeline.digits.features.transformers"
+TRUSTED = [f"{_TRANSFORMERS}.{name}" for name in ("Deskewer", "PixelScaler", "OrientedGradients")]
 """Types beyond skops' own defaults that a model file may hold."""
 
 _FACTS = "mnist_pipeline.json"
@@ -43,85 +40,20 @@ def dumps(model: TrainedModel) -> bytes:
     """Encode a fitted model, with the versions of the libraries that made it."""
     import skops.io
 
-    validated = None
-    if by := model.validated:
-        validated = {**vars(by), "row_id": by.row_id.tolist(), "prediction": by.prediction.tolist()}
-    facts = {
-        "libraries": {
-            "python": platform.python_version(),
-            **{library: version(library) for library in _LIBRARIES},
-        },
-        "origin": asdict(model.origin),
-        "train_version": model.train_version,
-        "params": model.params,
-        "rows": model.rows,
-        "validated": validated,
-        "self_test": model.scores(_self_test()).tolist(),
-    }
+    libraries = {library: version(library) for library in _LIBRARIES}
+    facts = {field.name: getattr(model, field.name) for field in fields(Fitted)}
+    facts["libraries"] = {"python": platform.python_version(), **libraries}
+    facts["self_test"] = model.scores(_self_test())
     buffer = io.BytesIO(
         skops.io.dumps(model.pipeline, compression=zipfile.ZIP_DEFLATED, compresslevel=6)
     )
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as file:
-        file.writestr(zipfile.ZipInfo(_FACTS), json.dumps(facts))
+        file.writestr(zipfile.ZipInfo(_FACTS), json.dumps(facts, default=_plain))
     return buffer.getvalue()
 
 
-def loads(data: bytes) -> TrainedModel:
-    """Decode what `dumps` made, after an audit of the types in it.
-
-    Raises
-    ------
-    FormatError
-        The bytes are no skops file, hold a type that is not trusted, hold something else than a
-        model of this pipeline, were made with another minor version of scikit-learn, or with
-        features that the code here computes otherwise.
-    """
-    with _as_format_error():
-        return _open(data)
-
-
-def _open(data: bytes) -> TrainedModel:
-    import skops.io
-    from sklearn.linear_model import SGDClassifier
-    from sklearn.pipeline import Pipeline
-
-    known, facts = _facts(data)
-    made, here = str(facts["libraries"]["scikit-learn"]), version("scikit-learn")
-    if _minor(made) != _minor(here):
-        raise FormatError(
-            f"the model was fitted with scikit-learn {made}, here is {here}, which may read it "
-            "otherwise: materialize sgd_model again, or install what requirements.lock named then"
-        )
-    foreign = set(skops.io.get_untrusted_types(data=data)) - set(TRUSTED)
-    if foreign:
-        raise FormatError(f"the model file holds types that are not trusted: {sorted(foreign)}")
-    pipeline = skops.io.loads(data, trusted=list(TRUSTED))
-    if not isinstance(pipeline, Pipeline) or not isinstance(pipeline[-1], SGDClassifier):
-        raise FormatError("not a model file of this pipeline: no pipeline ending in SGDClassifier")
-    model = TrainedModel(**vars(known), pipeline=pipeline)
-    # files of earlier versions of this project have none
-    if expected := facts.get("self_test"):
-        wanted, found = np.array(expected, np.float64), model.scores(_self_test())
-        # processors differ in the last bits, code in the first ones
-        same = {"rtol": 0, "atol": _SAME * np.abs(wanted).max()}
-        if wanted.shape != found.shape or not np.allclose(found, wanted, **same):
-            raise FormatError(
-                "the code that is here computes other features than the model was fitted with, and "
-                "it would answer wrongly: materialize sgd_model again, or return to that code"
-            )
-    return model
-
-
-def loads_fitted(data: bytes) -> Fitted:
-    """Decode what is known of a model without opening its pipeline: of any scikit-learn.
-
-    Raises
-    ------
-    FormatError
-        The bytes are no model file.
-    """
-    with _as_format_error():
-        return _facts(data)[0]
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else asdict(value)
 
 
 @contextlib.contextmanager
@@ -130,9 +62,72 @@ def _as_format_error() -> Iterator[None]:
         yield
     except FormatError:
         raise
-    # what somebody made of a file can fail in as many ways as its parsers have lines
+    # a damaged file can fail in as many ways as its parsers have lines
     except Exception as error:
         raise FormatError(f"not a model file of this pipeline: {error!r}") from error
+
+
+@_as_format_error()
+def loads(data: bytes) -> TrainedModel:
+    """Decode what `dumps` made, after an audit of the types in it.
+
+    Raises
+    ------
+    FormatError
+        The bytes are not a skops file, hold a type that is not trusted, hold something else than a
+        model of this pipeline, were made with another minor version of scikit-learn, or with
+        features that this code computes otherwise.
+    """
+    import skops.io
+    from sklearn.linear_model import SGDClassifier
+    from sklearn.pipeline import Pipeline
+
+    fitted, facts = _facts(data)
+    made, here = str(facts["libraries"]["scikit-learn"]), version("scikit-learn")
+    if made.split(".")[:2] != here.split(".")[:2]:
+        raise FormatError(
+            f"the model was fitted with scikit-learn {made}, here is {here}, which may read it "
+            "otherwise: materialize sgd_model again, or install what requirements.lock named then"
+        )
+    foreign = set(skops.io.get_untrusted_types(data=data)) - set(TRUSTED)
+    if foreign:
+        raise FormatError(f"the model file holds types that are not trusted: {sorted(foreign)}")
+    pipeline = skops.io.loads(data, trusted=TRUSTED)
+    if not isinstance(pipeline, Pipeline) or not isinstance(pipeline[-1], SGDClassifier):
+        raise FormatError("not a model file of this pipeline: no pipeline ending in SGDClassifier")
+    model = TrainedModel(**vars(fitted), pipeline=pipeline)
+    expected, found = np.array(facts["self_test"], np.float64), model.scores(_self_test())
+    # processors differ in the last bits, code in the first ones
+    if not np.abs(found - expected).max() <= _SAME * np.abs(expected).max():
+        raise FormatError(
+            "this code computes other features than the model was fitted with, so its answers "
+            "would be wrong: materialize sgd_model again, or return to that code"
+        )
+    return model
+
+
+@_as_format_error()
+def loads_fitted(data: bytes) -> Fitted:
+    """Decode the facts about a model without opening its pipeline: of any scikit-learn.
+
+    Raises
+    ------
+    FormatError
+        The bytes are not a model file.
+    """
+    return _facts(data)[0]
+
+
+def _facts(data: bytes) -> tuple[Fitted, dict[str, Any]]:
+    """Return the facts about a model, and all of the file's JSON."""
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        facts: dict[str, Any] = json.loads(file.read(_FACTS))
+    known = {field.name: facts[field.name] for field in fields(Fitted)}
+    known["origin"] = Origin(**known["origin"])
+    if by := known["validated"]:
+        row_id, prediction = np.array(by["row_id"], np.int32), np.array(by["prediction"], np.uint8)
+        known["validated"] = Validated(**(by | {"row_id": row_id, "prediction": prediction}))
+    return Fitted(**known), facts
 
 
 def reloads_identically(model: TrainedModel, train: Digits) -> CheckResult:
@@ -151,30 +146,6 @@ def reloads_identically(model: TrainedModel, train: Digits) -> CheckResult:
 
 
 def _self_test() -> npt.NDArray[np.uint8]:
-    """Images that are the same everywhere and always, uint8 of shape (16, 784): noise."""
+    """Return images that are the same everywhere, uint8 of shape (16, 784): noise."""
     noise = hashlib.shake_256(b"mnist_pipeline").digest(16 * PIXELS)
     return np.frombuffer(noise, np.uint8).reshape(16, PIXELS)
-
-
-def _facts(data: bytes) -> tuple[Fitted, dict[str, Any]]:
-    with zipfile.ZipFile(io.BytesIO(data)) as file:
-        facts: dict[str, Any] = json.loads(file.read(_FACTS))
-    validated = None
-    if by := facts["validated"]:
-        arrays = {
-            "row_id": np.array(by["row_id"], np.int32),
-            "prediction": np.array(by["prediction"], np.uint8),
-        }
-        validated = Validated(**(by | arrays))
-    known = Fitted(
-        Origin(**facts["origin"]),
-        str(facts["train_version"]),
-        facts["params"],
-        facts["rows"],
-        validated,
-    )
-    return known, facts
-
-
-def _minor(version: str) -> list[str]:
-    return version.split(".")[:2]

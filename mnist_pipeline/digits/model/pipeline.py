@@ -1,7 +1,4 @@
-"""The classifier: a scikit-learn pipeline ending in `SGDClassifier`, built and asked.
-
-How it is fitted is in `training`.
-"""
+"""The classifier: a scikit-learn pipeline ending in `SGDClassifier`, and what it computes."""
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -37,7 +34,7 @@ SGD_PARAMS = {
 
 @dataclass(frozen=True)
 class TrainedModel(Fitted):
-    """A fitted pipeline, and what is known of it."""
+    """A fitted pipeline, and the facts about it."""
 
     pipeline: "Pipeline"
 
@@ -78,15 +75,25 @@ class TrainedModel(Fitted):
         return scores
 
 
+def probabilities(scores: npt.NDArray[np.floating], temperature: float) -> npt.NDArray[np.float64]:
+    """Return the probability of each class, float64 of shape (n, 10): softmax(scores / T)."""
+    from scipy.special import softmax
+
+    given: npt.NDArray[np.float64] = softmax(scores.astype(np.float64) / temperature, axis=1)
+    return given
+
+
 def build(params: ModelParams) -> "Pipeline":
     """Return the unfitted pipeline: the features that `params` names, then `SGDClassifier`."""
     from sklearn.kernel_approximation import Nystroem
     from sklearn.linear_model import SGDClassifier
     from sklearn.pipeline import make_pipeline
 
-    from mnist_pipeline.digits.features.deskew import Deskewer
-    from mnist_pipeline.digits.features.hog import OrientedGradients
-    from mnist_pipeline.digits.features.pixel_scaler import PixelScaler
+    from mnist_pipeline.digits.features.transformers import (
+        Deskewer,
+        OrientedGradients,
+        PixelScaler,
+    )
 
     gradients = OrientedGradients(params.orientations, params.cells)
     kernel = Nystroem(

@@ -1,4 +1,4 @@
-"""Predictions: what a fitted model says of every digit of a split, and their Parquet file."""
+"""Predictions: a fitted model's answer for every digit of a split, and their Parquet file."""
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -16,18 +16,13 @@ from mnist_pipeline.digits.data.dataset import (
 )
 from mnist_pipeline.digits.data.pixels import slices
 from mnist_pipeline.digits.data.shape import CLASSES
-from mnist_pipeline.digits.model import calibration
-from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.model.pipeline import TrainedModel, probabilities
 from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.digest import content_digest
 
 SCORES = [f"score_{digit}" for digit in range(CLASSES)]
-COLUMNS = {
-    "row_id": "int32",
-    "label": "uint8",
-    "prediction": "uint8",
-    "confidence": "float",
-} | dict.fromkeys(SCORES, "float")
+COLUMNS = {"row_id": "int32", "label": "uint8", "prediction": "uint8", "confidence": "float"}
+COLUMNS |= dict.fromkeys(SCORES, "float")
 """Column names and Arrow types of the file, in order (`float` is Arrow's name for float32)."""
 
 
@@ -61,22 +56,13 @@ class Predictions:
     temperature: float | None
 
     @cached_property
-    def probabilities(self) -> npt.NDArray[np.float64] | None:
-        """Of each class, float64 of shape (n, 10); None where the model has none."""
-        if self.temperature is None:
-            return None
-        return calibration.probabilities(self.scores, self.temperature)
-
-    @cached_property
     def confidence(self) -> npt.NDArray[np.float64] | None:
         """Probability of each prediction, float64 of shape (n,); None where the model has none."""
         if self.temperature is None:
             return None
-        confidence = np.empty(len(self.label))
-        for rows in slices(len(confidence)):
-            given = calibration.probabilities(self.scores[rows], self.temperature)
-            confidence[rows] = given.max(axis=1)
-        return confidence
+        parts = slices(len(self.label))
+        given = [probabilities(self.scores[rows], self.temperature).max(axis=1) for rows in parts]
+        return np.concatenate(given)
 
     @cached_property
     def right(self) -> npt.NDArray[np.bool_]:
@@ -100,23 +86,19 @@ class Predictions:
         """Encode as Parquet; `confidence` is the probability of the prediction, or null."""
         import pyarrow as pa
 
-        confidence = (
-            pa.nulls(len(self.row_id), pa.float32())
-            if self.confidence is None
-            else self.confidence.astype(np.float32)
+        confidence = pa.nulls(len(self.row_id), pa.float32())
+        if self.confidence is not None:
+            confidence = self.confidence.astype(np.float32)
+        scores = np.ascontiguousarray(self.scores.T)
+        columns = [self.row_id, self.label, self.prediction, confidence, *scores]
+        table = with_metadata(
+            pa.table(columns, names=list(COLUMNS)),
+            origin=asdict(self.origin),
+            model_version=self.model_version,
+            test_version=self.test_version,
+            temperature=self.temperature,
         )
-        columns = [self.row_id, self.label, self.prediction, confidence]
-        columns += list(np.ascontiguousarray(self.scores.T))
-        table = pa.table(columns, names=list(COLUMNS))
-        return to_parquet(
-            with_metadata(
-                table,
-                origin=asdict(self.origin),
-                model_version=self.model_version,
-                test_version=self.test_version,
-                temperature=self.temperature,
-            )
-        )
+        return to_parquet(table)
 
     @classmethod
     def from_parquet(cls, data: bytes) -> Self:
@@ -127,17 +109,11 @@ class Predictions:
         FormatError
             The file is not Parquet, or has other columns.
         """
-        table, metadata = from_parquet(data, COLUMNS)
-        return cls(
-            table["row_id"].to_numpy(),
-            table["label"].to_numpy(),
-            table["prediction"].to_numpy(),
-            np.stack([table[name].to_numpy() for name in SCORES], axis=1),
-            Origin(**metadata["origin"]),
-            metadata["model_version"],
-            metadata["test_version"],
-            metadata["temperature"],
-        )
+        table, facts = from_parquet(data, COLUMNS)
+        columns = {name: table[name].to_numpy() for name in ("row_id", "label", "prediction")}
+        scores = np.stack([table[name].to_numpy() for name in SCORES], axis=1)
+        facts["origin"] = Origin(**facts["origin"])
+        return cls(**columns, scores=scores, **facts)
 
 
 def predict(model: TrainedModel, digits: Digits) -> Predictions:

@@ -1,4 +1,4 @@
-"""Training: how the classifier's pipeline is fitted, by its own rule or epoch by epoch."""
+"""Training: the fit of a pipeline, and its calibration on the rows held out of it."""
 
 import contextlib
 import io
@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from mnist_pipeline.config.params import ModelParams
 from mnist_pipeline.digits.data.dataset import Digits
@@ -15,17 +16,19 @@ from mnist_pipeline.digits.data.pixels import IN_MEMORY
 from mnist_pipeline.digits.data.shape import CLASSES
 from mnist_pipeline.digits.data.validation import Parts, Validated, digest_of_rows
 from mnist_pipeline.digits.errors import FitError
-from mnist_pipeline.digits.model import calibration
 from mnist_pipeline.digits.model.epochs import fit_by_epoch
-from mnist_pipeline.digits.model.pipeline import TrainedModel, build
-from mnist_pipeline.digits.progress import NowAndThen, Report
+from mnist_pipeline.digits.model.pipeline import TrainedModel, build, probabilities
+from mnist_pipeline.digits.progress import Progress, Throttled, silent
 from mnist_pipeline.incremental.errors import FormatError
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
+_BOUNDS = (-10.0, 10.0)
+"""Of the logarithm of the temperature, for scores with a standard deviation of 1."""
 
-def fit(params: ModelParams, parts: Parts, report: Report = lambda text: None) -> TrainedModel:
+
+def fit(params: ModelParams, parts: Parts, progress: Progress = silent) -> TrainedModel:
     """Fit one binary classifier a class, over all cores, and calibrate on what is held out.
 
     The result does not depend on the number of cores: each class has a seed of its own.
@@ -35,21 +38,22 @@ def fit(params: ModelParams, parts: Parts, report: Report = lambda text: None) -
     FormatError
         The digits do not show all ten classes.
     FitError
-        The params lead the fit out of the numbers, or ask for a fit that needs all rows in memory
-        where those are too many.
+        The numbers of the fit overflow with these params, or the params ask for a fit that needs
+        all rows in memory where those are too many.
     StoreError
         The temporary folder has no room for the features of a large source.
     """
     from joblib import parallel_config
     from threadpoolctl import threadpool_limits
 
-    classes = np.unique(parts.fitted.labels)
+    fitted, held_out = parts.fitted, parts.held_out
+    classes = np.unique(fitted.labels)
     if len(classes) != CLASSES:
         raise FormatError(f"the training digits show only {classes.tolist()}: all ten are needed")
-    if parts.fitted.origin.is_large and not params.by_epoch:
+    if fitted.origin.is_large and not params.by_epoch:
         raise FitError(
             f"preset {params.preset} fits by SGDClassifier's own rule, which needs all rows in "
-            f"memory: {len(parts.fitted):,} are too many (a source may have {IN_MEMORY:,}). Use "
+            f"memory: {len(fitted):,} are too many (a source may have {IN_MEMORY:,}). Use "
             "preset fast or accurate, or set early_stopping = true: a fit by epoch reads a part "
             "of the rows at a time"
         )
@@ -58,63 +62,78 @@ def fit(params: ModelParams, parts: Parts, report: Report = lambda text: None) -
     with parallel_config(backend="threading", n_jobs=-1), threadpool_limits(limits=1):
         try:
             if params.by_epoch:
-                accuracies = fit_by_epoch(pipeline, params, parts, report)
+                accuracies = fit_by_epoch(pipeline, params, parts, progress)
             else:
-                _fit_by_its_own_rule(pipeline, parts.fitted, report)
+                _fit_by_its_own_rule(pipeline, fitted, progress)
         except (ArithmeticError, ValueError) as error:
             raise FitError(f"SGDClassifier cannot fit with these params: {error}") from error
-    model = TrainedModel(
-        parts.fitted.origin,
-        parts.train_version,
-        params.model_dump(mode="json"),
-        digest_of_rows(parts.fitted.row_id),
-        None,
-        pipeline,
-    )
-    return replace(model, validated=_validated(model, parts.held_out, accuracies))
-
-
-def _validated(
-    model: TrainedModel, held_out: Digits | None, accuracies: list[float]
-) -> Validated | None:
+    rows, used = digest_of_rows(fitted.row_id), params.model_dump(mode="json")
+    model = TrainedModel(fitted.origin, parts.train_version, used, rows, None, pipeline)
     if held_out is None:
-        return None
+        return model
     scores = model.scores(held_out.pixels)
     prediction = scores.argmax(axis=1).astype(np.uint8)
-    return Validated(
-        held_out.row_id,
-        prediction,
-        float((prediction == held_out.labels).mean()),
-        accuracies,
-        calibration.temperature(scores, held_out.labels),
-    )
+    accuracy = float((prediction == held_out.labels).mean())
+    found = temperature(scores, held_out.labels)
+    validated = Validated(held_out.row_id, prediction, accuracy, accuracies, found)
+    return replace(model, validated=validated)
 
 
-def _fit_by_its_own_rule(pipeline: "Pipeline", fitted: Digits, report: Report) -> None:
+def temperature(scores: npt.NDArray[np.float64], labels: npt.NDArray[np.uint8]) -> float:
+    """Return what scores are to be divided by to be probabilities with the least log loss.
+
+    The order of the scores stays, so no prediction changes. scikit-learn's `CalibratedClassifierCV`
+    does the same from 1.8 on, but from scores that it computes itself, in float32, and it keeps the
+    temperature private.
+
+    Parameters
+    ----------
+    scores : array of shape (n, 10)
+    labels : array of shape (n,)
+        Of the same, held-out digits.
+
+    Notes
+    -----
+    C. Guo et al., "On calibration of modern neural networks", ICML 2017, sec. 4.2.
+    """
+    from scipy.optimize import minimize_scalar
+    from sklearn.metrics import log_loss
+
+    spread = float(scores.std()) or 1.0
+
+    def loss(log_temperature: float) -> float:
+        given = probabilities(scores, spread * float(np.exp(log_temperature)))
+        return float(log_loss(labels, given, labels=np.arange(scores.shape[1])))
+
+    found = minimize_scalar(loss, bounds=_BOUNDS, method="bounded")
+    return spread * float(np.exp(found.x))
+
+
+def _fit_by_its_own_rule(pipeline: "Pipeline", fitted: Digits, progress: Progress) -> None:
     """Fit until `SGDClassifier` finds its own loss converged."""
     from sklearn.exceptions import ConvergenceWarning
 
     sgd = pipeline[-1]
     sgd.set_params(verbose=1)
     with (
-        contextlib.redirect_stdout(_EpochCounter(report)),
-        # joblib repeats there what the epochs say already
+        contextlib.redirect_stdout(_EpochCounter(progress)),
+        # joblib repeats there what the epochs print already
         contextlib.redirect_stderr(io.StringIO()),
         warnings.catch_warnings(),
     ):
-        # said below: scikit-learn's own threads lose recorded warnings now and then
+        # reported below: scikit-learn's own threads lose recorded warnings now and then
         warnings.simplefilter("ignore", ConvergenceWarning)
         pipeline.fit(fitted.pixels, fitted.labels)
     if sgd.n_iter_ >= sgd.max_iter:
-        report(f"warning: not converged after {sgd.max_iter} epochs: raise max_iter or tol")
+        progress(f"warning: not converged after {sgd.max_iter} epochs: raise max_iter or tol")
     sgd.set_params(verbose=0)
 
 
 class _EpochCounter(io.TextIOBase):
-    """Takes what a verbose `SGDClassifier` prints, and reports now and then how far it is."""
+    """Takes what a verbose `SGDClassifier` prints, and reports how many epochs it has done."""
 
-    def __init__(self, report: Report) -> None:
-        self._say = NowAndThen(report)
+    def __init__(self, progress: Progress) -> None:
+        self._progress = Throttled(progress)
         self._lock = threading.Lock()
         self._epochs = self._converged = 0
 
@@ -122,7 +141,7 @@ class _EpochCounter(io.TextIOBase):
         with self._lock:
             self._epochs += text.count("-- Epoch")
             self._converged += text.count("Convergence after")
-            self._say(
+            self._progress(
                 f"{self._converged} of {CLASSES} classes converged, {self._epochs} epochs so far"
             )
         return len(text)

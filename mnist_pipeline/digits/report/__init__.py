@@ -1,26 +1,19 @@
-"""The report: one self-contained HTML file about one model, from the template beside.
-
-The digits that it shows are chosen in `gallery`.
-"""
+"""The report: one self-contained HTML file about one model, from the template `page.html.j2`."""
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
 
 import numpy as np
-import numpy.typing as npt
 
 from mnist_pipeline.digits.data.dataset import Digits
-from mnist_pipeline.digits.data.pixels import slices
-from mnist_pipeline.digits.data.shape import CLASSES, PIXELS
 from mnist_pipeline.digits.evaluation.champion import Champion
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
-from mnist_pipeline.digits.evaluation.metrics import Evaluation, calibration_bins
+from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.model.prediction import Predictions
-from mnist_pipeline.digits.report import figures, gallery, occlusion
+from mnist_pipeline.digits.report import contents, figures
 from mnist_pipeline.incremental.digest import content_digest
 
 TUTORIAL_ACCURACY = 0.8844
@@ -33,19 +26,19 @@ _AS_OF = re.compile("<!-- as of -->.*?<!-- end of as of -->", re.DOTALL)
 
 @dataclass(frozen=True)
 class Report:
-    """A page to look at."""
+    """The page."""
 
     html: str
 
     @cached_property
     def data_version(self) -> str:
-        """Digest of the page but for what it says "as of" some time."""
+        """Digest of the page but for its parts "as of" some time."""
         return content_digest(_AS_OF.sub("", self.html))
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything a report is made from, about one model."""
+    """The inputs of a report about one model."""
 
     train: Digits
     test: Digits
@@ -57,10 +50,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Decided:
-    """A decision of the past about a model.
+    """A past decision about a model.
 
-    `accuracy` is that on its validation rows, None where they were not looked at. `promoted` says
-    whether the model was the champion then.
+    `accuracy` is that on its validation rows, None where they were not compared. `promoted` is
+    whether the model became the champion.
     """
 
     when: str
@@ -73,7 +66,7 @@ class Decided:
 
 @dataclass(frozen=True)
 class Input:
-    """What was read, and how that came to be."""
+    """A result that the report was computed from, and what computed it."""
 
     asset: str
     when: str
@@ -84,7 +77,7 @@ class Input:
 
 @dataclass(frozen=True)
 class AsOf:
-    """What is known at the time of writing and is no part of the page's content.
+    """What is known at the time of writing and does not count for the page's data version.
 
     Attributes
     ----------
@@ -95,7 +88,7 @@ class AsOf:
         Newest first.
     inputs : sequence of Input
     leaderboard : Leaderboard or None
-        The newest, if there ever was one.
+        The newest.
     """
 
     when: str = "an unknown time"
@@ -112,7 +105,7 @@ def render(evidence: Evidence, as_of: AsOf | None = None) -> Report:
     ----------
     evidence : Evidence
     as_of : AsOf, optional
-        What stands outside the data version.
+        What does not count for the data version.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -125,7 +118,8 @@ def render(evidence: Evidence, as_of: AsOf | None = None) -> Report:
     )
     as_of = as_of or AsOf()
     test, predictions = evidence.test, evidence.predictions
-    cells = gallery.in_cells(test, predictions)
+    cells = contents.in_cells(test, predictions)
+    mistakes = contents.mistakes(predictions)[: contents.WORST]
     html = environment.get_template("page.html.j2").render(
         asdict(evidence.evaluation),
         champion=evidence.champion,
@@ -137,9 +131,9 @@ def render(evidence: Evidence, as_of: AsOf | None = None) -> Report:
         tutorial=_tutorial(evidence),
         as_of=as_of,
         shown_variants=SHOWN_VARIANTS,
-        samples=gallery.samples(evidence.train),
-        tutorial_tests=gallery.tested(test, predictions, np.arange(min(2, len(test)))),
-        mistakes=gallery.worst_mistakes(test, predictions),
+        samples=contents.samples(evidence.train),
+        tutorial_tests=contents.shown(test, np.arange(min(2, len(test))), predictions),
+        mistakes=contents.shown(test, mistakes, predictions),
         cells={
             cell: [[one.row_id, one.confidence, one.picture] for one in shown]
             for cell, shown in cells.items()
@@ -147,34 +141,6 @@ def render(evidence: Evidence, as_of: AsOf | None = None) -> Report:
         figures=_figures(evidence, as_of),
     )
     return Report(html)
-
-
-def class_maps(model: TrainedModel, test: Digits) -> npt.NDArray[np.floating[Any]]:
-    """Return what speaks for each class, shape (10, 784).
-
-    The weights of a classifier that sees pixels; what occlusion finds of one that sees features.
-    """
-    weights = pixel_weights(model)
-    return occlusion.sensitivity(model, test) if weights is None else weights
-
-
-def pixel_weights(model: TrainedModel) -> npt.NDArray[np.floating[Any]] | None:
-    """Return the weights of each class, shape (10, 784), of a model whose features are pixels."""
-    if model.params["features"] not in {"raw", "scaled"}:
-        return None
-    weights: npt.NDArray[np.floating[Any]] = model.pipeline[-1].coef_
-    return weights
-
-
-def mean_images(digits: Digits) -> npt.NDArray[np.float64]:
-    """Return the mean image of each class, shape (10, 784); 0 for a class without digits."""
-    sums = np.zeros((CLASSES, PIXELS))
-    for rows in slices(len(digits)):
-        chunk, labels = digits.pixels[rows], digits.labels[rows]
-        for digit in range(CLASSES):
-            sums[digit] += chunk[labels == digit].sum(axis=0, dtype=np.int64)
-    counts = np.bincount(digits.labels, minlength=CLASSES)
-    return sums / np.maximum(counts, 1)[:, np.newaxis]
 
 
 def _tutorial(evidence: Evidence) -> float | None:
@@ -187,30 +153,22 @@ def _tutorial(evidence: Evidence) -> float | None:
 def _figures(evidence: Evidence, as_of: AsOf) -> dict[str, dict[str, str]]:
     """Draw each figure on light and on dark, as data URLs."""
     test, predictions = evidence.test, evidence.predictions
-    maps, means = class_maps(evidence.model, test), mean_images(test)
+    maps, means = contents.class_maps(evidence.model, test), contents.mean_images(test)
     draw: dict[str, Callable[[figures.Theme], bytes]] = {
-        "class_maps": lambda theme: figures.class_maps(theme, maps, means),
+        "class_maps": partial(figures.class_maps, maps=maps, outlines=means)
     }
     confidence, right = predictions.confidence, predictions.right
     if confidence is not None:
-        bins = calibration_bins(confidence, right)
-        draw["reliability"] = lambda theme: figures.reliability(theme, bins)
-        draw["confidences"] = lambda theme: figures.confidences(theme, confidence, right)
-    if past := [one for one in reversed(as_of.decisions) if one.accuracy is not None]:
-        draw["past_models"] = lambda theme: figures.past_models(
-            theme,
-            [one.accuracy or 0.0 for one in past],
-            [one.promoted for one in past],
-        )
-    if as_of.leaderboard and (shown := as_of.leaderboard.entries[:SHOWN_VARIANTS]):
-        draw["variants"] = lambda theme: figures.variants(
-            theme,
-            [one.variant for one in shown],
-            [one.accuracy for one in shown],
-            [one.accuracy_interval for one in shown],
-        )
+        draw["reliability"] = partial(figures.reliability, confidence=confidence, right=right)
+        draw["confidences"] = partial(figures.confidences, confidence=confidence, right=right)
+    past = [(one.accuracy, one.promoted) for one in reversed(as_of.decisions)]
+    if known := [(accuracy, promoted) for accuracy, promoted in past if accuracy is not None]:
+        accuracies, promoted = zip(*known, strict=True)
+        draw["past_models"] = partial(figures.past_models, accuracies=accuracies, promoted=promoted)
+    if as_of.leaderboard and (entries := as_of.leaderboard.entries[:SHOWN_VARIANTS]):
+        draw["variants"] = partial(figures.variants, entries=entries)
     themes = {"light": figures.LIGHT, "dark": figures.DARK}
     return {
-        name: {mode: gallery.data_url(one(theme)) for mode, theme in themes.items()}
-        for name, one in draw.items()
+        name: {mode: contents.data_url(drawn(theme)) for mode, theme in themes.items()}
+        for name, drawn in draw.items()
     }

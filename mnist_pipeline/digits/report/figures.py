@@ -1,22 +1,24 @@
-"""Figures, drawn with matplotlib in one style and returned as PNG bytes. No HTML, no files."""
+"""Figures, drawn with matplotlib in one style and returned as PNG bytes."""
 
 import functools
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.data.shape import CLASSES, WIDTH
-from mnist_pipeline.digits.evaluation.metrics import CalibrationBins
+from mnist_pipeline.digits.evaluation.leaderboard import Entry
+from mnist_pipeline.digits.evaluation.metrics import calibration_bins
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 P = ParamSpec("P")
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Theme:
     """Colours that go on one background: of text and lines, of what is right, of what is wrong.
 
     Right and wrong are blue and vermilion of M. Okabe and K. Ito, "Color universal design" (2008),
-    told apart by colour-blind readers too; lightened on dark.
+    which colour-blind readers can distinguish; lightened on dark.
     """
 
     ink: str
@@ -108,16 +110,19 @@ def digits(
     figure: "Figure", images: npt.NDArray[np.uint8], titles: Sequence[str], columns: int = 10
 ) -> None:
     """Draw digits, an array of shape (n, 784), as ink on paper with a title of one line each."""
-    axes, sheet = _tiles(figure, titles, columns, inches=0.6, fontsize=8)
-    axes.imshow(sheet(images), cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
+    axes = _tiled(figure, titles, columns, inches=0.6, fontsize=8)
+    axes.imshow(_sheet(images, columns), cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
 
 
 @_in_one_style
-def reliability(figure: "Figure", bins: CalibrationBins) -> None:
+def reliability(
+    figure: "Figure", confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]
+) -> None:
     """Draw how often digits of like confidence are right (a point a bin, larger for more digits).
 
     The diagram of M. H. DeGroot and S. E. Fienberg, The Statistician 32 (1983), p. 12.
     """
+    bins = calibration_bins(confidence, right)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle="--", label="calibrated")
     full = bins.count > 0
@@ -155,12 +160,12 @@ def class_maps(
 
     `outlines`, of the same shape, are the mean images of the classes: their contour is drawn.
     """
-    axes, sheet = _tiles(figure, [str(digit) for digit in range(CLASSES)], 5, inches=1.3)
+    axes = _tiled(figure, [str(digit) for digit in range(CLASSES)], 5, inches=1.3)
     shares = -maps / np.maximum(np.abs(maps).max(axis=1, keepdims=True), 1e-12)
-    axes.imshow(sheet(shares, blank=np.nan), cmap=SIGNED, vmin=-1, vmax=1)
+    axes.imshow(_sheet(shares, 5, blank=np.nan), cmap=SIGNED, vmin=-1, vmax=1)
     means = outlines / np.maximum(outlines.max(axis=1, keepdims=True), 1e-12)
     if means.any():
-        axes.contour(sheet(means), [0.5], colors="black", linewidths=0.7)
+        axes.contour(_sheet(means, 5), [0.5], colors="black", linewidths=0.7)
 
 
 @_in_one_style
@@ -168,11 +173,8 @@ def past_models(figure: "Figure", accuracies: Sequence[float], promoted: Sequenc
     """Draw the accuracy of models in the order in which they were decided on."""
     figure.set_size_inches(6.4, 2.6)
     axes = figure.add_subplot()
-    order, values, passed = (
-        np.arange(1, len(accuracies) + 1),
-        np.array(accuracies),
-        np.array(promoted, bool),
-    )
+    order, values = np.arange(1, len(accuracies) + 1), np.array(accuracies)
+    passed = np.array(promoted, bool)
     axes.plot(order, values, color="0.5", linewidth=1, zorder=1)
     axes.scatter(order[passed], values[passed], marker="o", label="promoted", zorder=2)
     axes.scatter(order[~passed], values[~passed], marker="X", label="not promoted", zorder=2)
@@ -183,19 +185,15 @@ def past_models(figure: "Figure", accuracies: Sequence[float], promoted: Sequenc
 
 
 @_in_one_style
-def variants(
-    figure: "Figure",
-    names: Sequence[str],
-    accuracies: Sequence[float],
-    intervals: Sequence[Sequence[float]],
-) -> None:
+def variants(figure: "Figure", entries: Sequence[Entry]) -> None:
     """Draw the accuracy of variants, the first on top, with their intervals."""
+    names = [one.variant for one in entries]
     figure.set_size_inches(6.4, 1.0 + 0.26 * len(names))
     axes = figure.add_subplot()
     places = np.arange(len(names))
-    low, high = np.array(intervals).T
+    low, high = np.array([one.accuracy_interval for one in entries]).T
     axes.hlines(places, low, high, color="0.5", linewidth=2, label="95% interval")
-    axes.plot(accuracies, places, "o", label="accuracy")
+    axes.plot([one.accuracy for one in entries], places, "o", label="accuracy")
     axes.set_yticks(places, [name if len(name) < 44 else f"{name[:42]}..." for name in names])
     axes.set(xlabel="validation accuracy", ylim=(len(names) - 0.5, -0.5))
     axes.locator_params(axis="x", nbins=6)
@@ -213,34 +211,35 @@ def epochs(figure: "Figure", accuracies: Sequence[float]) -> None:
     axes.grid(axis="y")
 
 
-def _tiles(
-    figure: "Figure", titles: Sequence[str], columns: int, *, inches: float, fontsize: int = 10
-) -> tuple["Axes", Callable[..., npt.NDArray[Any]]]:
-    """Make a figure of images of 28 x 28 pixels in rows, `inches` wide, with a title over each.
+_LINE, _GAP = 9, 3
+"""Of a title, and between images, in pixels of the images."""
 
-    Returns
-    -------
-    axes : Axes
-        With the titles.
-    sheet : callable
-        From images, an array of shape (n, 784), to one array that holds them in their places.
-    """
-    line, gap = 9, 3  # of a title, and between images, in pixels of the images
-    cell = np.array([WIDTH + line, WIDTH + gap])
-    shape = cell * [-(-len(titles) // columns), columns]
-    corners = [cell * divmod(place, columns) + [line, 0] for place in range(len(titles))]
+
+def _corners(count: int, columns: int) -> npt.NDArray[np.integer]:
+    """Return where the images of a sheet begin, shape (count, 2): row and column."""
+    row, column = np.divmod(np.arange(count), columns)
+    return np.stack([row * (WIDTH + _LINE) + _LINE, column * (WIDTH + _GAP)], axis=1)
+
+
+def _sheet(images: npt.NDArray[T], columns: int, blank: float = 0) -> npt.NDArray[T]:
+    """Put images, an array of shape (n, 784), in rows with space for a title over each."""
+    rows = -(-len(images) // columns)
+    whole = np.full((rows * (WIDTH + _LINE), columns * (WIDTH + _GAP)), blank, images.dtype)
+    for (top, left), image in zip(_corners(len(images), columns), images, strict=True):
+        whole[top : top + WIDTH, left : left + WIDTH] = image.reshape(WIDTH, WIDTH)
+    return whole
+
+
+def _tiled(
+    figure: "Figure", titles: Sequence[str], columns: int, *, inches: float, fontsize: int = 10
+) -> "Axes":
+    """Return axes for a `_sheet`, its images `inches` wide, with the titles."""
+    shape = _sheet(np.empty((len(titles), WIDTH * WIDTH)), columns).shape
     figure.set_size_inches(inches * columns, inches * columns * shape[0] / shape[1])
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    for (top, left), title in zip(corners, titles, strict=True):
+    for (top, left), title in zip(_corners(len(titles), columns), titles, strict=True):
         middle = left + WIDTH / 2
         axes.text(middle, top - 1.5, title, ha="center", va="bottom", fontsize=fontsize)
-
-    def sheet(images: npt.NDArray[Any], blank: float = 0) -> npt.NDArray[Any]:
-        whole = np.full(shape, blank, images.dtype)
-        for (top, left), image in zip(corners, images, strict=True):
-            whole[top : top + WIDTH, left : left + WIDTH] = image.reshape(WIDTH, WIDTH)
-        return whole
-
-    return axes, sheet
+    return axes

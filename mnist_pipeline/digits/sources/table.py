@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.data.pixels import is_large, slices, stacked
-from mnist_pipeline.digits.progress import Report
+from mnist_pipeline.digits.progress import Progress, silent
 from mnist_pipeline.digits.sources import arff, checksums, csv_rows, idx, sample
 from mnist_pipeline.digits.sources.archive import Archive, Source
 from mnist_pipeline.digits.streaming import synthetic
@@ -55,12 +55,12 @@ class DigitTable:
         return checksums.idx_md5(self.pixels, self.labels) == checksums.IDX_MD5
 
     def images(
-        self, row_id: npt.NDArray[np.integer], report: Report = lambda text: None
+        self, row_id: npt.NDArray[np.integer], progress: Progress = silent
     ) -> npt.NDArray[np.uint8]:
         """Return the pixels of these rows, mapped from a file where the table is large."""
         make = synthetic.maker(self.recipe, self.pixels) if self.recipe else self.pixels.__getitem__
         chunks = (make(row_id[rows]) for rows in slices(len(row_id)))
-        return stacked(chunks, len(row_id), large=is_large(len(self.labels)), report=report)
+        return stacked(chunks, len(row_id), large=is_large(len(self.labels)), progress=progress)
 
 
 def decode(archive: Archive) -> DigitTable:

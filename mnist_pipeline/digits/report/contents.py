@@ -1,0 +1,175 @@
+"""What the report shows of digits: which ones, as small pictures, and maps of each class."""
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline.digits.data.pixels import slices
+from mnist_pipeline.digits.data.shape import CLASSES, PIXELS, WIDTH
+from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.model.prediction import Predictions
+
+IN_A_CELL = 30
+WORST = 48
+SAMPLES = 5
+
+_PATCH = 7
+_STEP = 3
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A digit with its picture.
+
+    Attributes
+    ----------
+    row_id, label : int
+    prediction : int or None
+        None for a training digit.
+    confidence : float or None
+        None for a training digit, and where the model has no probabilities.
+    picture : str
+        A PNG of 28 x 28 pixels as a data URL, ink on paper.
+    """
+
+    row_id: int
+    label: int
+    prediction: int | None
+    confidence: float | None
+    picture: str
+
+
+def shown(
+    digits: Digits, places: npt.NDArray[np.integer], predictions: Predictions | None = None
+) -> list[Shown]:
+    """Return the digits at these places, with their predictions if there are any."""
+    given = predictions.confidence if predictions else None
+    return [
+        Shown(
+            int(digits.row_id[place]),
+            int(digits.labels[place]),
+            int(predictions.prediction[place]) if predictions else None,
+            None if given is None else float(given[place]),
+            picture(digits.pixels[place]),
+        )
+        for place in places
+    ]
+
+
+def in_cells(test: Digits, predictions: Predictions) -> dict[str, list[Shown]]:
+    """Return the digits of each cell of the confusion matrix, most confident first.
+
+    Keys are the true and the predicted digit, as in `"4 9"`; at most `IN_A_CELL` each.
+    """
+    order = _most_confident_first(predictions)
+    label, prediction = predictions.label[order], predictions.prediction[order]
+    places = {
+        f"{true} {predicted}": order[(label == true) & (prediction == predicted)][:IN_A_CELL]
+        for true, predicted in np.ndindex(CLASSES, CLASSES)
+    }
+    return {cell: shown(test, some, predictions) for cell, some in places.items() if len(some)}
+
+
+def mistakes(predictions: Predictions) -> npt.NDArray[np.intp]:
+    """Return the places of wrong predictions, most confident first."""
+    order = _most_confident_first(predictions)
+    return np.compress(~predictions.right[order], order)
+
+
+def samples(train: Digits) -> list[Shown]:
+    """Return the first training digit, which the tutorial shows, and the next of each class."""
+    by_class = [np.flatnonzero(train.labels == digit)[:SAMPLES] for digit in range(CLASSES)]
+    rest = np.concatenate(by_class)
+    return shown(train, np.array([0, *rest[rest != 0]]))
+
+
+def picture(pixels: npt.NDArray[np.uint8]) -> str:
+    """Return a digit, shape (784,), as a PNG in a data URL."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(255 - pixels.reshape(WIDTH, WIDTH)).save(buffer, "PNG")
+    return data_url(buffer.getvalue())
+
+
+def data_url(png: bytes) -> str:
+    """Return a PNG as a URL that holds it."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _most_confident_first(predictions: Predictions) -> npt.NDArray[np.intp]:
+    """Order by probability, or, without probabilities, by how far the best score leads."""
+    if predictions.confidence is not None:
+        return np.argsort(-predictions.confidence, kind="stable")
+    second, first = np.sort(predictions.scores, axis=1)[:, -2:].T
+    return np.argsort(second - first, kind="stable")
+
+
+def class_maps(model: TrainedModel, test: Digits) -> npt.NDArray[np.floating]:
+    """Return where ink speaks for each class, shape (10, 784).
+
+    The weights of a classifier of pixels; of one of features, its sensitivity to occlusion.
+    """
+    weights = pixel_weights(model)
+    return occlusion(model, test) if weights is None else weights
+
+
+def pixel_weights(model: TrainedModel) -> npt.NDArray[np.floating] | None:
+    """Return the weights of each class, shape (10, 784), of a model whose features are pixels."""
+    if model.params["features"] not in {"raw", "scaled"}:
+        return None
+    weights: npt.NDArray[np.floating] = model.pipeline[-1].coef_
+    return weights
+
+
+def occlusion(model: TrainedModel, digits: Digits, per_class: int = 10) -> npt.NDArray[np.float64]:
+    """Blank each patch of some digits and measure how far the score of their own class falls.
+
+    Parameters
+    ----------
+    model : TrainedModel
+    digits : Digits
+        The first `per_class` of each class are used.
+    per_class : int
+
+    Returns
+    -------
+    float64 array of shape (10, 784)
+        Mean fall of the score where a pixel was covered; below 0 where it rose. 0 for a class that
+        is not among the digits.
+
+    Notes
+    -----
+    M. D. Zeiler and R. Fergus, "Visualizing and understanding convolutional networks", ECCV 2014,
+    sec. 4.2; patches of 7 x 7 pixels, every 3 pixels, are made paper.
+    """
+    # the patches that start at each row are those that start at each column, crossed
+    starts = np.arange(0, WIDTH - _PATCH + 1, _STEP)[:, np.newaxis]
+    stripes = (np.arange(WIDTH) >= starts) & (np.arange(WIDTH) < starts + _PATCH)
+    masks = (stripes[:, np.newaxis, :, np.newaxis] & stripes[:, np.newaxis]).reshape(-1, PIXELS)
+    covered = np.maximum(masks.sum(axis=0), 1)
+    maps = np.zeros((CLASSES, PIXELS))
+    for digit in range(CLASSES):
+        images = digits.pixels[np.flatnonzero(digits.labels == digit)[:per_class]]
+        if len(images) == 0:
+            continue
+        hidden = np.where(masks, 0, images[:, np.newaxis]).reshape(-1, PIXELS)
+        before = model.scores(images)[:, digit, np.newaxis]
+        after = model.scores(hidden)[:, digit].reshape(len(images), len(masks))
+        maps[digit] = (before - after).mean(axis=0) @ masks / covered
+    return maps
+
+
+def mean_images(digits: Digits) -> npt.NDArray[np.float64]:
+    """Return the mean image of each class, shape (10, 784); 0 for a class without digits."""
+    sums = np.zeros((CLASSES, PIXELS))
+    for rows in slices(len(digits)):
+        chunk, labels = digits.pixels[rows], digits.labels[rows]
+        for digit in range(CLASSES):
+            sums[digit] += chunk[labels == digit].sum(axis=0, dtype=np.int64)
+    counts = np.bincount(digits.labels, minlength=CLASSES)
+    return sums / np.maximum(counts, 1)[:, np.newaxis]
