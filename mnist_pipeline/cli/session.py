@@ -3,16 +3,16 @@
 import contextlib
 from collections.abc import Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
-from mnist_pipeline import definitions
-from mnist_pipeline.config.settings import Settings
-from mnist_pipeline.incremental.session import Session
+if TYPE_CHECKING:
+    from mnist_pipeline.incremental.session import Session
 
 
 @contextlib.contextmanager
-def open_session() -> Iterator[Session]:
+def open_session() -> Iterator["Session"]:
     """Open the pipeline; progress goes to stderr.
 
     Raises
@@ -22,5 +22,8 @@ def open_session() -> Iterator[Session]:
     HistoryError
         The disk with Dagster's history is full, its database damaged, or its server gone.
     """
+    from mnist_pipeline import definitions
+    from mnist_pipeline.config.settings import Settings
+
     with definitions.build(Settings.load()).session(partial(click.echo, err=True)) as session:
         yield session
