@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mnist_pipeline.cli.output import SHOWN, Answer, Command, table, utc
+from mnist_pipeline.cli.output import Answer, Command, short, table, utc
 from mnist_pipeline.cli.session import open_session
 from mnist_pipeline.incremental.errors import SettingsError
 
@@ -42,7 +42,7 @@ def champion(rollback: str | None, allow: str | None) -> Answer:
 
     if rollback is not None and allow is not None:
         raise click.UsageError("--rollback and --allow exclude each other")
-    error, trace, failed = None, None, 1
+    error, trace, status = None, None, 0
     with open_session() as session:
         past = champion_history.rulings(session.instance)
         tags = {}
@@ -54,7 +54,7 @@ def champion(rollback: str | None, allow: str | None) -> Answer:
                 tags[champion_history.ALLOW] = champion_history.barred(current, allow)
         except SettingsError as wrong:
             # the current state is in the document all the same
-            error, failed = str(wrong), 2
+            error, status = str(wrong), 2
         if tags:
             with session.alone(session.pipeline.keys):
                 done = session.run(
@@ -63,16 +63,14 @@ def champion(rollback: str | None, allow: str | None) -> Answer:
             error, trace = done.error, done.trace
             past = champion_history.rulings(session.instance)
         deleted = champion_history.deleted_with(session.instance)
-    now = champion_history.now(past)
     document = {
-        **_document(now),
+        **_document(champion_history.now(past)),
         "deleted_with_run": deleted,
         "history": [
-            {**dataclasses.asdict(one), "champion": _document(one.champion)} for one in past
+            dataclasses.asdict(one) | {"champion": _document(one.champion)} for one in past
         ],
     }
-    text = "" if error else _text(past, deleted)
-    return Answer(document, lambda: text, error, trace, failed=failed)
+    return Answer(document, lambda: "" if error else _text(past, deleted), error, trace, status)
 
 
 def _document(champion: "Champion") -> dict[str, object]:
@@ -95,9 +93,9 @@ def _text(past: Sequence["Past"], deleted: str | None) -> str:
     rows = [
         [
             utc(one.timestamp),
-            one.candidate[:SHOWN],
+            short(one.candidate),
             one.outcome,
-            (one.champion.model_version or "none")[:SHOWN],
+            short(one.champion.model_version or "none"),
             one.why,
         ]
         for one in past

@@ -2,10 +2,9 @@
 
 import dataclasses
 import os
-import stat
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,14 +88,8 @@ def _leaderboard(board: "Leaderboard") -> str:
     return "\n".join([f"On {board.n_validation:,} validation rows:", table(heads, rows), *left])
 
 
-def _known(names: tuple[str, ...] | list[str]) -> Mapping[str, "ModelParams"]:
-    """Return the variants of the params file, which must have those of these names, and some.
-
-    Raises
-    ------
-    SettingsError
-        It does not.
-    """
+def _known(names: Collection[str]) -> Mapping[str, "ModelParams"]:
+    """Return the variants of the params file; SettingsError if there are none, or not these."""
     from mnist_pipeline.config.params import Params
     from mnist_pipeline.config.settings import Settings
 
@@ -114,45 +107,29 @@ def _known(names: tuple[str, ...] | list[str]) -> Mapping[str, "ModelParams"]:
 
 
 def _choose(file: Path, name: str) -> bool:
-    """Choose a variant in a params file, atomically; return whether that changes it.
-
-    Raises
-    ------
-    SettingsError
-        The file cannot be edited.
-    """
+    """Choose a variant in a params file; return whether that changes it. Raises SettingsError."""
     by_hand = f'write {variants.CHOSEN} = "{name}" under [model] yourself'
     try:
-        before, mode = file.read_bytes(), stat.S_IMODE(file.stat().st_mode)
-        text = with_variant(before.decode(), name)
-        if text is None:
+        before = file.read_bytes().decode()
+        after = with_variant(before, name)
+        if after is None:
             raise SettingsError(f"promote cannot edit {file} as it is written: {by_hand}")
-        after = text.encode()
-        if after == before:
-            return False
         # a rename would replace a read-only file all the same
-        if not (mode & 0o222 and os.access(file, os.W_OK)):
+        if after != before and not (file.stat().st_mode & 0o222 and os.access(file, os.W_OK)):
             raise SettingsError(f"{file} is read-only. Where it can be written, {by_hand}")
-        files.replace(file, after)
+        if after != before:
+            files.replace(file, after.encode())
     except OSError as error:
         raise SettingsError(
             f"{file} cannot be written: {error.strerror}. Where it can be, {by_hand}"
         ) from None
-    return True
+    return after != before
 
 
 def with_variant(text: str, name: str) -> str | None:
     """Return the text of a params file with this variant chosen in `[model]`, all else as it is.
 
-    Parameters
-    ----------
-    text : str
-        Valid TOML, with its own line endings.
-    name : str
-
-    Returns
-    -------
-    None where an edit would not say that, or more than that.
+    None where an edit would not do that, or more than that.
     """
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
@@ -166,13 +143,13 @@ def with_variant(text: str, name: str) -> str | None:
             return text
         model[variants.CHOSEN] = name
         document = tomlkit.parse(text.replace(ending, "\n"))
-        table = document.setdefault("model", tomlkit.table())
-        body = table.value.body if isinstance(table, Table) else []
+        model_table = document.setdefault("model", tomlkit.table())
+        body = model_table.value.body if isinstance(model_table, Table) else []
         # comments at the end of a table are about the next one: the new key goes before them
         start = max((at for at, (key, _) in enumerate(body, 1) if key is not None), default=0)
         comments = body[start:]
         del body[start:]
-        table[variants.CHOSEN] = name
+        model_table[variants.CHOSEN] = name
         body.extend(comments)
         edited = tomlkit.dumps(document).replace("\n", ending)
         return edited if tomllib.loads(edited) == wanted else None

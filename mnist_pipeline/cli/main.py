@@ -15,7 +15,7 @@ import click
 from mnist_pipeline.cli.champion import champion
 from mnist_pipeline.cli.experiments import compare, promote
 from mnist_pipeline.cli.history import gc, history
-from mnist_pipeline.cli.output import Answer, Group, Output, debug_option
+from mnist_pipeline.cli.output import Answer, Group, Output, debug_flag
 from mnist_pipeline.cli.predict import draw, predict
 from mnist_pipeline.cli.runs import refresh, run, status
 from mnist_pipeline.cli.session import open_session
@@ -24,7 +24,7 @@ from mnist_pipeline.incremental.errors import PipelineError, SettingsError
 
 @click.group(
     cls=Group,
-    params=[debug_option()],
+    params=[debug_flag()],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 def cli() -> None:
@@ -76,25 +76,24 @@ def _status(output: Output) -> int:
     try:
         return int(cli.main(obj=output, standalone_mode=False) or 0)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - every failure is reported
-        if isinstance(error, click.UsageError) and output.nothing is None:
+        status = 2 if isinstance(error, SettingsError | click.UsageError) else 1
+        if isinstance(error, click.UsageError) and not output.json:
             error.show()
-            return 2
-        message, status = _reported(error)
-        trace = "".join(traceback.format_exception(error))
-    return output.show(Answer(output.nothing or {}, error=message, trace=trace, failed=status))
+            return status
+        message, trace = _message(error), "".join(traceback.format_exception(error))
+    return output.show(Answer(output.nothing, error=message, trace=trace, status=status))
 
 
-def _reported(error: BaseException) -> tuple[str, int]:
-    """Return the message and the exit status of a failure."""
+def _message(error: BaseException) -> str:
     match error:
         case click.UsageError():
-            return error.format_message(), 2
+            return error.format_message()
         case click.Abort() | KeyboardInterrupt():
-            return "interrupted", 1
+            return "interrupted"
         case PipelineError():
-            return str(error), 2 if isinstance(error, SettingsError) else 1
+            return str(error)
         case _:
-            return f"{type(error).__name__}: {error} (--debug shows where)", 1
+            return f"{type(error).__name__}: {error} (--debug shows where)"
 
 
 if __name__ == "__main__":

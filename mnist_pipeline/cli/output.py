@@ -1,40 +1,24 @@
 """What a command prints: text for people or one JSON document, and what failed.
 
-Each command line has one `Output`, in click's context: the options `--json` and `--debug` set it.
+Click's context holds one `Output` a command line, which `--json` and `--debug` set.
 """
 
 import contextlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-SHOWN = 12
-"""Characters of a version that are shown: enough to distinguish two."""
-
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command found or did.
+    """What a command found or did: for programs and for people.
 
-    Attributes
-    ----------
-    document : mapping or list
-        For programs.
-    text : callable
-        Returns the text for people.
-    error : str or None
-        What failed.
-    trace : str or None
-        The traceback of that, for `--debug`.
-    status : int
-        Exit status, if nothing failed.
-    failed : int
-        Exit status, if something failed.
+    `error` is what failed, `trace` its traceback; the exit status is `status`, or 1 with an error.
     """
 
     document: Mapping[str, object] | Sequence[object]
@@ -42,29 +26,21 @@ class Answer:
     error: str | None = None
     trace: str | None = None
     status: int = 0
-    failed: int = 1
 
 
 @dataclass
 class Output:
-    """How a command line prints its answer.
+    """How a command line prints its answer; `nothing` is its document if it fails without one."""
 
-    Attributes
-    ----------
-    nothing : mapping or None
-        With `--json`, the command's document if it fails before it has an answer; else None.
-    debug : bool
-        Whether tracebacks are printed.
-    """
-
-    nothing: Mapping[str, object] | None = None
+    json: bool = False
     debug: bool = False
+    nothing: Mapping[str, object] = field(default_factory=dict)
 
     def show(self, answer: Answer) -> int:
         """Print an answer; return the exit status."""
         if self.debug and answer.trace:
             click.echo(answer.trace, err=True)
-        if self.nothing is not None:
+        if self.json:
             document = answer.document
             if answer.error and isinstance(document, Mapping):
                 document = {**document, "error": answer.error}
@@ -74,16 +50,13 @@ class Output:
                 click.echo(text)
             if answer.error:
                 click.echo(f"Error: {answer.error}", err=True)
-        return answer.failed if answer.error else answer.status
+        return answer.status or int(answer.error is not None)
 
 
 class Command(click.Command):
-    """A command with `--debug` and, if it has a document, `--json`; it returns its answer.
+    """A command that returns an `Answer`, or None; with `--debug` and, given `nothing`, `--json`.
 
-    Parameters
-    ----------
-    nothing : mapping, optional
-        The document of a failure, to which the error is added.
+    `nothing` is the document of a failure, to which the error is added.
     """
 
     def __init__(
@@ -92,16 +65,8 @@ class Command(click.Command):
         super().__init__(*args, **more)
         self.nothing = nothing
         if nothing is not None:
-            self.params.append(
-                click.Option(
-                    ["--json"],
-                    is_flag=True,
-                    expose_value=False,
-                    callback=_choose_document,
-                    help="Print one JSON document on stdout.",
-                )
-            )
-        self.params.append(debug_option())
+            self.params.append(flag("--json", "Print one JSON document on stdout."))
+        self.params.append(debug_flag())
 
     def make_context(
         self,
@@ -110,56 +75,50 @@ class Command(click.Command):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        """Parse the arguments, first as far as they can be: errors need `--json` too."""
+        """Parse the arguments, first as far as possible: `--json` counts if others are wrong."""
         tolerant = {"resilient_parsing": True, "ignore_unknown_options": True}
-        super().make_context(info_name, list(args), parent, **{**extra, **tolerant})
+        context = super().make_context(info_name, list(args), parent, **(extra | tolerant))
+        context.obj.nothing = self.nothing or {}
         return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> int:
         """Run the command and print its answer; return the exit status."""
-        output = ctx.find_object(Output) or Output()
-        # what a library prints goes to stderr
-        document_only = output.nothing is not None
-        with contextlib.redirect_stdout(sys.stderr) if document_only else contextlib.nullcontext():
+        # with --json, what a library prints goes to stderr
+        stdout = sys.stderr if ctx.obj.json else sys.stdout
+        with contextlib.redirect_stdout(stdout):
             answer: Answer | None = super().invoke(ctx)
-        return output.show(answer) if answer else 0
+        return ctx.obj.show(answer) if answer else 0
 
 
 class Group(click.Group):
-    """A group of these commands, with `--debug` before the command too."""
+    """A group of these commands."""
 
     command_class = Command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; with `--json`, a document reports that there is none."""
+        """Find the command; an unknown one with `--json` gets a document too."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError:
-            Command(None, nothing={}).make_context(None, args[1:], ctx, resilient_parsing=True)
+            Command(None, nothing={}).make_context(None, args[1:], ctx, allow_extra_args=True)
             raise
 
 
-def debug_option() -> click.Option:
-    """Return the option `--debug`."""
-    return click.Option(
-        ["--debug"],
-        is_flag=True,
-        expose_value=False,
-        callback=_debug,
-        help="Print the traceback of what failed on stderr.",
-    )
+def flag(name: str, text: str) -> click.Option:
+    """Return an option that sets the attribute of this name in the `Output`."""
+
+    def set_it(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+        if value:
+            setattr(ctx.obj, parameter.name or "", True)
+
+    return click.Option([name], is_flag=True, expose_value=False, callback=set_it, help=text)
 
 
-def _choose_document(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
-    if value and isinstance(ctx.command, Command):
-        ctx.ensure_object(Output).nothing = ctx.command.nothing
-
-
-def _debug(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
-    if value:
-        ctx.ensure_object(Output).debug = True
+def debug_flag() -> click.Option:
+    """Return the option `--debug`, which stands before or after the command."""
+    return flag("--debug", "Print the traceback of what failed on stderr.")
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -167,6 +126,11 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     import tabulate
 
     return tabulate.tabulate(rows, headers, tablefmt="plain", disable_numparse=True)
+
+
+def short(version: str | None) -> str:
+    """Return the beginning of a version: enough to distinguish two."""
+    return (version or "")[:12]
 
 
 def utc(timestamp: float) -> str:

@@ -54,18 +54,15 @@ def _text(found: Sequence[Mapping[str, Any]]) -> str:
     """One line a file: the digit and the next probable one, or why there is none."""
     rows = []
     for one in found:
-        name = _printable(one["path"])
         if "error" in one:
-            rows.append([name, "-", "", _printable(one["error"].removeprefix(f"{one['path']} "))])
+            rows.append(["-", "", one["error"]])
             continue
         second = sorted(one["scores"], key=one["scores"].get)[-2]
-        then = f"{second}: {one['scores'][second]:.1%}"
-        rows.append([name, str(one["digit"]), f"{one['confidence']:.1%}", then])
-    return table(["file", "digit", "confidence", "next"], rows)
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+        sure = f"{one['confidence']:.1%} ({second}: {one['scores'][second]:.1%})"
+        rows.append([str(one["digit"]), sure, one["path"]])
+    # a file's name may hold what controls the terminal
+    shown = [["".join(x if x.isprintable() else "?" for x in text) for text in row] for row in rows]
+    return table(["digit", "confidence", "file"], shown)
 
 
 @click.command(cls=Command)

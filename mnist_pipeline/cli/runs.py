@@ -1,8 +1,7 @@
-"""The commands that materialize assets, and the one that shows whether they need it."""
+"""The commands that materialize assets, and the one that shows what is not up to date."""
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,18 +9,14 @@ from mnist_pipeline.cli.output import Answer, Command, table
 from mnist_pipeline.cli.session import open_session
 
 if TYPE_CHECKING:
-    from dagster import AssetKey
-
     from mnist_pipeline.incremental.session import RunResult, Session
-    from mnist_pipeline.incremental.status import AssetStatus
 
-_DONE_NOTHING = {"status": "failure", "materialized": [], "reused": [], "seconds": 0.0}
+_NOTHING = {"status": "failure", "materialized": [], "reused": [], "seconds": 0.0}
 
 _DOCUMENTED = ["status", "causes", "data_version", "code_version", "path"]
-_SHOWN_CAUSES = 6
 
 
-@click.command(cls=Command, nothing={"run_id": None, **_DONE_NOTHING})
+@click.command(cls=Command, nothing={"run_id": None, **_NOTHING})
 @click.option(
     "--select", metavar="SEL", help="A Dagster asset selection, for example 'key:sgd_model+'."
 )
@@ -33,7 +28,7 @@ def run(select: str | None, force: bool) -> Answer:
         assets = None if select is None else session.select(select)
         done = session.run(assets, trigger="mnist-pipeline run", force=force)
     document = {"run_id": done.run_id, **_document(done, start)}
-    return Answer(document, lambda: _run_summary(done, start), done.error, done.trace)
+    return Answer(document, lambda: _summary(done, start), done.error, done.trace)
 
 
 @click.command(cls=Command, nothing={"assets": []})
@@ -45,17 +40,16 @@ def status(verify: bool) -> Answer:
     """
     with open_session() as session:
         found = session.status(verify=verify)
-    names = {key.to_user_string(): one for key, one in found.items()}
-    assets = [
-        {"key": name} | {field: getattr(one, field) for field in _DOCUMENTED}
-        for name, one in names.items()
+    assets: list[dict[str, Any]] = [
+        {"key": key.to_user_string()} | {name: getattr(one, name) for name in _DOCUMENTED}
+        for key, one in found.items()
     ]
-    damaged = [name for name, one in names.items() if one.status == "damaged"]
+    damaged = [one["key"] for one in assets if one["status"] == "damaged"]
     error = f"damaged: {', '.join(damaged)}" if verify and damaged else None
-    return Answer({"assets": assets}, lambda: _statuses(found), error)
+    return Answer({"assets": assets}, lambda: _statuses(assets), error)
 
 
-@click.command(cls=Command, nothing={**_DONE_NOTHING, "fresh": []})
+@click.command(cls=Command, nothing={**_NOTHING, "fresh": []})
 @click.option("--verify", is_flag=True, help="Read every file; replace damaged ones.")
 @click.option("--dry-run", is_flag=True, help="Only list what would be materialized.")
 def refresh(verify: bool, dry_run: bool) -> Answer:
@@ -66,24 +60,25 @@ def refresh(verify: bool, dry_run: bool) -> Answer:
             return _plan(session, verify, start)
         done = session.refresh(verify=verify, trigger="mnist-pipeline refresh")
     document = {**_document(done, start), "fresh": done.fresh}
-    return Answer(document, lambda: _refresh_summary(done, start), done.error, done.trace)
+    seconds = document["seconds"]
+    after = f" after {seconds} s: {_did(done)}." if done.run_id else f" ({seconds} s)."
+    text = f"Everything is up to date{after}" if done.success else ""
+    return Answer(document, lambda: text, done.error, done.trace)
 
 
 def _plan(session: "Session", verify: bool, start: float) -> Answer:
-    """Return what a refresh would materialize."""
-    from mnist_pipeline.incremental.session import RunResult
-
     statuses = session.status(verify=verify)
     planned = session.plan(statuses)
-    fresh = [key.to_user_string() for key, one in statuses.items() if one.status == "fresh"]
-    text = (
-        f"Would materialize, in one run: {', '.join(planned)}. What has not changed by then is "
-        "reused."
-        if planned
-        else "Everything is up to date: nothing would be materialized."
-    )
-    nothing = _document(RunResult(None, [], [], None), start)
-    return Answer({**nothing, "fresh": fresh, "planned": planned}, lambda: text)
+    document = {
+        **_NOTHING,
+        "status": "success",
+        "fresh": [key.to_user_string() for key, one in statuses.items() if one.status == "fresh"],
+        "seconds": _since(start),
+        "planned": planned,
+    }
+    what = f"Would materialize, in one run: {', '.join(planned)}. What has not changed is reused."
+    text = what if planned else "Everything is up to date: nothing would be materialized."
+    return Answer(document, lambda: text)
 
 
 def _document(done: "RunResult", start: float) -> dict[str, object]:
@@ -91,11 +86,20 @@ def _document(done: "RunResult", start: float) -> dict[str, object]:
         "status": "success" if done.success else "failure",
         "materialized": done.computed,
         "reused": done.reused,
-        "seconds": round(time.perf_counter() - start, 3),
+        "seconds": _since(start),
     }
 
 
-def _run_summary(done: "RunResult", start: float) -> str:
+def _since(start: float) -> float:
+    return round(time.perf_counter() - start, 3)
+
+
+def _did(done: "RunResult") -> str:
+    reused = f"; reused {', '.join(done.reused)}" if done.reused else ""
+    return f"computed {', '.join(done.computed) or 'nothing'}{reused}"
+
+
+def _summary(done: "RunResult", start: float) -> str:
     """What a successful run did, and where to look next."""
     if not done.success:
         return ""
@@ -119,33 +123,11 @@ def _run_summary(done: "RunResult", start: float) -> str:
     return "\n".join(lines)
 
 
-def _refresh_summary(done: "RunResult", start: float) -> str:
-    if not done.success:
-        return ""
-    seconds = f"{time.perf_counter() - start:.1f} s"
-    if done.run_id is None:
-        return f"Everything is up to date ({seconds})."
-    return f"Everything is up to date after {seconds}: {_did(done)}."
-
-
-def _did(done: "RunResult") -> str:
-    reused = f"; reused {', '.join(done.reused)}" if done.reused else ""
-    return f"computed {', '.join(done.computed) or 'nothing'}{reused}"
-
-
-def _statuses(found: Mapping["AssetKey", "AssetStatus"]) -> str:
+def _statuses(assets: list[dict[str, Any]]) -> str:
     """One line an asset, and further ones for further causes."""
+    words = {"fresh": "up to date"}
     rows = [
-        [
-            key.to_user_string(),
-            "up to date" if one.status == "fresh" else one.status,
-            _causes(one.causes),
-        ]
-        for key, one in found.items()
+        [one["key"], words.get(one["status"], one["status"]), "\n".join(one["causes"])]
+        for one in assets
     ]
     return table(["asset", "status", "why"], rows)
-
-
-def _causes(causes: Sequence[str]) -> str:
-    more = len(causes) - _SHOWN_CAUSES
-    return "\n".join([*causes[:_SHOWN_CAUSES], *([f"and {more} more"] if more > 0 else [])])

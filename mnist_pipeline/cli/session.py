@@ -13,15 +13,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def open_session() -> Iterator["Session"]:
-    """Open the pipeline; progress goes to stderr.
-
-    Raises
-    ------
-    SettingsError
-        A setting or the params file is not allowed.
-    HistoryError
-        The disk with Dagster's history is full, its database damaged, or its server gone.
-    """
+    """Open the pipeline; progress goes to stderr. Raises what `build` and `session` raise."""
     from mnist_pipeline import definitions
     from mnist_pipeline.config.settings import Settings
 

@@ -19,10 +19,7 @@ from mnist_pipeline.incremental.errors import SettingsError
 
 NAME = "settings.env"
 DOTENV = ".env"
-
 PREFIX = "MNIST_"
-_OF_OTHERS = "MNIST_PIPELINE_"
-"""Kubernetes sets such variables for the service of `deploy/helm-values.yaml`."""
 
 _OF_DEPLOYMENT = {
     "MNIST_ARCHIVE",  # benchmarks/
@@ -32,24 +29,16 @@ _OF_DEPLOYMENT = {
     "MNIST_POSTGRES_URL",
     "MNIST_WORKER_SLOTS",
 }
-"""Variables that are read elsewhere than in `settings`."""
+"""Variables that are not read in `settings`."""
 
 
 def check_names(folder: Path, settings: Collection[str]) -> None:
-    """Return if every `MNIST_` variable, of the environment and the settings file, is known.
-
-    Parameters
-    ----------
-    folder : Path
-        The project.
-    settings : collection of str
-        Names of all settings.
+    """Return if every `MNIST_` variable, of the environment and the project's file, is known.
 
     Raises
     ------
     SettingsError
-        A name is not known, a file is not text, or a `.env` names such variables: `dagster dev`
-        would put it over the environment.
+        A name is not known, a file is not text, or a `.env` names such variables.
     """
     file, dotenv = folder / NAME, folder / DOTENV
     if ours := [name for name in _names(dotenv) if name.startswith(PREFIX)]:
@@ -57,15 +46,17 @@ def check_names(folder: Path, settings: Collection[str]) -> None:
             f"{dotenv} names {', '.join(ours)}, which `dagster dev` would put over the "
             f"environment: move these lines to {file} (`make install` does where there is none)"
         )
-    known = {*settings, *_OF_DEPLOYMENT}
-    unknown = [
-        f"{name} ({where}) is not a known setting.{_near(name, known)}"
-        for where, names in (("environment", sorted(os.environ)), (str(file), _names(file)))
-        for name in names
-        if name.startswith(PREFIX) and not name.startswith(_OF_OTHERS) and name not in known
-    ]
-    if unknown:
-        raise SettingsError("\n".join([*unknown, f"Known are {', '.join(sorted(known))}."]))
+    known = sorted({*settings, *_OF_DEPLOYMENT})
+    for where, names in (("environment", sorted(os.environ)), (file, _names(file))):
+        for name in names:
+            # Kubernetes sets MNIST_PIPELINE_... for the service in deploy/helm-values.yaml
+            if name in known or not name.startswith(PREFIX) or name.startswith("MNIST_PIPELINE_"):
+                continue
+            near = difflib.get_close_matches(name, known)
+            hint = f"Did you mean {' or '.join(near)}? " if near else ""
+            raise SettingsError(
+                f"{name} ({where}) is not a known setting. {hint}Known are {', '.join(known)}."
+            )
 
 
 def create(folder: Path) -> None:
@@ -95,11 +86,6 @@ def _names(file: Path) -> list[str]:
         return sorted(dotenv_values(file))
     except UnicodeDecodeError as error:
         raise SettingsError(f"{file} is not UTF-8 text: {error}") from None
-
-
-def _near(name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, known)
-    return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
 if __name__ == "__main__":

@@ -54,10 +54,7 @@ _HERE = Path(__file__).parent
 class Served:
     """What answers: the champion, loaded again when it is another model, and training digits.
 
-    Raises
-    ------
-    PipelineError
-        There is no champion, or it or the training digits cannot be opened.
+    Its methods raise PipelineError where these cannot be opened.
     """
 
     def __init__(self, session: Session) -> None:
@@ -70,28 +67,14 @@ class Served:
         return champion_history.load_champion(self._session.instance, self._session.pipeline.store)
 
     def model(self) -> TrainedModel:
-        """Return the current champion.
-
-        Raises
-        ------
-        PipelineError
-            It cannot be opened.
-        """
+        """Return the current champion."""
         now = champion_history.champion_now(self._session.instance).model_version
         if now != self._model.data_version:
             self._model = self._load()
         return self._model
 
     def answer(self, picture: bytes) -> dict[str, Any]:
-        """Classify a picture; return what the page shows of it.
-
-        Raises
-        ------
-        PictureError
-            The bytes are not a picture, or it shows no single digit.
-        PipelineError
-            The current champion cannot be opened.
-        """
+        """Classify a picture; return what the page shows. Raises PictureError as `read_digit`."""
         model = self.model()
         reading = read_digit(model, picture)
         return {
@@ -112,14 +95,7 @@ class Served:
 
 
 def build_app(served: Served, port: int) -> Starlette:
-    """Compose the application.
-
-    Parameters
-    ----------
-    served : Served
-    port : int
-        Where it will listen on the loopback: pages of other origins get no answer.
-    """
+    """Compose the application, which listens on a port of the loopback: its own origin."""
     templates = Jinja2Templates(_HERE)
     # browsers leave the port of http out
     origins = {f"http://{host}{'' if port == 80 else f':{port}'}" for host in HOSTS}
@@ -169,13 +145,7 @@ def build_app(served: Served, port: int) -> Starlette:
 
 
 async def _body(request: Request) -> bytes:
-    """Read the body of a request, and no more of it than is allowed.
-
-    Raises
-    ------
-    HTTPException
-        It is longer, whatever its Content-Length is, or the client is gone.
-    """
+    """Read the body of a request, and no more of it than is allowed, whatever its length says."""
     too_large = HTTPException(413, f"The picture is larger than {MOST_BYTES // 10**6} MB.")
     if int(request.headers.get("content-length", 0)) > MOST_BYTES:
         raise too_large
