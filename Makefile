@@ -5,7 +5,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# only `make ... SOURCE=`: otherwise the environment and .env decide
+# only `make ... SOURCE=`: otherwise the environment and settings.env decide
 CHOSEN := $(if $(filter command line,$(origin SOURCE)),MNIST_SOURCE=$(SOURCE))
 # the lock is complete: nothing is left to resolve
 LOCKED := --quiet --disable-pip-version-check --require-hashes --no-deps
@@ -14,7 +14,7 @@ EDITABLE := --quiet --disable-pip-version-check --no-deps --no-build-isolation -
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: .venv/run.stamp .env ## .venv with all that running needs, and a .env that works offline
+install: .venv/run.stamp settings.env ## .venv with all that running needs, and a settings.env that works offline
 
 run: install ## materialize everything (SOURCE=openml for all 70,000 digits)
 	@$(CHOSEN) $(BIN)/mnist-pipeline run
@@ -78,12 +78,13 @@ lock: .venv/dev.stamp ## lock what pyproject.toml asks for, keeping pins that st
 		--group build --group dev --extra s3 --extra workers --constraint requirements-workers.lock \
 		pyproject.toml --output-file requirements-dev.lock
 
-clean: ## remove .venv and caches; data/ and .env stay
+clean: ## remove .venv and caches; data/ and settings.env stay
 	@rm -rf .venv .fuzz .hypothesis .mypy_cache .ruff_cache .pytest_cache dist build .tmp_dagster_home_*
 	@find . -name __pycache__ -not -path './data/*' -prune -exec rm -rf {} +
 
-.env:
-	@cp .env.example .env
+# of an earlier version's .env, if there is one
+settings.env: | .venv/run.stamp
+	@$(BIN)/python -m mnist_pipeline.config.settings_file
 
 .venv/bin/python:
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }

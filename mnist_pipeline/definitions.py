@@ -24,6 +24,7 @@ NOT_COUNTED = {
     # their values count, for the steps that read them
     "mnist_pipeline.config.params",
     "mnist_pipeline.config.settings",
+    "mnist_pipeline.config.settings_file",
 }
 
 

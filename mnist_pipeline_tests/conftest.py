@@ -40,7 +40,7 @@ NEUTRAL = {
     "MNIST_MIRRORS": "",
     "MNIST_PARAMS": str(PROJECT / "params.toml"),
 }
-"""Every setting a .env of the developer's could choose for the tests, and no way to the network."""
+"""Every setting that a settings.env of the developer could choose, and no way to the network."""
 
 PIXEL_ATTRIBUTES = b"".join(b"@ATTRIBUTE pixel%d real\n" % number for number in range(1, 785))
 HEADER = (

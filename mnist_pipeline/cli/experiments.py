@@ -2,58 +2,54 @@
 
 import dataclasses
 import os
-import stat
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from mnist_pipeline.cli import documents
-from mnist_pipeline.cli.upkeep import as_json_option
+from mnist_pipeline.cli.output import Answer, Command, table
+from mnist_pipeline.cli.session import open_session
 from mnist_pipeline.config import variants
 from mnist_pipeline.incremental import files
 from mnist_pipeline.incremental.errors import SettingsError
 
 if TYPE_CHECKING:
     from mnist_pipeline.config.params import ModelParams
+    from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
 
 
-@click.command()
+@click.command(cls=Command, nothing={"fitted": [], "entries": [], "left_out": {}, "seconds": 0.0})
 @click.argument("names", nargs=-1, metavar="[VARIANT]...")
-@as_json_option
-def compare(names: tuple[str, ...], as_json: bool) -> int:
+def compare(names: tuple[str, ...]) -> Answer:
     """Fit the variants of the params file that are not fitted yet, and compare them.
 
     All of them, or those that are named; the leaderboard has all that are fitted. A backfill of
     candidate in the UI does the same, over all workers.
     """
     from mnist_pipeline.assets import experiments
-    from mnist_pipeline.cli import tables
-    from mnist_pipeline.cli.session import open_session
 
     start = time.perf_counter()
     known = _known(names)
     with open_session() as session:
         done = experiments.compare(session, known, names or list(known))
     board = done.leaderboard
-    if as_json:
-        content = dataclasses.asdict(board) if board else {"entries": [], "left_out": {}}
-        documents.write(done.error, fitted=done.fitted, **content, seconds=_since(start))
-    else:
-        if board:
-            click.echo(tables.leaderboard(board))
-        if done.error:
-            click.echo(f"Failed: {done.error}", err=True)
-    return 1 if done.error else 0
+    document = {
+        "fitted": done.fitted,
+        **(dataclasses.asdict(board) if board else {"entries": [], "left_out": {}}),
+        "seconds": round(time.perf_counter() - start, 3),
+    }
+    return Answer(document, lambda: _leaderboard(board) if board else "", done.error)
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    nothing={"status": "failure", "variant": None, "file": None, "changed": False},
+)
 @click.argument("name", metavar="VARIANT")
-@as_json_option
-def promote(name: str, as_json: bool) -> int:
+def promote(name: str) -> Answer:
     """Make a VARIANT the model, in the params file: model.variant.
 
     `mnist-pipeline refresh` fits it then, and the gate decides whether it becomes the champion.
@@ -64,26 +60,36 @@ def promote(name: str, as_json: bool) -> int:
     # of a link, the target is edited
     file = Settings.load().params_file.resolve()
     changed = _choose(file, name)
-    if as_json:
-        documents.write(None, status="success", variant=name, file=str(file), changed=changed)
-        return 0
     line = f'{variants.CHOSEN} = "{name}"'
-    click.echo(f"{file} now has {line}." if changed else f"{file} already has {line}: no change.")
-    click.echo(
-        "`mnist-pipeline refresh` fits and evaluates it; the gate decides whether it becomes the "
-        "champion."
+    text = (
+        f"{file} {'now' if changed else 'already'} has {line}.\n`mnist-pipeline refresh` fits and "
+        "evaluates it; the gate decides whether it becomes the champion."
     )
-    return 0
+    document = {"status": "success", "variant": name, "file": str(file), "changed": changed}
+    return Answer(document, lambda: text)
 
 
-def _known(names: tuple[str, ...] | list[str]) -> Mapping[str, "ModelParams"]:
-    """Return the variants of the params file, which must have those of these names, and some.
+def _leaderboard(board: "Leaderboard") -> str:
+    """One line a variant, best first; then those that were left out."""
+    rows = [
+        [
+            str(place),
+            one.variant,
+            f"{one.accuracy:.2%}",
+            "{:.2%} to {:.2%}".format(*one.accuracy_interval),
+            f"{one.only_this_right} / {one.only_best_right}" if place > 1 else "",
+            f"{one.p_value:.3g}" if place > 1 else "",
+            board.differences(one),
+        ]
+        for place, one in enumerate(board.entries, 1)
+    ]
+    heads = ["", "variant", "accuracy", "95% interval", "won / lost", "p", "differs in"]
+    left = [f"Left out: {name}, {why}." for name, why in board.left_out.items()]
+    return "\n".join([f"On {board.n_validation:,} validation rows:", table(heads, rows), *left])
 
-    Raises
-    ------
-    SettingsError
-        It does not.
-    """
+
+def _known(names: Collection[str]) -> Mapping[str, "ModelParams"]:
+    """Return the variants of the params file; SettingsError if there are none, or not these."""
     from mnist_pipeline.config.params import Params
     from mnist_pipeline.config.settings import Settings
 
@@ -101,45 +107,29 @@ def _known(names: tuple[str, ...] | list[str]) -> Mapping[str, "ModelParams"]:
 
 
 def _choose(file: Path, name: str) -> bool:
-    """Choose a variant in a params file, atomically; return whether that changes it.
-
-    Raises
-    ------
-    SettingsError
-        The file cannot be edited.
-    """
+    """Choose a variant in a params file; return whether that changes it. Raises SettingsError."""
     by_hand = f'write {variants.CHOSEN} = "{name}" under [model] yourself'
     try:
-        before, mode = file.read_bytes(), stat.S_IMODE(file.stat().st_mode)
-        text = with_variant(before.decode(), name)
-        if text is None:
+        before = file.read_bytes().decode()
+        after = with_variant(before, name)
+        if after is None:
             raise SettingsError(f"promote cannot edit {file} as it is written: {by_hand}")
-        after = text.encode()
-        if after == before:
-            return False
         # a rename would replace a read-only file all the same
-        if not (mode & 0o222 and os.access(file, os.W_OK)):
+        if after != before and not (file.stat().st_mode & 0o222 and os.access(file, os.W_OK)):
             raise SettingsError(f"{file} is read-only. Where it can be written, {by_hand}")
-        files.replace(file, after)
+        if after != before:
+            files.replace(file, after.encode())
     except OSError as error:
         raise SettingsError(
             f"{file} cannot be written: {error.strerror}. Where it can be, {by_hand}"
         ) from None
-    return True
+    return after != before
 
 
 def with_variant(text: str, name: str) -> str | None:
     """Return the text of a params file with this variant chosen in `[model]`, all else as it is.
 
-    Parameters
-    ----------
-    text : str
-        Valid TOML, with its own line endings.
-    name : str
-
-    Returns
-    -------
-    None where an edit would not say that, or more than that.
+    None where an edit would not do that, or more than that.
     """
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
@@ -153,19 +143,15 @@ def with_variant(text: str, name: str) -> str | None:
             return text
         model[variants.CHOSEN] = name
         document = tomlkit.parse(text.replace(ending, "\n"))
-        table = document.setdefault("model", tomlkit.table())
-        body = table.value.body if isinstance(table, Table) else []
+        model_table = document.setdefault("model", tomlkit.table())
+        body = model_table.value.body if isinstance(model_table, Table) else []
         # comments at the end of a table are about the next one: the new key goes before them
         start = max((at for at, (key, _) in enumerate(body, 1) if key is not None), default=0)
         comments = body[start:]
         del body[start:]
-        table[variants.CHOSEN] = name
+        model_table[variants.CHOSEN] = name
         body.extend(comments)
         edited = tomlkit.dumps(document).replace("\n", ending)
         return edited if tomllib.loads(edited) == wanted else None
     except (TOMLKitError, ValueError, RecursionError):
         return None
-
-
-def _since(start: float) -> float:
-    return round(time.perf_counter() - start, 3)

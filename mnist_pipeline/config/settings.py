@@ -1,27 +1,25 @@
-"""The settings page: environment variables, read once, validated, with paths made absolute.
+"""Settings: environment variables, validated, with paths made absolute.
 
-What is *learned* (hyperparameters, floors, the split) is not here but in `params`.
+Hyperparameters, floors and the split are in `params`.
 """
 
 import importlib.util
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
     HttpUrl,
     PlainValidator,
-    PrivateAttr,
     TypeAdapter,
     ValidationError,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from mnist_pipeline.config import settings_file
 from mnist_pipeline.digits.sources.mirrors import PUBLIC
 from mnist_pipeline.digits.sources.transfer import redacted
 from mnist_pipeline.incremental.errors import SettingsError
@@ -112,8 +110,8 @@ ProjectFolder = Annotated[ProjectPath, AfterValidator(_folder)]
 class Settings(BaseSettings):
     """Where the digits come from and where artifacts go.
 
-    Values come from the arguments, else the real environment, else the project's `.env`, else the
-    defaults below. Use `Settings.load` for messages made for people.
+    Values come from the arguments, else the environment, else the settings file, else the defaults
+    below. `Settings.load` raises errors for people.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=True)
@@ -135,64 +133,22 @@ class Settings(BaseSettings):
         alias="DAGSTER_HOME",
     )
 
-    _env_file_said: dict[str, str | None] = PrivateAttr(default_factory=dict)
-
     @classmethod
     def load(cls, **overrides: Any) -> Self:
-        """Read the environment and the project's `.env`; `overrides` beat both.
+        """Read the environment and the settings file; `overrides` beat both.
 
         Raises
         ------
         SettingsError
-            A variable holds a value that is not allowed; the message names it and what is.
+            A variable holds a value that is not allowed, or no setting has its name; the message
+            names it and what is allowed.
         """
+        names = {str(field.alias) for field in cls.model_fields.values()}
+        settings_file.check_names(PROJECT, names)
         try:
-            found = cls(_env_file=PROJECT / ".env", **(_beaten_by_dagster() | overrides))
-            # pydantic compares it too: under a bare `dagster dev` an edit shows nowhere else
-            found._env_file_said.update(dotenv_values(PROJECT / ".env"))
-            return found
+            return cls(_env_file=PROJECT / settings_file.NAME, **overrides)
         except ValidationError as error:
             raise SettingsError(describe(error, "Settings")) from None
-        except UnicodeDecodeError as error:
-            raise SettingsError(f"{PROJECT / '.env'} is not UTF-8 text: {error}") from None
-
-
-_DAGSTERS = {"dagster", "dagster-webserver", "dagster_webserver", "dagster-daemon"}
-_OURS = {"mnist-pipeline", "mnist_pipeline.cli"}
-
-
-def _beaten_by_dagster() -> dict[str, str]:
-    """Return the settings that Dagster's own programs put `.env` over.
-
-    `dagster dev` and its like load the `.env` of their working directory over the environment of
-    themselves and their children. What the first of them was started with is still on record where
-    there is a /proc (Linux). Elsewhere `.env` wins at that door.
-    """
-    started_with: dict[str, str] = {}
-    process = os.getpid()
-    while process:
-        try:
-            record = Path(f"/proc/{process}")
-            arguments = (record / "cmdline").read_bytes().split(b"\0")
-            entries = (record / "environ").read_bytes().split(b"\0")
-            parent = int((record / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            break
-        programs = {Path(os.fsdecode(argument)).name for argument in arguments[:3]}
-        if programs & _OURS:
-            break  # it was given its own environment
-        if programs & _DAGSTERS:
-            pairs = (os.fsdecode(entry).split("=", 1) for entry in entries if b"=" in entry)
-            started_with = dict(pairs)
-        process = parent
-    if not started_with:
-        return {}
-    put_there = dotenv_values(PROJECT / ".env")
-    return {
-        name: text
-        for name, text in started_with.items()
-        if name.startswith("MNIST_") and os.environ.get(name) == put_there.get(name)
-    }
 
 
 def describe(error: ValidationError, where: str) -> str:

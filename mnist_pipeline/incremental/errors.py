@@ -6,7 +6,7 @@ class PipelineError(Exception):
 
 
 class SettingsError(PipelineError):
-    """An environment variable, `.env` or params file holds a value that is not allowed."""
+    """A setting, from the environment or a file, or a params file is not allowed."""
 
 
 class FormatError(PipelineError):

@@ -177,6 +177,14 @@ def why_failed(instance: dg.DagsterInstance, run_id: str) -> str:
     return "\n".join(steps) or run or otherwise or _NO_MESSAGE
 
 
+def tracebacks(instance: dg.DagsterInstance, run_id: str) -> str:
+    """Return the tracebacks of what failed in a run, as its log has them."""
+    found = (
+        error.error if step else error for step, error, _ in _dagster.failures(instance, run_id)
+    )
+    return "\n".join(error.to_string() for error in found if error)
+
+
 def was_interrupted(instance: dg.DagsterInstance, run_id: str) -> bool:
     """Whether a signal ended the run in the middle of a step."""
     return any(

@@ -37,6 +37,8 @@ class RunResult:
         By materialized asset, the plain values of its metadata.
     fresh : list of str
         Of a refresh: keys of the assets that are up to date now.
+    trace : str or None
+        The tracebacks of what failed.
     """
 
     run_id: str | None
@@ -45,6 +47,7 @@ class RunResult:
     error: str | None
     metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fresh: list[str] = field(default_factory=list)
+    trace: str | None = None
 
     @property
     def success(self) -> bool:
@@ -193,6 +196,7 @@ class Session:
             [key for key, values in made.items() if REUSED_FROM in values],
             None if success else runs.why_failed(self.instance, run_id),
             made,
+            trace=None if success else runs.tracebacks(self.instance, run_id),
         )
 
     def select(self, selection: str) -> list[dg.AssetKey]:

@@ -1,11 +1,7 @@
-"""The drawing page: a small local web application that answers with the champion.
-
-What is refused before it comes to an answer is in `limits`; the page itself lies beside, as files.
-"""
+"""The drawing page: a small local web application that answers with the champion."""
 
 import asyncio
 import base64
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,81 +9,73 @@ import numpy as np
 import numpy.typing as npt
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
-from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline.assets import champion_history
 from mnist_pipeline.digits.errors import PictureError
 from mnist_pipeline.digits.images.classify import nearest, read_digit
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.incremental.errors import PipelineError
-from mnist_pipeline.web.limits import BodyError, OwnPage, body
+from mnist_pipeline.incremental.session import Session
 
 NEIGHBOURS = 8
 SEARCHED = 70_000
-"""Training digits among which they are looked for, at most."""
+"""Training digits among which the nearest ones are searched, at most."""
+
+MOST_BYTES = 10_000_000
+"""Of a picture that is drawn, dropped or pasted."""
 
 HOSTS = ["127.0.0.1", "localhost"]
+
+_HEADERS = {
+    # nothing is loaded from elsewhere, nothing is sent elsewhere, no other page frames this one
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
 
 _HERE = Path(__file__).parent
 
 
 class Served:
-    """What answers: the model in service, read anew when another one is, and training digits.
+    """What answers: the champion, loaded again when it is another model, and training digits.
 
-    Parameters
-    ----------
-    version : callable
-        Returns the data version of the model in service now.
-    load : callable
-        Opens it.
-    train : callable
-        Opens the training digits, among which the nearest ones are looked for.
+    Its methods raise PipelineError where these cannot be opened.
     """
 
-    def __init__(
-        self,
-        version: Callable[[], str | None],
-        load: Callable[[], TrainedModel],
-        train: Callable[[], Digits],
-    ) -> None:
-        self._version = version
-        self._load = load
-        self._known = version(), load()
-        self._train = train()[:SEARCHED]
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._model = self._load()
+        digits = champion_history.training_digits(session.pipeline.engine, session.instance)
+        self._train = digits[:SEARCHED]
+
+    def _load(self) -> TrainedModel:
+        return champion_history.load_champion(self._session.instance, self._session.pipeline.store)
 
     def model(self) -> TrainedModel:
-        """Return the champion of now.
-
-        Raises
-        ------
-        PipelineError
-            It cannot be opened.
-        """
-        version, model = self._known
-        if (now := self._version()) != version:
-            model = self._load()
-            self._known = now, model
-        return model
+        """Return the current champion."""
+        now = champion_history.champion_now(self._session.instance).model_version
+        if now != self._model.data_version:
+            self._model = self._load()
+        return self._model
 
     def answer(self, picture: bytes) -> dict[str, Any]:
-        """Read a picture; return what the page shows of it.
-
-        Raises
-        ------
-        PictureError
-            The bytes are no picture, or it shows no single digit.
-        PipelineError
-            The champion of now cannot be opened.
-        """
+        """Classify a picture; return what the page shows. Raises PictureError as `read_digit`."""
         model = self.model()
         reading = read_digit(model, picture)
-        near = nearest(self._train, reading.seen, NEIGHBOURS)
         return {
             "digit": reading.digit,
             "confidence": reading.confidence,
@@ -99,51 +87,50 @@ class Served:
                     "row_id": int(self._train.row_id[place]),
                     "pixels": _text(self._train.pixels[place]),
                 }
-                for place in near
+                for place in nearest(self._train, reading.seen, NEIGHBOURS)
             ],
             "model": model.data_version,
         }
 
 
 def build_app(served: Served, port: int) -> Starlette:
-    """Compose the application.
-
-    Parameters
-    ----------
-    served : Served
-    port : int
-        Where it will listen on the loopback: pages of other origins get no answer.
-    """
+    """Compose the application, which listens on a port of the loopback: its own origin."""
     templates = Jinja2Templates(_HERE)
-    alone = asyncio.Lock()
+    # browsers leave the port of http out
+    origins = {f"http://{host}{'' if port == 80 else f':{port}'}" for host in HOSTS}
+    one_at_a_time = asyncio.Lock()  # a picture can take much memory
 
     def page(request: Request) -> Response:
         model = served.model()
-        return templates.TemplateResponse(
-            request,
-            "page.html",
-            {"version": model.data_version, "validated": model.validated},
-        )
+        values = {"version": model.data_version, "validated": model.validated}
+        return templates.TemplateResponse(request, "page.html", values)
 
     async def read(request: Request) -> Response:
-        try:
-            picture = await body(request)
-        except BodyError as error:
-            return _error(str(error), error.status)
-        except ClientDisconnect:
-            return Response(status_code=400)  # nobody is there to read it
-        try:
-            # one at a time: a picture can take much memory
-            async with alone:
-                return JSONResponse(await run_in_threadpool(served.answer, picture))
-        except PictureError as error:
-            return _error(f"The picture {error}.", 422)
+        picture = await _body(request)
+        async with one_at_a_time:
+            return JSONResponse(await run_in_threadpool(served.answer, picture))
 
-    async def unable(request: Request, error: Exception) -> Response:
-        return _error(f"{str(error).rstrip('.')}.", 503)
+    async def only_own(request: Request, respond: RequestResponseEndpoint) -> Response:
+        origin = request.headers.get("origin")
+        if origin is None or origin in origins:
+            response = await respond(request)
+        else:
+            response = PlainTextResponse("Other pages get no answer.", 403)
+        response.headers.update(_HEADERS)
+        return response
+
+    def failed(request: Request, error: Exception) -> Response:
+        match error:
+            case HTTPException():
+                message, status = error.detail, error.status_code
+            case PictureError():
+                message, status = f"The picture {error}", 422
+            case _:
+                message, status = str(error), 503
+        return JSONResponse({"error": f"{message.rstrip('.')}."}, status)
 
     return Starlette(
-        exception_handlers={PipelineError: unable},
+        exception_handlers={PipelineError: failed, HTTPException: failed},
         routes=[
             Route("/", page),
             Route("/read", read, methods=["POST"]),
@@ -151,18 +138,26 @@ def build_app(served: Served, port: int) -> Starlette:
         ],
         middleware=[
             Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS, www_redirect=False),
-            # browsers leave the port of http out
-            Middleware(
-                OwnPage,
-                origins={f"http://{host}{'' if port == 80 else f':{port}'}" for host in HOSTS},
-            ),
+            Middleware(BaseHTTPMiddleware, dispatch=only_own),
         ],
     )
 
 
+async def _body(request: Request) -> bytes:
+    """Read the body of a request, and no more of it than is allowed, whatever its length says."""
+    too_large = HTTPException(413, f"The picture is larger than {MOST_BYTES // 10**6} MB.")
+    if int(request.headers.get("content-length", 0)) > MOST_BYTES:
+        raise too_large
+    received = bytearray()
+    try:
+        async for chunk in request.stream():
+            received += chunk
+            if len(received) > MOST_BYTES:
+                raise too_large
+    except ClientDisconnect:
+        raise HTTPException(400) from None
+    return bytes(received)
+
+
 def _text(pixels: npt.NDArray[np.uint8]) -> str:
     return base64.b64encode(np.ascontiguousarray(pixels).tobytes()).decode()
-
-
-def _error(message: str, status: int) -> JSONResponse:
-    return JSONResponse({"error": message}, status)

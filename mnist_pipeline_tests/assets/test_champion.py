@@ -198,8 +198,8 @@ def test_the_command_line_shows_rolls_back_and_allows(
     newer = furnished.made("sgd_model").data_version
     shown = furnished.cli("champion", "--rollback", good[:8])
     assert shown.returncode == 0, shown.stderr
-    assert f"In service: {good}." in shown.stdout
-    assert f"Barred: {newer} (rolled back to {good})." in shown.stdout
+    assert f"Champion: {good}." in shown.stdout
+    assert f"Blocked: {newer} (rolled back to {good})." in shown.stdout
     run = furnished.instance.get_runs(limit=1)[0]
     assert run.tags[champion_history.ROLL_BACK] == good, (
         "a real run, and what it did is in its tags"
@@ -210,7 +210,7 @@ def test_the_command_line_shows_rolls_back_and_allows(
     assert f"{newer} (barred: allow it first)" in again.stderr
 
     document = json.loads(furnished.cli("champion", "--allow", "--json").stdout)
-    assert (document["model_version"], document["barred"]) == (newer, {})
+    assert (document["model_version"], document["blocked"]) == (newer, {})
     assert [one["outcome"] for one in document["history"]] == [
         "promoted", "rolled back", "promoted", "promoted",
     ]  # fmt: skip
@@ -403,7 +403,7 @@ def test_before_anything_is_decided_there_is_no_champion(house: House) -> None:
     found = house.cli("champion", "--json")
     assert found.returncode == 0
     assert json.loads(found.stdout) == {
-        "model_version": None, "barred": {}, "deleted_with_run": None, "history": [],
+        "model_version": None, "blocked": {}, "deleted_with_run": None, "history": [],
     }  # fmt: skip
     assert "No decision is recorded" in house.cli("champion").stdout
 

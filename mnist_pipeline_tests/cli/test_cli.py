@@ -135,6 +135,48 @@ def test_an_unknown_option_exits_with_2_and_is_a_document_too(forked: Forked) ->
     assert "--all" in str(document(completed)["error"])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        # the document is the command's, whatever other words are among the arguments
+        (["predict", "--json", "status"], {}),
+        (["history", "run", "--json"], {"materializations": []}),
+        (["gc", "--json"], {"dry_run": True, "removed": []}),
+        (["gc", "--keep", "--json"], None),
+        (["status", "--all", "--json"], {"assets": []}),
+        (["statsu", "--json"], {}),
+        (["predict", "--", "--json"], None),
+        (["ui", "--json"], None),
+        (["predict", "--jso"], None),
+    ],
+)
+def test_a_failure_is_the_commands_own_document_or_a_message(
+    arguments: list[str], expected: dict[str, object] | None, forked: Forked
+) -> None:
+    completed = forked.cli(*arguments)
+    assert completed.returncode in {1, 2}
+    assert "Traceback" not in completed.stderr
+    if expected is None:
+        assert completed.stdout == ""
+        assert "Error: " in completed.stderr
+    else:
+        found = document(completed)
+        assert found.pop("error")
+        assert found == expected
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "run"], ["run", "--debug"], ["run"]])
+def test_debug_prints_where_a_step_failed(arguments: list[str], house: House) -> None:
+    # no server is at the address that the tests name
+    variables = {"MNIST_SOURCE": "openml"}
+    completed = house.cli(*arguments, "--select", "raw_mnist", "--json", variables=variables)
+    assert completed.returncode == 1
+    assert "refused (3 attempts)" in str(document(completed)["error"])
+    assert ("mnist_pipeline/digits/sources/download.py" in completed.stderr) == (
+        "--debug" in arguments
+    )
+
+
 def test_a_dagster_yaml_of_ones_own_in_the_home_is_left_alone(house: House) -> None:
     file = house.folder / "dagster_home" / "dagster.yaml"
     assert file.read_text().startswith("# Generated.")
@@ -161,7 +203,7 @@ def test_a_ui_for_others_says_what_it_opens(host: str, warned: bool, house: Hous
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    assert (f"Listening on {host}: whoever reaches port 1 there" in first) == warned
+    assert (f"Listening on {host}: everyone who reaches port 1 there" in first) == warned
     assert ("SECURITY.md" in first) == warned
 
 
@@ -185,7 +227,7 @@ def test_a_damaged_history_is_one_message_and_nothing_in_the_store_changes(
 def test_a_ui_for_nowhere_is_wrong_usage(host: str, forked: Forked) -> None:
     completed = forked.cli("ui", "--host", host)
     assert completed.returncode == 2
-    assert f"--host {host!r} is no address" in completed.stderr
+    assert f"--host {host!r} is not an address" in completed.stderr
 
 
 @pytest.mark.parametrize(

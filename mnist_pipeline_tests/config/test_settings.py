@@ -1,11 +1,14 @@
 """Settings and params: one clear message for what is not allowed, no dependence on cwd."""
 
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mnist_pipeline.config import settings as page
+from mnist_pipeline.config import settings_file
 from mnist_pipeline.config.params import ModelParams, Params
 from mnist_pipeline.config.settings import PROJECT, Settings
 from mnist_pipeline.digits.sources.mirrors import PUBLIC
@@ -14,14 +17,14 @@ from mnist_pipeline_tests.conftest import NEUTRAL
 
 
 @pytest.fixture
-def dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project folder of the test's own, with its .env."""
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder of the test's own."""
     monkeypatch.setattr(page, "PROJECT", tmp_path)
-    return tmp_path / ".env"
+    return tmp_path
 
 
 def test_without_any_setting_the_digits_come_from_openml_into_the_project(
-    monkeypatch: pytest.MonkeyPatch, dotenv: Path
+    monkeypatch: pytest.MonkeyPatch, project: Path
 ) -> None:
     for name in NEUTRAL:
         monkeypatch.delenv(name)
@@ -33,15 +36,101 @@ def test_without_any_setting_the_digits_come_from_openml_into_the_project(
     assert found.params_file == PROJECT / "params.toml"
 
 
-def test_the_real_environment_beats_the_dotenv_file(
-    monkeypatch: pytest.MonkeyPatch, dotenv: Path
+def test_the_environment_beats_the_settings_file(
+    monkeypatch: pytest.MonkeyPatch, project: Path
 ) -> None:
-    dotenv.write_text("MNIST_SOURCE=sample\nMNIST_DATA_DIR=from_dotenv\nOTHER=ignored\n")
+    (project / "settings.env").write_text(
+        "MNIST_SOURCE=sample\nMNIST_DATA_DIR=from_file\nOTHER=ignored\n"
+    )
     monkeypatch.setenv("MNIST_SOURCE", "openml")
     assert Settings.load().source == "openml"
-    assert Settings.load().data_dir == dotenv.parent / "from_dotenv"
+    assert Settings.load().data_dir == project / "from_file"
     monkeypatch.delenv("MNIST_SOURCE")
     assert Settings.load().source == "sample"
+
+
+def test_an_unknown_name_is_refused_with_near_ones_and_all_that_are_known(
+    monkeypatch: pytest.MonkeyPatch, project: Path
+) -> None:
+    monkeypatch.setenv("MNIST_SORCE", "openml")
+    with pytest.raises(SettingsError) as caught:
+        Settings.load()
+    assert "MNIST_SORCE (environment) is not a known setting" in str(caught.value)
+    assert "Did you mean MNIST_SOURCE" in str(caught.value)
+    assert "MNIST_RETRAIN_CRON" in str(caught.value)
+    monkeypatch.delenv("MNIST_SORCE")
+    file = project / "settings.env"
+    file.write_text("MNIST_DATADIR=data\n")
+    with pytest.raises(SettingsError, match=r"MNIST_DATADIR \(.*settings\.env\)"):
+        Settings.load()
+    with pytest.raises(SettingsError, match="Did you mean MNIST_DATA_DIR"):
+        Settings.load()
+
+
+def test_every_name_that_the_project_uses_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [
+        *PROJECT.glob("deploy/**/*"),
+        *PROJECT.glob("benchmarks/*.py"),
+        *PROJECT.glob("docs/*.md"),
+    ]
+    texts = [file.read_text() for file in files if file.is_file() and file.suffix != ".pyc"]
+    names = {name for text in texts for name in re.findall(r"\bMNIST_[A-Z_]+\b", text)} - {"MNIST_"}
+    assert {"MNIST_WORKER_SLOTS", "MNIST_ARCHIVE"} <= names
+    for name in names - NEUTRAL.keys() - {"MNIST_DATA_DIR"}:
+        monkeypatch.setenv(name, "0 0 * * *")
+    # of a service in Kubernetes
+    monkeypatch.setenv("MNIST_PIPELINE_SERVICE_HOST", "10.0.0.1")
+    Settings.load()
+
+
+def test_a_dotenv_file_that_names_settings_is_refused(project: Path) -> None:
+    (project / ".env").write_text("OTHER=1\nDAGSTER_HOME=/somewhere\n")
+    Settings.load()
+    (project / ".env").write_text("OTHER=1\nexport MNIST_SOURCE=sample\n")
+    with pytest.raises(SettingsError, match=r"\.env names MNIST_SOURCE.*settings\.env"):
+        Settings.load()
+
+
+def test_the_settings_file_is_created_from_the_example(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(PROJECT / "settings.env.example", project)
+    settings_file.create(project)
+    for name in NEUTRAL:
+        monkeypatch.delenv(name)
+    assert Settings.load().source == "sample"
+
+
+def test_settings_of_a_dotenv_file_move_and_foreign_variables_stay(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dotenv, file = project / ".env", project / "settings.env"
+    mirrors = "MNIST_MIRRORS='http://a/b\nhttp://c/d'\n"
+    dotenv.write_text(
+        "# mine\nTOKEN='a\nMNIST_SOURCE=b'\nexport MNIST_SOURCE=openml # all\n"
+        f"DAGSTER_HOME=/a/home\n{mirrors}OTHER=${{TOKEN}}"
+    )
+    settings_file.create(project)
+    assert file.read_text() == (
+        f"export MNIST_SOURCE=openml # all\nDAGSTER_HOME=/a/home\n{mirrors}"
+    )
+    assert dotenv.read_text() == (
+        "# mine\nTOKEN='a\nMNIST_SOURCE=b'\nDAGSTER_HOME=/a/home\nOTHER=${TOKEN}"
+    )
+    assert f"Settings are in {file} now" in capsys.readouterr().out
+    for name in NEUTRAL:
+        monkeypatch.delenv(name)
+    found = Settings.load()
+    assert (found.source, found.mirrors) == ("openml", ("http://a/b", "http://c/d"))
+    assert found.dagster_home == Path("/a/home")
+
+
+def test_a_dotenv_file_with_settings_alone_is_renamed(project: Path) -> None:
+    text = "# which digits\nMNIST_SOURCE=openml\n"
+    (project / ".env").write_text(text)
+    settings_file.create(project)
+    assert not (project / ".env").exists()
+    assert (project / "settings.env").read_text() == text
 
 
 def test_relative_paths_are_relative_to_the_project_wherever_one_stands(
@@ -138,9 +227,9 @@ def test_variables_without_our_prefix_are_no_settings(monkeypatch: pytest.Monkey
     assert Settings.load() == before
 
 
-def test_a_dotenv_file_that_is_no_text_is_named(dotenv: Path) -> None:
-    dotenv.write_bytes(b"MNIST_SOURCE=\xff\xfe")
-    with pytest.raises(SettingsError, match=r"\.env is not UTF-8 text"):
+def test_a_settings_file_that_is_not_text_is_named(project: Path) -> None:
+    (project / "settings.env").write_bytes(b"MNIST_SOURCE=\xff\xfe")
+    with pytest.raises(SettingsError, match=r"settings\.env is not UTF-8 text"):
         Settings.load()
 
 

@@ -2,8 +2,7 @@
 
 import json
 import os
-import subprocess
-import sys
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.sources import sample
 from mnist_pipeline.digits.sources.table import decode
 from mnist_pipeline.incremental.errors import FormatError
-from mnist_pipeline_tests.conftest import House, house_of
+from mnist_pipeline_tests.conftest import House
 from mnist_pipeline_tests.support.photos import encoded, enlarged, photo
 
 Pixels = npt.NDArray[np.uint8]
@@ -344,9 +343,7 @@ def test_predict_answers_what_it_can_and_says_what_it_cannot(
 
     shown = furnished.cli("predict", *paths[:3])
     assert shown.returncode == 0
-    assert "what the model saw" in shown.stdout
-    assert "@" in shown.stdout
-    assert "seven.bmp" in shown.stdout
+    assert re.search(r"7 +[\d.]+% \(\d: [\d.]+%\) .*seven\.bmp", shown.stdout)
 
 
 def test_without_a_champion_predict_says_what_makes_one(house: House, folder: Path) -> None:
@@ -374,17 +371,3 @@ def test_a_materialization_that_was_only_reported_changes_no_answer_of_the_champ
     furnished.instance.report_runless_asset_event(reported)
     [answer] = json.loads(furnished.cli("predict", "--json", str(folder / "zero.png")).stdout)
     assert answer["digit"] == 0
-
-
-def test_a_terminal_without_unicode_gets_its_picture_too(furnished: House, folder: Path) -> None:
-    printed = subprocess.run(
-        [sys.executable, "-m", "mnist_pipeline.cli", "predict", str(folder / "zero.png")],
-        env=furnished.environment
-        | house_of(furnished.folder)
-        | {"PATH": "/usr/bin:/bin", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
-        capture_output=True,
-        check=False,
-        timeout=120,
-    )
-    assert printed.returncode == 0, printed.stderr
-    assert b"@" in printed.stdout

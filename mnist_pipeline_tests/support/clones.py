@@ -60,7 +60,7 @@ class Clone:
         for name in FILES:
             source = PROJECT / name
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
-        shutil.copy(PROJECT / ".env.example", folder / ".env")
+        shutil.copy(PROJECT / "settings.env.example", folder / "settings.env")
         return cls(folder)
 
     @property

@@ -11,9 +11,10 @@ import sklearn.linear_model
 import sklearn.model_selection
 import sklearn.pipeline
 import skops.io
+import tabulate
 
-from mnist_pipeline.cli import session as opening
-from mnist_pipeline.cli import tables
+from mnist_pipeline import definitions, web
+from mnist_pipeline.cli import main
 from mnist_pipeline.digits import report
 from mnist_pipeline.incremental import session
 
@@ -21,7 +22,8 @@ __all__ = [
     "alembic",
     "boto3",
     "dagster",
-    "opening",
+    "definitions",
+    "main",
     "plt",
     "pyarrow",
     "report",
@@ -29,5 +31,6 @@ __all__ = [
     "session",
     "sklearn",
     "skops",
-    "tables",
+    "tabulate",
+    "web",
 ]

@@ -32,7 +32,7 @@ def test_bare_dagster_dev_loads_runs_everything_and_shares_its_history_with_the_
         assert keys == ASSETS
         assert {"refresh", "recompute_all"} <= {job["name"] for job in repository["jobs"]}
         run_id = materialize(webserver)
-    # .env chooses the sample; the command line finds the same history in the same home
+    # settings.env chooses the sample; the command line finds the same history in the same home
     assert [path.name for path in clone.data.glob("raw_mnist/*/*.gz")] == ["mnist_5k.csv.gz"]
     assert (clone.data / "dagster_home" / "history" / "runs.db").exists()
     made = clone.json("history", "--limit", "100")["materializations"]
@@ -41,18 +41,8 @@ def test_bare_dagster_dev_loads_runs_everything_and_shares_its_history_with_the_
     assert {found["status"] for found in clone.status().values()} == {"fresh"}
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        pytest.param(["mnist_pipeline.cli", "ui"], id="mnist-pipeline ui"),
-        pytest.param(
-            ["dagster", "dev"],
-            id="bare dagster dev",
-            marks=pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc"),
-        ),
-    ],
-)
-def test_the_environment_beats_dotenv_in_the_ui(
+@pytest.mark.parametrize("command", [["mnist_pipeline.cli", "ui"], ["dagster", "dev"]])
+def test_the_environment_beats_the_settings_file_in_the_ui(
     command: list[str], clone: Clone, small_arff: bytes
 ) -> None:
     with serve(OpenML.of(small_arff)) as openml:
@@ -62,6 +52,27 @@ def test_the_environment_beats_dotenv_in_the_ui(
         assert openml.downloads == 1
     files = [path.name for path in clone.data.glob("raw_mnist/*/*.gz")]
     assert files == ["mnist_784.arff.gz"]
+
+
+@pytest.mark.parametrize("command", [["dagster"], ["mnist_pipeline.cli", "status"]])
+def test_a_dotenv_file_that_names_settings_is_refused_by_dagster_and_the_command_line(
+    command: list[str], clone: Clone
+) -> None:
+    (clone.folder / ".env").write_text("OTHER=1\nMNIST_SOURCE=sample\n")
+    validate = ["definitions", "validate"] if command == ["dagster"] else []
+    completed = subprocess.run(
+        [sys.executable, "-m", *command, *validate],
+        env=clone.environment(MNIST_SOURCE="openml"),
+        cwd=clone.folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert completed.returncode != 0
+    said = completed.stdout + completed.stderr
+    assert f"{clone.folder / '.env'} names MNIST_SOURCE" in said
+    assert "move these lines to" in said
 
 
 def processes() -> dict[int, str]:

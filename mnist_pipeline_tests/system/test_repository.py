@@ -56,4 +56,4 @@ def test_make_clean_spares_data_and_settings() -> None:
     ).stdout
     removed = re.findall(r"rm -rf (.*)", plan)[0].split()
     assert ".venv" in removed
-    assert not {"data", ".env"} & set(removed)
+    assert not {"data", "settings.env"} & set(removed)

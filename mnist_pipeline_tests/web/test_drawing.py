@@ -121,7 +121,7 @@ def test_the_page_shows_digit_bars_what_was_seen_and_the_nearest(
     with opened(chromium, f"http://127.0.0.1:{full_port}/") as page:
         draw(page, drawn, place)
         page.wait_for_selector('body[data-digit="3"]')
-        assert "3" in page.locator("#said strong").inner_text()
+        assert "3" in page.locator("#predicted strong").inner_text()
         bars = page.locator("meter").evaluate_all("all => all.map(one => one.value)")
         assert len(bars) == 10
         assert sum(bars) == pytest.approx(1)

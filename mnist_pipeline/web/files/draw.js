@@ -3,7 +3,7 @@
 const PEN = 0.07; // of the sheet's width: a felt pen, as for MNIST
 const PAUSE = 200; // milliseconds after a stroke before it is read
 const sheet = document.getElementById("sheet");
-const said = document.getElementById("said");
+const predicted = document.getElementById("predicted");
 const file = document.getElementById("file");
 const pen = sheet.getContext("2d", { willReadFrequently: true });
 const meters = [];
@@ -116,13 +116,13 @@ async function read(picture) {
 
 function show(answer, message) {
   document.body.dataset.digit = answer ? answer.digit : "";
-  said.replaceChildren();
+  predicted.replaceChildren();
   if (answer) {
     const digit = document.createElement("strong");
     digit.textContent = answer.digit;
-    said.append(digit, `with ${(100 * answer.confidence).toFixed(1)}% confidence`);
+    predicted.append(digit, `with ${(100 * answer.confidence).toFixed(1)}% confidence`);
   } else {
-    said.textContent = message;
+    predicted.textContent = message;
   }
   meters.forEach(([meter, share], digit) => {
     meter.value = answer ? answer.scores[digit] : 0;

@@ -1,0 +1,67 @@
+"""The commands about what was materialized: list it, and remove files that nothing points at."""
+
+from typing import Any
+
+import click
+
+from mnist_pipeline.cli.output import Answer, Command, short, table, utc
+from mnist_pipeline.cli.session import open_session
+
+_FIELDS = ["asset", "timestamp", "data_version", "code_version", "trigger", "run_id", "reused_from"]
+
+
+@click.command(cls=Command, nothing={"materializations": []})
+@click.argument("asset", required=False)
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
+def history(asset: str | None, limit: int) -> Answer:
+    """List materializations, newest first: of everything, or of one ASSET."""
+    with open_session() as session:
+        keys = None if asset is None else session.select(f'key:"{asset}"')
+        made = [
+            {name: getattr(one, name) for name in _FIELDS}
+            | {"accuracy": value if isinstance(value, float) else None}
+            for one in session.history(keys, limit)
+            for value in [one.metadata.get("accuracy")]
+        ]
+    return Answer({"materializations": made}, lambda: _table(made))
+
+
+@click.command(cls=Command, nothing={"dry_run": True, "removed": []})
+@click.option(
+    "--keep",
+    required=True,
+    metavar="N",
+    type=click.IntRange(1, 1000),
+    help="Keep what the newest N materializations of each asset point at.",
+)
+@click.option("--dry-run/--no-dry-run", default=True, show_default=True, help="Only list them.")
+def gc(keep: int, dry_run: bool) -> Answer:
+    """Remove files that nothing points at any more.
+
+    The champion's model stays, however old.
+    """
+    with open_session() as session:
+        found = session.collect_garbage(keep=keep, dry_run=dry_run)
+    lines = [f"{one.size:>14,}  {one.path}" for one in found]
+    total = f"{len(found)} files, {sum(one.size for one in found):,} bytes"
+    did = "would be removed: --no-dry-run does it" if dry_run else "removed"
+    text = "\n".join([*lines, f"{total}, {did}."])
+    removed = [{"path": str(one.path), "bytes": one.size} for one in found]
+    return Answer({"dry_run": dry_run, "removed": removed}, lambda: text)
+
+
+def _table(made: list[dict[str, Any]]) -> str:
+    rows = [
+        [
+            utc(one["timestamp"]),
+            one["asset"],
+            short(one["data_version"]),
+            short(one["code_version"]),
+            one["trigger"] or "unknown",
+            "reused" if one["reused_from"] else "computed",
+            "" if one["accuracy"] is None else f"{one['accuracy']:.2%}",
+        ]
+        for one in made
+    ]
+    heads = ["UTC", "asset", "data version", "code version", "trigger", "", "accuracy"]
+    return table(heads, rows) if rows else "Nothing was materialized yet."

@@ -1,0 +1,92 @@
+"""The settings file: which names it and the environment may have, and how it is created.
+
+Dagster puts a `.env` over the environment, so settings are in a file of another name.
+"""
+
+import difflib
+import io
+import os
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+import click
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+
+from mnist_pipeline.incremental import files
+from mnist_pipeline.incremental.errors import SettingsError
+
+NAME = "settings.env"
+DOTENV = ".env"
+PREFIX = "MNIST_"
+
+_OF_DEPLOYMENT = {
+    "MNIST_ARCHIVE",  # benchmarks/
+    "MNIST_BROKER_URL",
+    "MNIST_CODE_HOST",
+    "MNIST_CODE_PORT",
+    "MNIST_POSTGRES_URL",
+    "MNIST_WORKER_SLOTS",
+}
+"""Variables that are not read in `settings`."""
+
+
+def check_names(folder: Path, settings: Collection[str]) -> None:
+    """Return if every `MNIST_` variable, of the environment and the project's file, is known.
+
+    Raises
+    ------
+    SettingsError
+        A name is not known, a file is not text, or a `.env` names such variables.
+    """
+    file, dotenv = folder / NAME, folder / DOTENV
+    if ours := [name for name in _names(dotenv) if name.startswith(PREFIX)]:
+        raise SettingsError(
+            f"{dotenv} names {', '.join(ours)}, which `dagster dev` would put over the "
+            f"environment: move these lines to {file} (`make install` does where there is none)"
+        )
+    known = sorted({*settings, *_OF_DEPLOYMENT})
+    for where, names in (("environment", sorted(os.environ)), (file, _names(file))):
+        for name in names:
+            # Kubernetes sets MNIST_PIPELINE_... for the service in deploy/helm-values.yaml
+            if name in known or not name.startswith(PREFIX) or name.startswith("MNIST_PIPELINE_"):
+                continue
+            near = difflib.get_close_matches(name, known)
+            hint = f"Did you mean {' or '.join(near)}? " if near else ""
+            raise SettingsError(
+                f"{name} ({where}) is not a known setting. {hint}Known are {', '.join(known)}."
+            )
+
+
+def create(folder: Path) -> None:
+    """Write the settings file: what a `.env` says of settings, or else the example.
+
+    The lines about `MNIST_` variables move. `DAGSTER_HOME`, which Dagster reads there too, is
+    copied; everything else stays.
+    """
+    new, old = folder / NAME, folder / DOTENV
+    text = old.read_text(encoding="utf-8") if old.exists() else ""
+    lines = [(one.key or "", one.original.string) for one in parse_stream(io.StringIO(text))]
+    ours = [line for name, line in lines if name.startswith(PREFIX) or name == "DAGSTER_HOME"]
+    if not ours:
+        shutil.copy(folder / f"{NAME}.example", new)
+        return
+    if all(name.startswith(PREFIX) for name, _ in lines if name):
+        old.rename(new)
+    else:
+        rest = [line for name, line in lines if not name.startswith(PREFIX)]
+        files.replace(new, "".join(ours).encode())
+        files.replace(old, "".join(rest).encode())
+    click.echo(f"Settings are in {new} now: the {PREFIX} variables of {old} were moved there.")
+
+
+def _names(file: Path) -> list[str]:
+    try:
+        return sorted(dotenv_values(file))
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file} is not UTF-8 text: {error}") from None
+
+
+if __name__ == "__main__":
+    create(Path(__file__).resolve().parents[2])
