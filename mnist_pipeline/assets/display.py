@@ -14,7 +14,7 @@ from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.data.shape import CLASSES
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
 from mnist_pipeline.digits.evaluation.metrics import Evaluation, calibration_bins
-from mnist_pipeline.digits.evaluation.promotion import IN_SERVICE
+from mnist_pipeline.digits.evaluation.promotion import ACCEPTED
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.model.prediction import Predictions
 from mnist_pipeline.digits.report import figures, gallery
@@ -99,7 +99,7 @@ def past_models(decided: Sequence[tuple[float | None, str]]) -> dict[str, dg.Mar
     if not known:
         return {}
     accuracies = [accuracy for accuracy, _ in known]
-    png = figures.past_models(LIGHT, accuracies, [outcome in IN_SERVICE for _, outcome in known])
+    png = figures.past_models(LIGHT, accuracies, [outcome in ACCEPTED for _, outcome in known])
     return {"past_models": _picture("models so far", png)}
 
 

@@ -17,7 +17,7 @@ _NOTHING: dict[str, dict[str, object]] = {
         "seconds": 0.0,
     },
     "history": {"materializations": []},
-    "champion": {"model_version": None, "barred": {}, "deleted_with_run": None, "history": []},
+    "champion": {"model_version": None, "blocked": {}, "deleted_with_run": None, "history": []},
     "compare": {"fitted": [], "entries": [], "left_out": {}, "seconds": 0.0},
     "promote": {"status": "failure", "variant": None, "file": None, "changed": False},
     "gc": {"dry_run": True, "removed": []},

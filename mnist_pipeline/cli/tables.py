@@ -158,7 +158,7 @@ def rulings(past: Sequence[Past], deleted_with: str | None = None) -> str:
         ]
         for one in past
     ]
-    barred = [f"Barred: {version} ({why})." for version, why in champion.barred.items()]
+    barred = [f"Barred: {version} ({why})." for version, why in champion.blocked.items()]
     return "\n".join(
         [
             *lost,

@@ -60,23 +60,23 @@ def champion(rollback: str | None, allow: str | None, as_json: bool) -> int:
         raise click.UsageError("--rollback and --allow exclude each other")
     error, status = None, 1
     with open_session() as session:
-        past = champion_history.rulings(session.instance)
+        past = champion_history.decisions(session.instance)
         tags = {}
         try:
             if rollback is not None:
                 tags[champion_history.ROLL_BACK] = champion_history.earlier(past, rollback)
             if allow is not None:
                 current = champion_history.now(past)
-                tags[champion_history.ALLOW] = champion_history.barred(current, allow)
+                tags[champion_history.ALLOW] = champion_history.blocked(current, allow)
         except SettingsError as wrong:
             error, status = str(wrong), 2
         if tags:
             with session.alone(session.pipeline.keys):
                 done = session.run(
-                    [champion_history.CHAMPION], trigger="mnist-pipeline champion", tags=tags
+                    champion_history.DECIDED, trigger="mnist-pipeline champion", tags=tags
                 )
             error = done.error
-            past = champion_history.rulings(session.instance)
+            past = champion_history.decisions(session.instance)
         deleted = champion_history.deleted_with(session.instance)
     if as_json:
         documents.write(

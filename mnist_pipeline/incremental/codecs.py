@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .digest import content_digest
-from .errors import FormatError, StoreError
+from .errors import FormatError, PipelineError, StoreError
 from .store import Artifact, Store
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Codec(Generic[T]):
                 return self.load(store.read(artifact), artifact.filename)
             with store.local(artifact) as path:
                 return self.open(path)
-        except (StoreError, FormatError):
+        except PipelineError:
             raise
         except Exception as error:
             raise FormatError(f"{artifact.path} cannot be decoded: {error!r}") from error

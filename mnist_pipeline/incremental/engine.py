@@ -12,7 +12,7 @@ import dagster as dg
 from . import _dagster, history, results, runs
 from .check import CheckResult
 from .code_version import CodeVersion
-from .errors import FormatError, HistoryError, PipelineError, StoreError
+from .errors import PipelineError, StoreError
 from .history import Materialization
 from .locks import Confirm, locks_of
 from .results import REUSED_FROM, Earlier
@@ -292,7 +292,7 @@ class Engine(dg.IOManager):
                 raise StoreError(f"{name} was never materialized: materialize {name} first.")
             # a check reads what it judges: only so can it lift its own refusal
             return self._read(made) if _dagster.is_check(context) else self.load(instance, made)
-        except (StoreError, FormatError, HistoryError) as error:
+        except PipelineError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
 
     def _of_input(

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, TypeAlias
+from typing import TypeAlias
 
 from . import files
 from .errors import StoreError
@@ -131,7 +131,7 @@ class Store:
             The store cannot be read.
         """
         try:
-            with self.reader(artifact):
+            with self.local(artifact):
                 return True
         except DamagedError:
             return False
@@ -150,24 +150,15 @@ class Store:
         return data
 
     @contextlib.contextmanager
-    def reader(self, artifact: Artifact) -> Iterator[BinaryIO]:
-        """Open an artifact to read any part of it, after verifying it. Raises as `read` does."""
-        with contextlib.ExitStack() as stack:
-            with _reading(artifact):
-                file = _open(artifact, stack)
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-                check(artifact, file.tell(), sha256)
-                file.seek(0)
-            yield file
-
-    @contextlib.contextmanager
     def local(self, artifact: Artifact) -> Iterator[Path]:
         """Give a local file with an artifact's verified bytes, for as long as the context lasts.
 
         Raises as `read` does.
         """
-        with self.reader(artifact):
-            yield Path(str(artifact.path))
+        with contextlib.ExitStack() as stack, _reading(artifact):
+            file = _open(artifact, stack)
+            check(artifact, artifact.size, hashlib.file_digest(file, "sha256").hexdigest())
+        yield Path(str(artifact.path))
 
     def holds(self, asset: str) -> bool:
         """Return whether any artifact of an asset is there, also one of the layout before this."""

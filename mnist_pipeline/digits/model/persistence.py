@@ -22,9 +22,10 @@ import numpy.typing as npt
 from mnist_pipeline.digits.data.dataset import Digits, Origin
 from mnist_pipeline.digits.data.shape import PIXELS
 from mnist_pipeline.digits.data.validation import Fitted, Validated
+from mnist_pipeline.digits.errors import IncompatibleModelError
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.incremental.check import CheckResult
-from mnist_pipeline.incremental.errors import FormatError
+from mnist_pipeline.incremental.errors import FormatError, PipelineError
 
 TRUSTED = (
     "mnist_pipeline.digits.features.deskew.Deskewer",
@@ -72,9 +73,11 @@ def loads(data: bytes) -> TrainedModel:
     Raises
     ------
     FormatError
-        The bytes are no skops file, hold a type that is not trusted, hold something else than a
-        model of this pipeline, were made with another minor version of scikit-learn, or with
-        features that the code here computes otherwise.
+        The bytes are not a skops file, or hold a type that is not trusted or something else than a
+        model of this pipeline.
+    IncompatibleModelError
+        The model was fitted with another minor version of scikit-learn, or with features that the
+        code here computes otherwise.
     """
     with _as_format_error():
         return _open(data)
@@ -88,7 +91,7 @@ def _open(data: bytes) -> TrainedModel:
     known, facts = _facts(data)
     made, here = str(facts["libraries"]["scikit-learn"]), version("scikit-learn")
     if _minor(made) != _minor(here):
-        raise FormatError(
+        raise IncompatibleModelError(
             f"the model was fitted with scikit-learn {made}, here is {here}, which may read it "
             "otherwise: materialize sgd_model again, or install what requirements.lock named then"
         )
@@ -105,7 +108,7 @@ def _open(data: bytes) -> TrainedModel:
         # processors differ in the last bits, code in the first ones
         same = {"rtol": 0, "atol": _SAME * np.abs(wanted).max()}
         if wanted.shape != found.shape or not np.allclose(found, wanted, **same):
-            raise FormatError(
+            raise IncompatibleModelError(
                 "the code that is here computes other features than the model was fitted with, and "
                 "it would answer wrongly: materialize sgd_model again, or return to that code"
             )
@@ -128,7 +131,7 @@ def loads_fitted(data: bytes) -> Fitted:
 def _as_format_error() -> Iterator[None]:
     try:
         yield
-    except FormatError:
+    except PipelineError:
         raise
     # what somebody made of a file can fail in as many ways as its parsers have lines
     except Exception as error:
@@ -140,7 +143,7 @@ def reloads_identically(model: TrainedModel, train: Digits) -> CheckResult:
     probe = train.pixels[:_PROBE]
     try:
         again = loads(dumps(model))
-    except FormatError as error:
+    except PipelineError as error:
         return CheckResult("reloads_identically", passed=False, description=str(error))
     same = np.array_equal(again.scores(probe), model.scores(probe))
     passed = same and again.data_version == model.data_version
