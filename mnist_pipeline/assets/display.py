@@ -1,6 +1,6 @@
-"""How values show in the Dagster UI: tables, schemas, pictures. Never part of a result.
+"""How values show in the Dagster UI: tables, schemas, pictures.
 
-`code_versions` leaves this module out: editing a picture makes no asset stale that only shows it.
+It does not count for code versions: an edit here makes no asset stale.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ def first_digits(digits: Digits) -> dg.MarkdownMetadataValue:
 
 
 def fit(model: TrainedModel, train: Digits) -> dict[str, dg.MarkdownMetadataValue]:
-    """How the fit went from epoch to epoch, or what it made of each pixel; or neither."""
+    """How the fit went from epoch to epoch, or the weights of each pixel; or neither."""
     if model.validated and (accuracies := model.validated.accuracies):
         return {
             "accuracy_by_epoch": _picture("accuracy by epoch", figures.epochs(LIGHT, accuracies))
@@ -65,7 +65,7 @@ def fit(model: TrainedModel, train: Digits) -> dict[str, dg.MarkdownMetadataValu
 def worst_mistakes(
     test: Digits, predictions: Predictions
 ) -> dict[str, int | dg.MarkdownMetadataValue]:
-    """How many are wrong, and the twenty that the model was surest of."""
+    """How many are wrong, and the twenty with the highest confidence."""
     mistakes = gallery.mistakes(predictions)
     places = mistakes[:_SHOWN]
     if not len(mistakes):
@@ -105,36 +105,33 @@ def past_models(decided: Sequence[tuple[float | None, str]]) -> dict[str, dg.Mar
 
 def leaderboard(
     board: Leaderboard, spent: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dg.MarkdownMetadataValue]:
+) -> dict[str, dg.MetadataValue[Any]]:
     """The table and the plot of the best variants, with the epochs and seconds of their fits."""
     shown = board.entries[:_SHOWN_VARIANTS]
-    heads = ["", "variant", "accuracy", "95% interval", "won / lost", "p"]
-    heads += ["differs from the best in", "epochs", "seconds"]
-    lines = [
-        [
-            place,
-            f"`{one.variant}`",
-            f"{one.accuracy:.4f}",
-            "{:.4f} to {:.4f}".format(*one.accuracy_interval),
-            f"{one.only_this_right} / {one.only_best_right}" if place > 1 else "",
-            f"{one.p_value:.3g}" if place > 1 else "",
-            board.differences(one),
-            spent[one.variant]["epochs"],
-            f"{spent[one.variant]['fit_seconds']:.1f}",
-        ]
+    rows = [
+        dg.TableRecord(
+            {
+                "place": place,
+                "variant": one.variant,
+                "accuracy": round(one.accuracy, 4),
+                "95% interval": "{:.4f} to {:.4f}".format(*one.accuracy_interval),
+                "won / lost": f"{one.only_this_right} / {one.only_best_right}",
+                "p": round(one.p_value, 6),
+                "differs from the best in": board.differences(one),
+                "epochs": spent[one.variant]["epochs"],
+                "seconds": spent[one.variant]["fit_seconds"],
+            }
+        )
         for place, one in enumerate(shown, 1)
     ]
-    table = [heads, ["---"] * len(heads), *lines]
-    text = "\n".join(f"| {' | '.join(map(str, line))} |" for line in table)
-    more = len(board.entries) - len(shown)
-    text += f"\n\nand {more} more in its file" if more else ""
     png = figures.variants(
         LIGHT,
         [one.variant for one in shown],
         [one.accuracy for one in shown],
         [one.accuracy_interval for one in shown],
     )
-    return {"table": dg.MetadataValue.md(text), "plot": _picture("accuracy of the variants", png)}
+    plot = _picture("accuracy of the variants", png)
+    return {"table": dg.MetadataValue.table(rows), "plot": plot}
 
 
 def _picture(name: str, png: bytes) -> dg.MarkdownMetadataValue:

@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import dagster as dg
-from pydantic import ValidationError
 
 from mnist_pipeline.assets import display
 from mnist_pipeline.assets.sgd_model import CHECKS, codec, fit
@@ -181,15 +179,13 @@ def variants_sensor(names_now: Callable[[], Collection[str]]) -> dg.SensorDefini
         except PipelineError as error:
             return dg.SkipReason(f"the params file does not load: {error}")
         existing = context.instance.get_dynamic_partitions(VARIANTS.name or "")
-        added = [name for name in names if name not in set(existing)]
-        removed = [name for name in existing if name not in set(names)]
+        added = [name for name in names if name not in existing]
+        removed = [name for name in existing if name not in names]
         requests: list[Request] = [VARIANTS.build_add_request(added)] if added else []
         requests += [VARIANTS.build_delete_request(removed)] if removed else []
-        what = [f"added {', '.join(added)}"] if added else []
-        what += [f"removed {', '.join(removed)}"] if removed else []
         return dg.SensorResult(
             dynamic_partitions_requests=requests,
-            skip_reason="; ".join(what) or f"{len(existing)} variants, none came or went",
+            skip_reason=f"variants added: {added or 'none'}; removed: {removed or 'none'}",
         )
 
     return variants
@@ -205,58 +201,50 @@ def current(
     made: Mapping[str, Materialization],
     train_version: str | None,
 ) -> tuple[dict[str, Found], dict[str, str]]:
-    """Say which variants have a candidate that a fit would equal now, and why others do not.
+    """Find the variants whose candidate a fit would reproduce now.
 
     Parameters
     ----------
     made : mapping
         By variant, its materialization.
     train_version : str or None
-        Data version of the training digits that are to count.
+        Data version of the current training digits.
 
     Returns
     -------
     found : dict
         By variant, its materialization and its file.
     left_out : dict
-        By variant, the reason.
+        By variant, why it has none.
     """
     found: dict[str, Found] = {}
     left_out: dict[str, str] = {}
+    checks = engine.blocking.get(CANDIDATE, [])
     for name, params in variants.items():
-        one = made.get(name)
-        if one is None:
+        if (one := made.get(name)) is None:
             left_out[name] = "not fitted yet"
             continue
         artifact = one.artifact(engine.store)
-        if why := _other_params(one, params):
-            left_out[name] = why
-        elif one.inputs.get(TRAIN) != train_version:
-            left_out[name] = "fitted on other training digits than the current ones"
-        elif one.code_version != engine.code_versions[CANDIDATE].digest:
-            left_out[name] = "fitted with other code, libraries or [validation] than the current"
+        # a preset is only a name
+        wanted = params.model_dump(mode="json", exclude={"preset"})
+        used = {key: value for key, value in (one.value("params") or {}).items() if key in wanted}
+        same = {
+            "params": used == wanted,
+            "training digits": one.inputs.get(TRAIN) == train_version,
+            "code, libraries or [validation]": (
+                one.code_version == engine.code_versions[CANDIDATE].digest
+            ),
+        }
+        if not all(same.values()):
+            other = [what for what, is_same in same.items() if not is_same]
+            left_out[name] = f"fitted with other {', other '.join(other)} than the current"
         elif artifact is None or engine.store.size(artifact) != artifact.size:
             left_out[name] = GONE
-        elif refused := history.refusals(
-            instance, one.data_version, engine.blocking.get(CANDIDATE, [])
-        ):
+        elif refused := history.refusals(instance, one.data_version, checks):
             left_out[name] = f"refused by its check {', '.join(refused)}"
         else:
             found[name] = one, artifact
     return found, left_out
-
-
-def _other_params(candidate: Materialization, params: ModelParams) -> str | None:
-    """Say in which params a candidate differs from a variant, or None; presets are only names."""
-    then: Any = candidate.value("params") or {}
-    try:
-        fitted = ModelParams.model_validate(then)
-    except ValidationError:
-        return "fitted with params that are not allowed any more"
-    now = params.model_dump(exclude={"preset"})
-    before = fitted.model_dump(exclude={"preset"})
-    other = [f"{key} {before[key]} then, {now[key]} now" for key in now if now[key] != before[key]]
-    return f"fitted with other params: {', '.join(other)}" if other else None
 
 
 @dataclass(frozen=True)

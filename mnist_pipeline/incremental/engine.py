@@ -65,6 +65,11 @@ class Engine(dg.IOManager):
         """Return those direct inputs of an asset that are assets of this pipeline."""
         return [parent for parent in self.assets[key].deps if parent in self.assets]
 
+    def separate(self, key: dg.AssetKey) -> list[dg.AssetCheckKey]:
+        """Return the blocking checks of an asset that are steps of their own, run after it."""
+        own = {check.__name__ for check in self.assets[key].blocking}
+        return [check for check in self.blocking.get(key, []) if check.name not in own]
+
     def run_step(self, asset: Asset, context: dg.AssetExecutionContext) -> Iterator[Any]:
         """Run a step: the body of an asset.
 

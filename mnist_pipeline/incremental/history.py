@@ -231,26 +231,35 @@ def refusals(
 
     The result holds for every materialization of that version, until the same check passes on it.
     """
-    found = {check.name: _refusal(instance, version, check) for check in checks}
-    return {name: why for name, why in found.items() if why is not None}
+    found = {}
+    for check in checks:
+        failed = next(
+            (
+                (place, result)
+                for place, result in _results(instance, version, check, passed=False)
+                if result.severity == dg.AssetCheckSeverity.ERROR
+            ),
+            None,
+        )
+        passed = next(_results(instance, version, check, passed=True), None) if failed else None
+        if failed and not (passed and passed[0] > failed[0]):
+            found[check.name] = failed[1].description or "failed"
+    return found
 
 
-def _refusal(
-    instance: dg.DagsterInstance, version: str | None, check: dg.AssetCheckKey
-) -> str | None:
-    def of_version(passed: bool) -> Iterator[tuple[int, dg.AssetCheckEvaluation]]:
-        for place, _, result in _dagster.check_results(instance, check, passed=passed):
-            target = result.target_materialization_data
-            judged = at(instance, check.asset_key, target.storage_id) if target else None
-            if judged and judged.data_version == version:
-                yield place, result
-
-    failed = next(
-        (one for one in of_version(False) if one[1].severity == dg.AssetCheckSeverity.ERROR), None
+def was_checked(instance: dg.DagsterInstance, version: str | None, check: dg.AssetCheckKey) -> bool:
+    """Return whether a check has a result on a data version."""
+    return any(
+        True for passed in (True, False) for _ in _results(instance, version, check, passed=passed)
     )
-    if failed is None:
-        return None
-    passed = next(of_version(True), None)
-    if passed and passed[0] > failed[0]:
-        return None
-    return failed[1].description or "failed"
+
+
+def _results(
+    instance: dg.DagsterInstance, version: str | None, check: dg.AssetCheckKey, *, passed: bool
+) -> Iterator[tuple[int, dg.AssetCheckEvaluation]]:
+    """Yield a check's results on a data version, newest first, each with its place in the log."""
+    for place, _, result in _dagster.check_results(instance, check, passed=passed):
+        target = result.target_materialization_data
+        checked = at(instance, check.asset_key, target.storage_id) if target else None
+        if checked and checked.data_version == version:
+            yield place, result

@@ -99,6 +99,11 @@ def _status(
     if made:
         checks = at.engine.blocking.get(key, [])
         refused = history.refusals(at.instance, made.data_version, checks)
+        outdated += [
+            f"its check {check.name} has no result on it"
+            for check in at.engine.separate(key)
+            if not history.was_checked(at.instance, made.data_version, check)
+        ]
     if outdated or state != "fresh":
         refused |= _refused_since(at, key)
     outdated += attempts
