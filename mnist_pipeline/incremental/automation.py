@@ -20,9 +20,7 @@ _RUN_KEY = "dagster/run_key"
 
 
 def schedule(pipeline: "Pipeline", cron: str) -> dg.ScheduleDefinition:
-    """Define when the job `refresh` runs; a tick is skipped while runs are in progress.
-
-    A tick deletes runs of long ago, too.
+    """Define when the job `refresh` runs. A tick deletes old runs, too.
 
     Raises
     ------
@@ -55,8 +53,8 @@ def schedule(pipeline: "Pipeline", cron: str) -> dg.ScheduleDefinition:
 def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
     """Define the sensor that runs `refresh` on what is not up to date.
 
-    It looks at the state of all assets, so no event can be missed, and asks once for each state: a
-    run that failed is not asked for again before something changes.
+    It reads the state of all assets, so no event can be missed, and requests one run for each
+    state: a run that failed is not repeated before something changes.
     """
 
     @dg.sensor(
@@ -111,7 +109,7 @@ def plan(engine: Engine, statuses: "Mapping[dg.AssetKey, AssetStatus]") -> list[
 
 
 def in_progress(pipeline: "Pipeline", instance: dg.DagsterInstance) -> str | None:
-    """Say which run on the pipeline's assets is the oldest in progress, or return None."""
+    """Name the oldest run in progress on the pipeline's assets, or return None."""
     found = runs.unfinished(instance, pipeline.keys, runs.JOBS)
     return f"run {found[0].run_id} is in progress on these assets" if found else None
 

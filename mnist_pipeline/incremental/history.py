@@ -11,7 +11,7 @@ from .store import Artifact, Store
 
 _INPUT = "dagster/input_data_version/"
 _PAGES = (1, 10, 100, 1000)
-"""How many materializations are asked for at a time, in a search: the wanted one is mostly new."""
+"""How many materializations a search reads at a time: the wanted one is mostly new."""
 
 _BY_DAGSTER = {
     "dagster/schedule_name": "schedule {}",
@@ -25,20 +25,8 @@ _BY_DAGSTER = {
 class Materialization:
     """A materialization that Dagster recorded.
 
-    Attributes
-    ----------
-    key : AssetKey
-    data_version, code_version : str or None
-    storage_id : int
-        Its place in the event log.
-    run_id : str
-    timestamp : float
-        Seconds since 1970.
-    metadata : mapping
-        Of Dagster's metadata values.
-    inputs : mapping
-        By asset, the data version of each direct input.
-    partition : str or None
+    `storage_id` is its place in the event log, `timestamp` is in seconds since 1970, `metadata`
+    holds Dagster's metadata values, `inputs` the data version of each direct input.
     """
 
     key: dg.AssetKey
@@ -81,7 +69,7 @@ class Materialization:
         return found.value if found else None
 
     def artifact(self, store: Store) -> Artifact | None:
-        """Return the file that the metadata name, or None if they name none."""
+        """Return the file in the metadata, or None."""
         filename, size, sha256 = map(self.value, ("file", "size_bytes", "sha256"))
         if not (self.data_version and filename and sha256) or size is None:
             return None
@@ -105,14 +93,10 @@ def newest(instance: dg.DagsterInstance, key: dg.AssetKey, limit: int) -> list[M
 
 
 def deleted(indexed: dg.EventLogRecord | None, found: Materialization | None) -> str | None:
-    """Return the run whose deletion took an asset's newest materialization, or None.
+    """Return the run that was deleted with an asset's newest materialization, or None.
 
-    Parameters
-    ----------
-    indexed : EventLogRecord or None
-        The last materialization in Dagster's index of assets, which keeps what was deleted.
-    found : Materialization or None
-        The newest one that is left.
+    `indexed` is the last one in Dagster's index of assets, which keeps what was deleted; `found` is
+    the newest that is left.
     """
     if indexed and (found is None or found.storage_id < indexed.storage_id):
         return indexed.run_id
@@ -178,7 +162,7 @@ def _by_partition(
 
 @dataclass(frozen=True)
 class Event:
-    """A materialization and what asked for its run; `metadata` holds plain values."""
+    """A materialization and what started its run; `metadata` holds plain values."""
 
     asset: str
     timestamp: float
@@ -216,8 +200,8 @@ def events(
 
 
 def trigger(tags: Mapping[str, str], trigger_tag: str) -> str | None:
-    """Return what asked for a run, from its tags."""
-    if "dagster/parent_run_id" in tags:
+    """Return what started a run, from its tags."""
+    if _dagster.RE_EXECUTED in tags:
         return "re-execution"  # the other tags are copies of the first run's
     if asked := tags.get(trigger_tag):
         return asked

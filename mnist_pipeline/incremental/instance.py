@@ -18,27 +18,26 @@ _GENERATED = "# Generated. Delete this line to edit the file yourself.\n"
 
 @contextlib.contextmanager
 def opened(home: Path, template: Path | None = None) -> Iterator[dg.DagsterInstance]:
-    """Open the instance in a home folder, made where there is none; set `DAGSTER_HOME` to it.
+    """Open the instance in a home folder, which is created if needed; set `DAGSTER_HOME` to it.
 
     Parameters
     ----------
     home : Path
     template : Path, optional
-        A `dagster.yaml` that is copied to the home, with the path of its own home replaced; by
-        default one without telemetry that runs again what crashed. A file in the home that was
-        edited by hand is left as it is.
+        A `dagster.yaml` to copy into the home, with the path of its own home replaced; by default
+        one without telemetry that retries crashed runs. A file that was edited by hand stays.
 
     Raises
     ------
     SettingsError
-        The folder cannot be made or written.
+        The folder cannot be created or written.
     HistoryError
         The disk with Dagster's history is full, its database damaged, or its server gone.
     """
     prepare(home, template)
     try:
         with contextlib.ExitStack() as stack:
-            # two processes that make Dagster's tables at once fail
+            # two processes that create Dagster's tables at once fail
             with _one_at_a_time(home):
                 instance = stack.enter_context(dg.DagsterInstance.get())
             yield instance
@@ -49,13 +48,7 @@ def opened(home: Path, template: Path | None = None) -> Iterator[dg.DagsterInsta
 
 
 def prepare(home: Path, template: Path | None) -> None:
-    """Make the home, write its `dagster.yaml` and set `DAGSTER_HOME` of this process to it.
-
-    Raises
-    ------
-    SettingsError, HistoryError
-        As `opened` does.
-    """
+    """Create the home with its `dagster.yaml` and set `DAGSTER_HOME`. Raises as `opened` does."""
     try:
         home.mkdir(parents=True, exist_ok=True)
         _write_config(home, template)

@@ -52,7 +52,7 @@ def locks_of(instance: dg.DagsterInstance, store: Store | None = None) -> Locks:
 
 
 class FileLocks:
-    """Locks of files in a folder, seen by all processes of a machine that can reach it.
+    """Locks of files in a folder, for all processes of a machine.
 
     Every method raises StoreError where the folder cannot be written.
     """

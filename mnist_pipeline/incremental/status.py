@@ -1,7 +1,7 @@
-"""The state of every asset, and why: what Dagster recorded, what the store holds, what checks say.
+"""The state of every asset, and why.
 
-Staleness is judged as Dagster's UI judges it, by code version, list of inputs and data versions of
-direct inputs, and goes further: upstream assets, files, deleted events and failed attempts count.
+As in Dagster's UI, the code version, the list of inputs and the data versions of direct inputs
+count. So do, beyond that, upstream assets, files, checks, deleted events and failed attempts.
 """
 
 from collections.abc import Collection, Mapping
@@ -52,15 +52,10 @@ def assess(
     *,
     verify: bool = False,
 ) -> dict[dg.AssetKey, AssetStatus]:
-    """Look at assets of the engine, upstream before downstream.
+    """Return the state of assets, upstream before downstream.
 
-    Parameters
-    ----------
-    wanted : collection of AssetKey
-        The assets, with all that is upstream of them.
-    verify : bool
-        Read every file again and compare its digest with the recorded one; without, only that it
-        is there and has its size.
+    `wanted` must hold all that is upstream, too. With `verify`, every file is read and its digest
+    compared with the recorded one; else only its size is.
     """
     keys = [key for key in engine.order if key in wanted]
     newest = {key: next(iter(history.newest(instance, key, 1)), None) for key in keys}
@@ -128,7 +123,7 @@ def _status(
 def _attempts(
     instance: dg.DagsterInstance, newest: Mapping[dg.AssetKey, Materialization | None]
 ) -> dict[dg.AssetKey, list[str]]:
-    """Say where the newest materialization was deleted, or the last attempt failed."""
+    """Return why assets are stale whose newest materialization was deleted or attempt failed."""
     found: dict[dg.AssetKey, list[str]] = {}
     last: dict[dg.AssetKey, str] = {}
     for record in instance.get_asset_records(list(newest)):
@@ -150,7 +145,7 @@ def _attempts(
 
 
 def _file(engine: Engine, made: Materialization, verify: bool) -> tuple[State, list[str]]:
-    """Look for the file of a materialization: `fresh` where it is what was recorded."""
+    """Return the state of a materialization's file."""
     artifact = made.artifact(engine.store)
     if artifact is None:
         return "missing", ["its newest materialization was not made here and names no file"]
@@ -170,7 +165,7 @@ def _file(engine: Engine, made: Materialization, verify: bool) -> tuple[State, l
 
 
 def _changes(at: _Looked, key: dg.AssetKey) -> list[str]:
-    """Say in what the newest materialization differs from what would be computed now."""
+    """Return in what the newest materialization differs from what would be computed now."""
     made, parents = at.newest[key], sorted(at.engine.assets[key].deps)
     if made is None:
         return []
