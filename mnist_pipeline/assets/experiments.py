@@ -198,7 +198,7 @@ def current(
     variants: Mapping[str, ModelParams],
     engine: Engine,
     instance: dg.DagsterInstance,
-    made: Mapping[str, Materialization],
+    made: Mapping[str, Materialization | None],
     train_version: str | None,
 ) -> tuple[dict[str, Found], dict[str, str]]:
     """Find the variants whose candidate a fit would reproduce now.
@@ -283,9 +283,9 @@ def compare(
     try:
         for number, name in enumerate(wanted, 1):
             # another process may fit variants too
-            made = history.partitions(instance, CANDIDATE, {name})
+            made = history.of_partition(instance, CANDIDATE, name)
             one = {name: variants[name]}
-            if current(one, engine, instance, made, train.data_version)[0]:
+            if current(one, engine, instance, {name: made}, train.data_version)[0]:
                 continue
             session.say(f"fitting {name}, {number} of {len(wanted)}")
             done = session.run([CANDIDATE], trigger=trigger, partition=name)

@@ -244,12 +244,10 @@ def instance_of(context: dg.InputContext) -> dg.DagsterInstance:
     return step.instance if step else context.instance
 
 
-def partition_ids(
-    instance: dg.DagsterInstance, key: dg.AssetKey, which: set[str] | None = None
-) -> Mapping[str, int]:
+def partition_ids(instance: dg.DagsterInstance, key: dg.AssetKey) -> Mapping[str, int]:
     """Return, by partition, the place in the event log of its newest materialization."""
     return instance.event_log_storage.get_latest_storage_id_by_partition(
-        key, dg.DagsterEventType.ASSET_MATERIALIZATION, which
+        key, dg.DagsterEventType.ASSET_MATERIALIZATION
     )
 
 

@@ -200,7 +200,7 @@ def _read(root: Path, file: Path) -> tuple[dict[str, str], set[str]]:
     tree = ast.parse(file.read_text("utf-8"), str(file))
     folder = file.parent.relative_to(root)
     imports = set(_imports(tree, folder.parts))  # before annotations are taken out of the tree
-    content = {file: ast.unparse(_Normalized().visit(tree)).encode()}
+    content = {file: ast.unparse(_normalized(tree)).encode()}
     if file.name == "__init__.py":
         content |= {
             beside: beside.read_bytes()
@@ -232,47 +232,30 @@ def _imports(tree: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
             yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
 
 
-class _Normalized(ast.NodeTransformer):
-    """Without docstrings and without annotations of functions; `ast` left comments out already."""
+def _normalized(tree: ast.Module) -> ast.Module:
+    """Remove docstrings and annotations of functions; `ast` left comments out already."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.returns = None
+            for argument in ast.walk(node.args):
+                if isinstance(argument, ast.arg):
+                    argument.annotation = None
+            _Locals().generic_visit(node)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
+            # bare strings do nothing, as docstrings of attributes do
+            node.body = [part for part in node.body if not _is_text(part)] or [ast.Pass()]
+    return tree
 
-    _in_function = False
 
-    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
-        node.returns = None
-        for argument in ast.walk(node.args):
-            if isinstance(argument, ast.arg):
-                argument.annotation = None
-        return self._without_docstring(node, in_function=True)
-
-    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815 - a name that `ast` looks for
+class _Locals(ast.NodeTransformer):
+    """Removes annotations of local variables; in a class they define fields."""
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        return self._without_docstring(node, in_function=False)
-
-    def visit_Module(self, node: ast.Module) -> ast.AST:
-        return self._without_docstring(node, in_function=False)
+        return node
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        if not self._in_function:
-            return self.generic_visit(node)  # of a class, an annotation is a field
-        if node.value is None:
-            return ast.copy_location(ast.Pass(), node)
-        plain = ast.Assign([node.target], node.value)
-        return self.generic_visit(ast.copy_location(plain, node))
-
-    def _without_docstring(
-        self,
-        node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module,
-        *,
-        in_function: bool,
-    ) -> ast.AST:
-        # bare strings do nothing, as docstrings of attributes do
-        node.body = [part for part in node.body if not _is_text(part)] or [ast.Pass()]
-        around, self._in_function = self._in_function, in_function
-        try:
-            return self.generic_visit(node)
-        finally:
-            self._in_function = around
+        plain = ast.Assign([node.target], node.value) if node.value else ast.Pass()
+        return ast.copy_location(plain, node)
 
 
 def _is_text(part: ast.stmt) -> bool:

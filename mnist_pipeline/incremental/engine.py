@@ -133,7 +133,7 @@ class Engine(dg.IOManager):
         where = artifact.filename, artifact.sha256, artifact.size
         new = Earlier(version, *where, normal, checks, run.run_id)
         if asset.reuse:
-            checks.append(_same_again(earlier, version))
+            checks.append(_same_again(asset.key, earlier, version))
             # before the event: a process that is killed in between loses nothing
             results.record(instance, asset.key, key, new)
         return self._recorded(asset, context, new, reused=False)
@@ -267,7 +267,17 @@ class Engine(dg.IOManager):
         return dg.MaterializeResult(
             asset_key=asset.key,
             metadata=metadata,
-            check_results=[one for one in result.checks if one.check_name in selected],
+            check_results=[
+                dg.AssetCheckResult(
+                    passed=one.passed,
+                    check_name=one.check_name,
+                    severity=one.severity,
+                    description=one.description,
+                    metadata=one.metadata,
+                )
+                for one in result.checks
+                if one.check_name in selected
+            ],
             data_version=dg.DataVersion(result.data_version),
         )
 
@@ -310,8 +320,7 @@ class Engine(dg.IOManager):
                     f"{key.to_user_string()} is read one partition at a time, not "
                     f"{len(context.asset_partition_keys)}: depend on it with `deps`."
                 )
-            wanted = dg.AssetRecordsFilter(key, asset_partitions=list(context.asset_partition_keys))
-            return next(history.all_of(instance, wanted), None)
+            return history.of_partition(instance, key, context.asset_partition_keys[0])
         if (place := _dagster.input_id(context)) is not None:
             return history.at(instance, key, place)
         return next(iter(history.newest(instance, key, 1)), None)
@@ -319,7 +328,7 @@ class Engine(dg.IOManager):
 
 def _enforced(
     asset: Asset, context: dg.AssetExecutionContext, result: Result
-) -> list[dg.AssetCheckResult]:
+) -> list[dg.AssetCheckEvaluation]:
     """Return the results of the checks for Dagster.
 
     Raises
@@ -329,48 +338,46 @@ def _enforced(
     """
     blocking = {check.__name__ for check in asset.blocking} if result.enforce else set()
     found = [
-        dg.AssetCheckResult(
-            passed=one.passed,
+        dg.AssetCheckEvaluation(
+            asset_key=asset.key,
             check_name=one.name,
+            passed=one.passed,
             severity=getattr(dg.AssetCheckSeverity, "ERROR" if one.name in blocking else "WARN"),
             description=one.description,
             metadata=one.metadata,
+            blocking=one.name in blocking,
         )
         for one in result.checks
     ]
-    failed = [one for one in result.checks if one.name in blocking and not one.passed]
-    if not failed:
-        return found
-    for one in found:
-        evaluation = dg.AssetCheckEvaluation(
-            asset_key=asset.key,
-            check_name=one.check_name or "",
-            passed=one.passed,
-            severity=one.severity,
-            description=one.description,
-            metadata=one.metadata,
-            blocking=one.check_name in blocking,
-        )
-        context.log_event(evaluation)
-    why = "; ".join(f"{one.name}: {one.description}" for one in failed)
-    raise dg.Failure(f"{asset.name} is refused and not published. {why}", allow_retries=False)
+    failed = [one for one in found if one.blocking and not one.passed]
+    if failed:
+        for one in found:
+            context.log_event(one)
+        why = "; ".join(f"{one.check_name}: {one.description}" for one in failed)
+        raise dg.Failure(f"{asset.name} is refused and not published. {why}", allow_retries=False)
+    return found
 
 
-def _same_again(earlier: Earlier | None, version: str) -> dg.AssetCheckResult:
+def _same_again(
+    asset: dg.AssetKey, earlier: Earlier | None, version: str
+) -> dg.AssetCheckEvaluation:
     """Compare a result with the earlier one under the same key."""
     same = earlier is None or earlier.data_version == version
-    text = "computed once: there is no earlier result to compare it with"
-    if earlier:
+    if earlier is None:
+        text = "computed once: there is no earlier result to compare it with"
+    elif same:
         text = f"computed again with the same content as in run {earlier.run_id}"
-    if earlier and not same:
+    else:
         text = (
             f"computed again with other content: {version} now, {earlier.data_version} in run "
             f"{earlier.run_id}, from the same inputs, code and params. The step, a library or the "
             "machine is not deterministic; results downstream may differ."
         )
-    return dg.AssetCheckResult(
-        passed=same,
+    return dg.AssetCheckEvaluation(
+        asset_key=asset,
         check_name=DETERMINISTIC,
+        passed=same,
         severity=dg.AssetCheckSeverity.WARN,
         description=text,
+        metadata={},
     )

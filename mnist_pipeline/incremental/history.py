@@ -136,27 +136,22 @@ def with_version(
     return None
 
 
-def partitions(
-    instance: dg.DagsterInstance, key: dg.AssetKey, which: set[str] | None = None
-) -> dict[str, Materialization]:
-    """Return, by partition, its newest materialization; of all partitions or of some."""
-    return _by_partition(instance, key, _dagster.partition_ids(instance, key, which))
+def of_partition(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str
+) -> Materialization | None:
+    """Return the newest materialization of a partition, or None."""
+    return next(all_of(instance, dg.AssetRecordsFilter(key, asset_partitions=[partition])), None)
 
 
 def partitions_read(
     context: dg.AssetExecutionContext, key: dg.AssetKey
 ) -> dict[str, Materialization]:
     """Return, by partition, what Dagster records as the running step's input `key`."""
-    return _by_partition(context.instance, key, _dagster.partition_ids_read(context, key))
-
-
-def _by_partition(
-    instance: dg.DagsterInstance, key: dg.AssetKey, ids: Mapping[str, int]
-) -> dict[str, Materialization]:
+    ids = _dagster.partition_ids_read(context, key)
     if not ids:
         return {}  # an empty list is no filter
     wanted = dg.AssetRecordsFilter(key, storage_ids=list(ids.values()))
-    found = {one.storage_id: one for one in all_of(instance, wanted)}
+    found = {one.storage_id: one for one in all_of(context.instance, wanted)}
     return {partition: found[place] for partition, place in ids.items() if place in found}
 
 

@@ -14,7 +14,7 @@ from . import _dagster
 from .digest import content_digest
 from .store import Artifact, Store
 
-_PREFIX = "incremental/result"
+_PREFIX = "incremental/results"
 
 REUSED_FROM = "reused_from"
 """Metadata of a materialization that reused a result: the run that computed it."""
@@ -33,7 +33,7 @@ class Earlier:
     sha256: str
     size: int
     metadata: Mapping[str, Any]
-    checks: Sequence[dg.AssetCheckResult]
+    checks: Sequence[dg.AssetCheckEvaluation]
     run_id: str
 
     def artifact(self, store: Store, key: dg.AssetKey) -> Artifact:
@@ -62,9 +62,15 @@ def find(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str) -> Earlier 
     """Return the result with a key, or None."""
     name = _name(asset, key)
     text = _dagster.values(instance, [name]).get(name)
-    if not text:
-        return None
-    return _decoded(text)
+    return _decoded(text) if text else None
+
+
+def record(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str, result: Earlier) -> None:
+    """Record a result under its key, in place of an earlier one."""
+    content = {name: getattr(result, name) for name in Earlier.__dataclass_fields__}
+    # in their order: Dagster sorts the keys of mappings
+    content["metadata"] = list(result.metadata.items())
+    _dagster.set_values(instance, {_name(asset, key): dg.serialize_value(content)})
 
 
 def forget(instance: dg.DagsterInstance, store: Store, asset: dg.AssetKey) -> None:
@@ -82,37 +88,7 @@ def forget(instance: dg.DagsterInstance, store: Store, asset: dg.AssetKey) -> No
 
 def _decoded(text: str) -> Earlier:
     found: Any = dg.deserialize_value(text)
-    checks = [
-        dg.AssetCheckResult(
-            passed=one["passed"],
-            check_name=one["name"],
-            severity=dg.AssetCheckSeverity(one["severity"]),
-            description=one["description"],
-            metadata=one["metadata"],
-        )
-        for one in found["checks"]
-    ]
-    return Earlier(**{**found, "checks": checks, "metadata": dict(found["metadata"])})
-
-
-def record(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str, result: Earlier) -> None:
-    """Record a result under its key, in place of an earlier one."""
-    content = {
-        **{name: getattr(result, name) for name in Earlier.__dataclass_fields__},
-        "checks": [
-            {
-                "name": one.check_name,
-                "passed": one.passed,
-                "severity": one.severity.value,
-                "description": one.description,
-                "metadata": dict(one.metadata or {}),
-            }
-            for one in result.checks
-        ],
-        # in their order: Dagster sorts the keys of mappings
-        "metadata": list(result.metadata.items()),
-    }
-    _dagster.set_values(instance, {_name(asset, key): dg.serialize_value(content)})
+    return Earlier(**found | {"metadata": dict(found["metadata"])})
 
 
 def _name(asset: dg.AssetKey, key: str) -> str:

@@ -14,6 +14,7 @@ from . import _dagster, history
 from .engine import COMPUTED_WITH, Engine
 from .errors import StoreError
 from .history import Materialization
+from .store import Artifact
 
 State = Literal["fresh", "stale", "waiting", "missing", "damaged", "refused"]
 
@@ -60,64 +61,111 @@ def assess(
     keys = [key for key in engine.order if key in wanted]
     newest = {key: next(iter(history.newest(instance, key, 1)), None) for key in keys}
     attempts = _attempts(instance, newest)
+    assessment = _Assessment(engine, instance, newest, verify)
     statuses: dict[dg.AssetKey, AssetStatus] = {}
     for key in keys:
         upstream = [parent for parent in engine.parents(key) if parent in statuses]
         behind = [one for one in upstream if statuses[one].status != "fresh"]
-        statuses[key] = _status(
-            _Looked(engine, instance, newest), key, attempts.get(key, []), behind, verify
-        )
+        statuses[key] = assessment.status(key, attempts.get(key, []), behind)
     return statuses
 
 
 @dataclass(frozen=True)
-class _Looked:
-    """What an assessment looks at."""
-
+class _Assessment:
     engine: Engine
     instance: dg.DagsterInstance
     newest: Mapping[dg.AssetKey, Materialization | None]
+    verify: bool
 
+    def status(
+        self, key: dg.AssetKey, attempts: list[str], behind: list[dg.AssetKey]
+    ) -> AssetStatus:
+        made = self.newest[key]
+        artifact = made.artifact(self.engine.store) if made else None
+        state: State = "missing"
+        causes: list[str] = []
+        refused: dict[str, str] = {}
+        outdated: list[str] = []
+        if made:
+            state, causes = self._file(artifact)
+            outdated = self._changes(key, made)
+            checks = self.engine.blocking.get(key, [])
+            refused = history.refusals(self.instance, made.data_version, checks)
+        if outdated or state != "fresh":
+            refused |= self._refused_since(key, made.timestamp if made else 0.0)
+        outdated += attempts
+        if state == "fresh":
+            state = (
+                "refused" if refused else "stale" if outdated else "waiting" if behind else "fresh"
+            )
+        causes += [f"refused by its check {name}: {why}" for name, why in refused.items()]
+        causes += outdated
+        if state == "waiting":
+            names = ", ".join(one.to_user_string() for one in behind)
+            causes = [f"upstream is not up to date: {names}"]
+        return AssetStatus(
+            state,
+            causes or (["never materialized"] if state == "missing" else []),
+            made.data_version if made else None,
+            made.code_version if made else None,
+            str(artifact.path) if artifact else None,
+            made.storage_id if made else None,
+        )
 
-def _status(
-    at: _Looked,
-    key: dg.AssetKey,
-    attempts: list[str],
-    behind: list[dg.AssetKey],
-    verify: bool,
-) -> AssetStatus:
-    made = at.newest[key]
-    artifact = made.artifact(at.engine.store) if made else None
-    state, causes = _file(at.engine, made, verify) if made else ("missing", [])
-    outdated = _changes(at, key)
-    refused = {}
-    if made:
-        checks = at.engine.blocking.get(key, [])
-        refused = history.refusals(at.instance, made.data_version, checks)
-        outdated += [
-            f"its check {check.name} has no result on it"
-            for check in at.engine.separate(key)
-            if not history.was_checked(at.instance, made.data_version, check)
+    def _file(self, artifact: Artifact | None) -> tuple[State, list[str]]:
+        """Return the state of the file of the newest materialization."""
+        if artifact is None:
+            return "missing", ["its newest materialization was not made here and names no file"]
+        store = self.engine.store
+        size = store.size(artifact)
+        if size is None:
+            return "missing", [f"its file is gone from the store: {artifact.path}"]
+        if size != artifact.size:
+            found = f"{artifact.path} has {size:,} bytes, recorded were {artifact.size:,}"
+            return "damaged", [f"its file is damaged: {found}"]
+        if self.verify:
+            try:
+                with store.local(artifact):
+                    pass
+            except StoreError as error:
+                return "damaged", [str(error)]
+        return "fresh", []
+
+    def _changes(self, key: dg.AssetKey, made: Materialization) -> list[str]:
+        """Return in what a materialization differs from what would be computed now."""
+        engine, causes = self.engine, []
+        parents = sorted(engine.assets[key].deps)
+        now = engine.code_versions[key]
+        if made.code_version != now.digest:
+            causes += now.changes_since(made.value(COMPUTED_WITH)) or ["its code version changed"]
+        for parent in parents:
+            name = parent.to_user_string()
+            if parent not in made.inputs:
+                causes.append(f"it has a new input: {name}")
+            elif (newer := self.newest.get(parent)) and newer.data_version != made.inputs[parent]:
+                causes.append(f"{name} is newer")
+        causes += [
+            f"it no longer has the input {old.to_user_string()}"
+            for old in sorted(made.inputs)
+            if old not in parents
         ]
-    if outdated or state != "fresh":
-        refused |= _refused_since(at, key)
-    outdated += attempts
-    if state == "fresh":
-        state = "refused" if refused else "stale" if outdated else "waiting" if behind else "fresh"
-    causes += [f"refused by its check {name}: {why}" for name, why in refused.items()]
-    causes += outdated
-    causes = causes or (["never materialized"] if state == "missing" else [])
-    if state == "waiting":
-        names = ", ".join(one.to_user_string() for one in behind)
-        causes = [f"upstream is not up to date: {names}"]
-    return AssetStatus(
-        state,
-        causes,
-        made.data_version if made else None,
-        made.code_version if made else None,
-        str(artifact.path) if artifact else None,
-        made.storage_id if made else None,
-    )
+        causes += [
+            f"its check {check.name} has no result on it"
+            for check in engine.separate(key)
+            if not history.was_checked(self.instance, made.data_version, check)
+        ]
+        return causes
+
+    def _refused_since(self, key: dg.AssetKey, since: float) -> dict[str, str]:
+        """Return the checks that refused, before publication, a value computed since."""
+        return {
+            check.name: result.description or "failed"
+            for check in self.engine.blocking.get(key, [])
+            for _, timestamp, result in _dagster.check_results(
+                self.instance, check, passed=False, limit=1
+            )
+            if timestamp > since and not result.target_materialization_data
+        }
 
 
 def _attempts(
@@ -141,61 +189,4 @@ def _attempts(
         key: [f"its last attempt failed, in run {run_id}"]
         for key, run_id in last.items()
         if run_id in failed
-    }
-
-
-def _file(engine: Engine, made: Materialization, verify: bool) -> tuple[State, list[str]]:
-    """Return the state of a materialization's file."""
-    artifact = made.artifact(engine.store)
-    if artifact is None:
-        return "missing", ["its newest materialization was not made here and names no file"]
-    size = engine.store.size(artifact)
-    if size is None:
-        return "missing", [f"its file is gone from the store: {artifact.path}"]
-    if size != artifact.size:
-        found = f"{artifact.path} has {size:,} bytes, recorded were {artifact.size:,}"
-        return "damaged", [f"its file is damaged: {found}"]
-    if verify:
-        try:
-            with engine.store.local(artifact):
-                pass
-        except StoreError as error:
-            return "damaged", [str(error)]
-    return "fresh", []
-
-
-def _changes(at: _Looked, key: dg.AssetKey) -> list[str]:
-    """Return in what the newest materialization differs from what would be computed now."""
-    made, parents = at.newest[key], sorted(at.engine.assets[key].deps)
-    if made is None:
-        return []
-    causes = []
-    now = at.engine.code_versions[key]
-    if made.code_version != now.digest:
-        causes += now.changes_since(made.value(COMPUTED_WITH)) or ["its code version changed"]
-    for parent in parents:
-        name = parent.to_user_string()
-        if parent not in made.inputs:
-            causes.append(f"it has a new input: {name}")
-        elif (newer := at.newest.get(parent)) and newer.data_version != made.inputs[parent]:
-            causes.append(f"{name} is newer")
-    causes += [
-        f"it no longer has the input {old.to_user_string()}"
-        for old in sorted(made.inputs)
-        if old not in parents
-    ]
-    return causes
-
-
-def _refused_since(at: _Looked, key: dg.AssetKey) -> dict[str, str]:
-    """Return the checks that refused, before publication, a value computed since."""
-    made = at.newest[key]
-    since = made.timestamp if made else 0.0
-    return {
-        check.name: result.description or "failed"
-        for check in at.engine.blocking.get(key, [])
-        for _, timestamp, result in _dagster.check_results(
-            at.instance, check, passed=False, limit=1
-        )
-        if timestamp > since and not result.target_materialization_data
     }

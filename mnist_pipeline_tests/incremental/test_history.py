@@ -116,7 +116,7 @@ def test_gc_removes_the_results_whose_files_it_removed_and_no_others(toy: Toy) -
             found.append(name.split("/", 2)[2].rpartition("/")[0])
             return False
 
-        _dagster.remove_values(session.instance, "incremental/result/", look)
+        _dagster.remove_values(session.instance, "incremental/results/", look)
         return {f"{name} {found.count(name)}" for name in found}
 
     toy.set_factor(3)
