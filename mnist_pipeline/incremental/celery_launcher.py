@@ -107,22 +107,6 @@ class WorkerRunLauncher(CeleryRunLauncher):
             return CheckRunHealthResult(WorkerStatus.FAILED, f"{why}; what it finished stays")
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 
-    def get_run_worker_debug_info(
-        self,
-        run: dg.DagsterRun,
-        include_container_logs: bool | None = True,
-    ) -> str | None:
-        """Return why a run that was handed out did not start."""
-        if DAGSTER_CELERY_TASK_ID_TAG not in run.tags or runs.OWNER in run.tags:
-            return None
-        queue = self._queue_of(run)
-        if why := self._obstacle(queue):
-            return why
-        return (
-            f"Workers listen on queue {queue!r} of {self._at}, and the run has not begun: are they "
-            "busy, or fewer than the runs that the queue lets through?"
-        )
-
     def terminate(self, run_id: str) -> bool:
         """Ask the worker's process to stop; then, or after a while, the run is canceled.
 

@@ -120,16 +120,14 @@ def _of_history(error: BaseException, home: Path) -> str | None:
     if not isinstance(error, sqlalchemy.exc.DBAPIError):
         return None
     why = " ".join(str(error.orig).split())
+    where, repair = f"in {home}", "Make room there or repair it"
     if type(error.orig).__module__.startswith("psycopg2"):
-        # names host and port, never the password
-        return (
-            f"Dagster's history in PostgreSQL cannot be used: {why}. Start the server or correct "
-            f"{home / 'dagster.yaml'}, then try again; what was published is still there."
-        )
-    what = f"Dagster's history in {home}"
-    if "locked" in why:
-        return f"{what} is busy: {why}. Try again when fewer processes use it."
+        # `why` names host and port, never the password
+        config = home / "dagster.yaml"
+        where, repair = "in PostgreSQL", f"Start the server or correct {config}"
+    elif "locked" in why:
+        return f"Dagster's history {where} is busy: {why}. Try again when fewer processes use it."
     return (
-        f"{what} cannot be used: {why}. Make room there or repair it, then try again; what was "
+        f"Dagster's history {where} cannot be used: {why}. {repair}, then try again; what was "
         "published is still there."
     )
