@@ -287,7 +287,7 @@ def compare(
             one = {name: variants[name]}
             if current(one, engine, instance, {name: made}, train.data_version)[0]:
                 continue
-            session.say(f"fitting {name}, {number} of {len(wanted)}")
+            session.report(f"fitting {name}, {number} of {len(wanted)}")
             done = session.run([CANDIDATE], trigger=trigger, partition=name)
             fitted += [name] if done.computed else []
             problems += [f"{name}: {done.error}"] if done.error else []

@@ -1,4 +1,4 @@
-"""Lineage: what Dagster knows of a step's inputs and of past decisions, for people to read."""
+"""Lineage: the inputs of the report, and the decisions so far."""
 
 import contextlib
 import time

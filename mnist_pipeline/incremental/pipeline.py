@@ -16,7 +16,7 @@ from .code_version import CodeVersion, Sources
 from .console import terminal
 from .engine import COMPUTED_WITH, Engine, force_tag
 from .errors import PipelineError, SettingsError
-from .runs import Say
+from .runs import Report
 from .steps import Asset
 from .store import Store
 
@@ -207,7 +207,7 @@ class Pipeline:
         return str(self.store.root), self.home, self.cron, resources, self.keys
 
     @contextmanager
-    def session(self, say: Say = lambda text: None) -> "Iterator[Session]":
+    def session(self, report: Report = lambda text: None) -> "Iterator[Session]":
         """Open the pipeline in this process; its runs are recorded in the same home as the UI's.
 
         Runs whose process is dead are marked failed first.
@@ -222,7 +222,7 @@ class Pipeline:
         from .session import Session
 
         with dagster_instance.opened(self.home, self.config) as instance:
-            opened = Session(self, instance, say)
+            opened = Session(self, instance, report)
             opened.unfinished()
             yield opened
 

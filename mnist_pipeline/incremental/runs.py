@@ -16,7 +16,7 @@ from .errors import HistoryError
 from .locks import locks_of
 from .store import Store
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 """Called with messages about the progress."""
 
 REFRESH = "refresh"
@@ -78,11 +78,11 @@ def unfinished(
     instance: dg.DagsterInstance,
     assets: Collection[dg.AssetKey],
     jobs: Collection[str] = (),
-    say: Say = lambda text: None,
+    report: Report = lambda text: None,
 ) -> list[dg.DagsterRun]:
     """Return the unfinished runs on these assets, or of these jobs, oldest first.
 
-    Those of dead processes are marked failed first, and `say` is called for each.
+    Those of dead processes are marked failed first, and `report` is called for each.
     """
     records = instance.get_run_records(
         dg.RunsFilter(statuses=_UNFINISHED), order_by="create_timestamp", ascending=True
@@ -99,7 +99,7 @@ def unfinished(
         elif (again := instance.get_run_by_id(run.run_id)) and not again.is_finished:
             message = f"{why}: the run is marked as failed, what it finished stays"
             _dagster.mark_failed(instance, again, message)
-            say(f"run {run.run_id} was interrupted: {why}; what it finished stays")
+            report(f"run {run.run_id} was interrupted: {why}; what it finished stays")
     return found
 
 
@@ -107,7 +107,7 @@ def wait(
     instance: dg.DagsterInstance,
     assets: Collection[dg.AssetKey],
     jobs: Collection[str],
-    say: Say,
+    report: Report,
 ) -> None:
     """Return when no run on these assets, or of these jobs, is in progress.
 
@@ -116,14 +116,14 @@ def wait(
     reported = set()
     while others := [
         run
-        for run in unfinished(instance, assets, jobs, say)
+        for run in unfinished(instance, assets, jobs, report)
         if run.status is not dg.DagsterRunStatus.QUEUED or _dagster.daemon_is_alive(instance)
     ]:
         for run in others:
             if run.run_id not in reported:
                 reported.add(run.run_id)
                 process = " ".join((owner_of(run) or ("none so far",))[:2])
-                say(
+                report(
                     f"waiting for run {run.run_id} on these assets (owner: {process}); if "
                     "its process is on another machine and dead, terminate the run in the UI"
                 )

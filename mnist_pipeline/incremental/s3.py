@@ -143,7 +143,7 @@ class S3Store(Store):
             except Exception as error:
                 if _code(error) != "404":
                     raise
-                self.s3.head_bucket(Bucket=bucket)  # the 404 does not say what is missing
+                self.s3.head_bucket(Bucket=bucket)  # 404 can mean the object or the bucket
         return None
 
     def _head(self, artifact: Artifact) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def _key(path: StorePath) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def translated(path: StorePath) -> Iterator[None]:
-    """Turn errors of the server or the library into one StoreError that says what to do.
+    """Turn errors of the server or the library into one StoreError with the remedy.
 
     Their own text is dropped: servers repeat in it who asked, and how.
     """

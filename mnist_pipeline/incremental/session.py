@@ -13,7 +13,7 @@ from .engine import force_tag
 from .errors import SettingsError
 from .locks import locks_of
 from .results import REUSED_FROM
-from .runs import Say
+from .runs import Report
 from .status import AssetStatus
 from .store import Garbage
 
@@ -56,12 +56,12 @@ class RunResult:
 class Session:
     """A pipeline and its Dagster instance; `Pipeline.session` opens one.
 
-    `say` is called with messages about the progress.
+    `report` is called with messages about the progress.
     """
 
     pipeline: "Pipeline"
     instance: dg.DagsterInstance
-    say: Say
+    report: Report
 
     @property
     def every_key(self) -> list[dg.AssetKey]:
@@ -105,17 +105,17 @@ class Session:
 
     def unfinished(self) -> list[dg.DagsterRun]:
         """Return the unfinished runs, oldest first; those of dead processes are marked failed."""
-        return runs.unfinished(self.instance, self.every_key, runs.JOBS, self.say)
+        return runs.unfinished(self.instance, self.every_key, runs.JOBS, self.report)
 
     @contextmanager
     def alone(self, assets: Collection[dg.AssetKey]) -> Iterator[None]:
         """Hold the lock of the store's refresh while no run on these assets is in progress."""
 
         def waiting() -> None:
-            self.say("another refresh is in progress: waiting for it")
+            self.report("another refresh is in progress: waiting for it")
 
         with locks_of(self.instance, self.pipeline.store).hold("refresh", waiting):
-            runs.wait(self.instance, assets, runs.JOBS, self.say)
+            runs.wait(self.instance, assets, runs.JOBS, self.report)
             yield
 
     def run(

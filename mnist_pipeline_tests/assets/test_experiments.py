@@ -131,7 +131,7 @@ def test_a_promoted_variant_goes_through_the_gate_with_the_next_refresh(compared
     assert not [path for path in removed if "/candidate/" in path]
     assert len(list(compared.data.glob("candidate/*/candidate.skops"))) == 3
 
-    # what is in service is not renamed behind its back
+    # the chosen variant cannot be renamed without notice
     file.write_text(text.replace(f"[variants.{best.variant}]", "[variants.other]"))
     status = compared.cli("status")
     assert status.returncode == 2

@@ -132,7 +132,7 @@ def test_a_run_of_a_dead_process_is_marked_failed_and_its_pool_slot_is_free(
     run = begun(session, dead)
     assert storage.claim_concurrency_slot("fits", run.run_id, "left").is_claimed
     said: list[str] = []
-    assert runs.unfinished(session.instance, KEYS, say=said.append) == []
+    assert runs.unfinished(session.instance, KEYS, report=said.append) == []
     assert status_of(session, run) is dg.DagsterRunStatus.FAILURE
     host, process = dead.split()[:2]
     log = [entry.message for entry in session.instance.all_logs(run.run_id)]
