@@ -12,14 +12,14 @@ from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.evaluation import comparison
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
 from mnist_pipeline.digits.model import persistence
-from mnist_pipeline.incremental import history
+from mnist_pipeline.incremental import history, results
 from mnist_pipeline.incremental.codecs import json_class
 from mnist_pipeline.incremental.engine import Engine
-from mnist_pipeline.incremental.errors import FormatError, PipelineError, SettingsError, StoreError
-from mnist_pipeline.incremental.history import Materialization
+from mnist_pipeline.incremental.errors import PipelineError, SettingsError, StoreError
+from mnist_pipeline.incremental.results import Earlier
 from mnist_pipeline.incremental.session import Session
 from mnist_pipeline.incremental.steps import Result, asset
-from mnist_pipeline.incremental.store import Artifact, Store
+from mnist_pipeline.incremental.store import Store
 
 CANDIDATE = dg.AssetKey("candidate")
 LEADERBOARD = dg.AssetKey("leaderboard")
@@ -29,19 +29,17 @@ Request = dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest
 
 VARIANTS = dg.DynamicPartitionsDefinition(name="variants")
 
-GONE = "its file is gone from the store, or damaged"
+NOT_FITTED = "not fitted with the current params, training digits and code"
 
 _TICK_SECONDS = 10
 
 
-def _params(context: dg.AssetExecutionContext) -> ModelParams:
-    """Return the params of the variant that is the step's partition.
+def _reads(params: ModelParams) -> dict[str, object]:
+    return {"params": params.model_dump(mode="json")}
 
-    Raises
-    ------
-    SettingsError
-        The params file has no such variant.
-    """
+
+def _params(context: dg.AssetExecutionContext) -> ModelParams:
+    """Return the params of the variant that is the step's partition."""
     variants: Mapping[str, ModelParams] = context.resources.variants
     if context.partition_key not in variants:
         raise SettingsError(f"the params file has no variant {context.partition_key!r} (any more)")
@@ -54,7 +52,7 @@ def _params(context: dg.AssetExecutionContext) -> ModelParams:
     kinds={"scikitlearn"},
     blocking=CHECKS,
     partitions_def=VARIANTS,
-    reads=lambda context: {"params": _params(context).model_dump(mode="json")},
+    reads=lambda context: _reads(_params(context)),
 )
 def candidate(
     context: dg.AssetExecutionContext,
@@ -69,14 +67,32 @@ def candidate(
     return fit(context, train_set, variants[context.partition_key], validation_params)
 
 
+def _current(
+    engine: Engine,
+    instance: dg.DagsterInstance,
+    variants: Mapping[str, ModelParams],
+    train_version: str | None,
+) -> dict[str, Earlier]:
+    """Return, by variant, the result that its candidate would reuse now, where there is one."""
+    code_version = engine.code_versions[CANDIDATE].digest
+    found = {}
+    for name, params in variants.items():
+        key = results.key_of(code_version, {TRAIN: train_version}, name, _reads(params))
+        earlier = results.find(instance, CANDIDATE, key)
+        if earlier and engine.is_usable(instance, CANDIDATE, earlier):
+            found[name] = earlier
+    return found
+
+
 def _compared(context: dg.AssetExecutionContext) -> dict[str, object]:
-    """Return what the leaderboard depends on besides: the candidates, and the variants."""
+    """Return what the leaderboard depends on besides: the variants and their candidates."""
+    engine: Engine = context.resources.io_manager
     variants: Mapping[str, ModelParams] = context.resources.variants
-    read = history.partitions_read(context, CANDIDATE)
+    train = engine.inputs(leaderboard, context)[TRAIN]
+    found = _current(engine, context.instance, variants, train.data_version)
     return {
-        "candidates": {name: one.data_version for name, one in read.items()},
-        "variants": {name: one.model_dump(mode="json") for name, one in variants.items()},
-        "code_version": context.resources.io_manager.code_versions[CANDIDATE].digest,
+        "candidates": {name: one.data_version for name, one in found.items()},
+        "variants": {name: _reads(params) for name, params in variants.items()},
     }
 
 
@@ -97,22 +113,18 @@ def leaderboard(
 ) -> Result:
     """The variants by accuracy on the same validation rows, with intervals and paired tests.
 
-    Left out, with the reason, is what was not fitted, or with other params, training digits or code
-    than the current ones.
+    Left out is what was not fitted with the current params, training digits and code.
     """
-    read = history.partitions_read(context, CANDIDATE)
-    found, left_out = current(variants, io_manager, context.instance, read, train_set.data_version)
+    store = io_manager.store
+    found = _current(io_manager, context.instance, variants, train_set.data_version)
+    left_out = {name: NOT_FITTED for name in variants if name not in found}
     candidates = {}
-    for name, (made, artifact) in found.items():
-        try:
-            fitted = persistence.loads_fitted(io_manager.store.read(artifact))
-            if fitted.validated:
-                candidates[name] = made.data_version or "", fitted
-            else:
-                left_out[name] = "nothing was held out of its fit to compare it on"
-        except (StoreError, FormatError) as error:
-            context.log.warning(f"candidate {name}: {error}")
-            left_out[name] = GONE
+    for name, one in found.items():
+        fitted = persistence.loads_fitted(store.read(one.artifact(store, CANDIDATE)))
+        if fitted.validated:
+            candidates[name] = one.data_version, fitted
+        else:
+            left_out[name] = "nothing was held out of its fit to compare it on"
     if not candidates:
         reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
         raise StoreError(f"there is nothing to compare. {reasons}")
@@ -121,8 +133,8 @@ def leaderboard(
         return Result(None, [same_rows])
     compared = comparison.compare(candidates, left_out, train_set)
     spent = {
-        name: {key: made.value(key) for key in ("epochs", "fit_seconds")}
-        for name, (made, _) in found.items()
+        name: {key: one.metadata[key].value for key in ("epochs", "fit_seconds")}
+        for name, one in found.items()
     }
     return Result(
         compared,
@@ -133,10 +145,6 @@ def leaderboard(
             "compared": len(compared.entries),
             "left_out": compared.left_out,
             **display.leaderboard(compared, spent),
-            "versions_read": {
-                name: {"data_version": one.data_version, "storage_id": one.storage_id}
-                for name, (one, _) in found.items()
-            },
         },
     )
 
@@ -191,62 +199,6 @@ def variants_sensor(names_now: Callable[[], Collection[str]]) -> dg.SensorDefini
     return variants
 
 
-Found = tuple[Materialization, Artifact]
-
-
-def current(
-    variants: Mapping[str, ModelParams],
-    engine: Engine,
-    instance: dg.DagsterInstance,
-    made: Mapping[str, Materialization | None],
-    train_version: str | None,
-) -> tuple[dict[str, Found], dict[str, str]]:
-    """Find the variants whose candidate a fit would reproduce now.
-
-    Parameters
-    ----------
-    made : mapping
-        By variant, its materialization.
-    train_version : str or None
-        Data version of the current training digits.
-
-    Returns
-    -------
-    found : dict
-        By variant, its materialization and its file.
-    left_out : dict
-        By variant, why it has none.
-    """
-    found: dict[str, Found] = {}
-    left_out: dict[str, str] = {}
-    checks = engine.blocking.get(CANDIDATE, [])
-    for name, params in variants.items():
-        if (one := made.get(name)) is None:
-            left_out[name] = "not fitted yet"
-            continue
-        artifact = one.artifact(engine.store)
-        # a preset is only a name
-        wanted = params.model_dump(mode="json", exclude={"preset"})
-        used = {key: value for key, value in (one.value("params") or {}).items() if key in wanted}
-        same = {
-            "params": used == wanted,
-            "training digits": one.inputs.get(TRAIN) == train_version,
-            "code, libraries or [validation]": (
-                one.code_version == engine.code_versions[CANDIDATE].digest
-            ),
-        }
-        if not all(same.values()):
-            other = [what for what, is_same in same.items() if not is_same]
-            left_out[name] = f"fitted with other {', other '.join(other)} than the current"
-        elif artifact is None or engine.store.size(artifact) != artifact.size:
-            left_out[name] = GONE
-        elif refused := history.refusals(instance, one.data_version, checks):
-            left_out[name] = f"refused by its check {', '.join(refused)}"
-        else:
-            found[name] = one, artifact
-    return found, left_out
-
-
 @dataclass(frozen=True)
 class Comparison:
     """What was fitted, the leaderboard then (None if it failed), and what failed."""
@@ -283,9 +235,10 @@ def compare(
     try:
         for number, name in enumerate(wanted, 1):
             # another process may fit variants too
-            made = history.of_partition(instance, CANDIDATE, name)
             one = {name: variants[name]}
-            if current(one, engine, instance, {name: made}, train.data_version)[0]:
+            found = _current(engine, instance, one, train.data_version).get(name)
+            made = history.of_partition(instance, CANDIDATE, name)
+            if found and made and made.data_version == found.data_version:
                 continue
             session.report(f"fitting {name}, {number} of {len(wanted)}")
             done = session.run([CANDIDATE], trigger=trigger, partition=name)

@@ -244,33 +244,6 @@ def instance_of(context: dg.InputContext) -> dg.DagsterInstance:
     return step.instance if step else context.instance
 
 
-def partition_ids(instance: dg.DagsterInstance, key: dg.AssetKey) -> Mapping[str, int]:
-    """Return, by partition, the place in the event log of its newest materialization."""
-    return instance.event_log_storage.get_latest_storage_id_by_partition(
-        key, dg.DagsterEventType.ASSET_MATERIALIZATION
-    )
-
-
-def partition_ids_read(context: dg.AssetExecutionContext, key: dg.AssetKey) -> Mapping[str, int]:
-    """Return, by partition, what Dagster records as the step's input `key`.
-
-    A step that depends on all partitions of an asset has one provenance for them: a digest of their
-    data versions, and the newest materialization of any. Both looks must be of the same moment.
-    """
-    step = context.get_step_execution_context()
-    before = None
-    while True:
-        info = step.maybe_fetch_and_get_input_asset_version_info(key)
-        ids = partition_ids(context.instance, key)
-        seen = info.storage_id if info else None, dict(ids)
-        # of a run that was deleted, Dagster keeps the place of its materialization: nothing moves
-        if max(ids.values(), default=None) == seen[0] or seen == before:
-            return ids
-        before = seen
-        # something was materialized between the two looks: look again, and record that look
-        step.wipe_input_asset_version_info(key)
-
-
 # Checks
 
 

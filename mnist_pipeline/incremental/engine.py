@@ -112,7 +112,7 @@ class Engine(dg.IOManager):
         )
         earlier = results.find(instance, asset.key, key) if asset.reuse else None
         forced = run.tags.get(force_tag(self.name), "").lower() == "true"
-        if earlier and not forced and self._is_usable(earlier, asset, instance):
+        if earlier and not forced and self.is_usable(instance, asset.key, earlier):
             context.log.info(f"reused from run {earlier.run_id}")
             self._confirm(context, confirm)
             return self._recorded(asset, context, earlier, reused=True)
@@ -237,12 +237,10 @@ class Engine(dg.IOManager):
             )
         return self.assets[made.key].codec.read(self.store, artifact)
 
-    def _is_usable(self, earlier: Earlier, asset: Asset, instance: dg.DagsterInstance) -> bool:
-        """Whether an earlier result may be reused: its file is intact, and no check refused it."""
-        if not self.store.is_intact(earlier.artifact(self.store, asset.key)):
-            return False
-        return not history.refusals(
-            instance, earlier.data_version, self.blocking.get(asset.key, [])
+    def is_usable(self, instance: dg.DagsterInstance, key: dg.AssetKey, earlier: Earlier) -> bool:
+        """Return whether a result may be reused: its file is intact, and no check refused it."""
+        return self.store.is_intact(earlier.artifact(self.store, key)) and not history.refusals(
+            instance, earlier.data_version, self.blocking.get(key, [])
         )
 
     def _confirm(self, context: dg.AssetExecutionContext, confirm: Confirm) -> None:

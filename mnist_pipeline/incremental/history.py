@@ -143,18 +143,6 @@ def of_partition(
     return next(all_of(instance, dg.AssetRecordsFilter(key, asset_partitions=[partition])), None)
 
 
-def partitions_read(
-    context: dg.AssetExecutionContext, key: dg.AssetKey
-) -> dict[str, Materialization]:
-    """Return, by partition, what Dagster records as the running step's input `key`."""
-    ids = _dagster.partition_ids_read(context, key)
-    if not ids:
-        return {}  # an empty list is no filter
-    wanted = dg.AssetRecordsFilter(key, storage_ids=list(ids.values()))
-    found = {one.storage_id: one for one in all_of(context.instance, wanted)}
-    return {partition: found[place] for partition, place in ids.items() if place in found}
-
-
 @dataclass(frozen=True)
 class Event:
     """A materialization and what started its run; `metadata` holds plain values."""

@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 from . import files
 from .errors import StoreError
@@ -54,20 +54,15 @@ class S3Store(Store):
     def is_intact(self, artifact: Artifact) -> bool:
         """Return whether an artifact is there with the recorded size and digest, by one HEAD."""
         try:
-            if "sha256" not in self._head(artifact)["Metadata"]:
-                self.read(artifact)
-            return True
+            has_digest = "sha256" in self._head(artifact)["Metadata"]
         except DamagedError:
             return False
+        return has_digest or super().is_intact(artifact)
 
     def read(self, artifact: Artifact) -> bytes:
         """Return the bytes of an artifact, verified by size and digest."""
-        self._head(artifact)
-        into = io.BytesIO()
-        self._download(artifact, into)
-        data = into.getvalue()
-        check(artifact, len(data), files.sha256(data))
-        return data
+        with self.local(artifact) as path:
+            return path.read_bytes()
 
     @contextlib.contextmanager
     def local(self, artifact: Artifact) -> Iterator[Path]:
@@ -76,8 +71,8 @@ class S3Store(Store):
         with tempfile.TemporaryDirectory(prefix="artifact-") as folder:
             path = Path(folder) / artifact.filename
             try:
-                with path.open("wb") as copy:
-                    self._download(artifact, copy)
+                with translated(artifact.path), self._transfer() as manager:
+                    manager.download(*_key(artifact.path), str(path)).result()
             except OSError as error:
                 raise StoreError(
                     f"cannot copy {artifact.path} to {folder}: {error.strerror}. Make room there, "
@@ -85,10 +80,6 @@ class S3Store(Store):
                 ) from None
             check(artifact, path.stat().st_size, files.sha256(path))
             yield path
-
-    def _download(self, artifact: Artifact, into: IO[bytes]) -> None:
-        with translated(artifact.path), self._transfer() as manager:
-            manager.download(*_key(artifact.path), into).result()
 
     @contextlib.contextmanager
     def _transfer(self) -> Iterator[Any]:

@@ -200,6 +200,9 @@ def test_the_command_line_shows_rolls_back_and_allows(
     assert shown.returncode == 0, shown.stderr
     assert f"In service: {good}." in shown.stdout
     assert f"Barred: {newer} (rolled back to {good})." in shown.stdout
+    page = furnished.made("report")
+    assert page.storage_id > furnished.made("champion_model").storage_id
+    assert good in page.path.read_text(), "the report shows the champion"
     run = furnished.instance.get_runs(limit=1)[0]
     assert run.tags[champion_history.ROLL_BACK] == good, (
         "a real run, and what it did is in its tags"
