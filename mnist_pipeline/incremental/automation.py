@@ -76,14 +76,12 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
         # not the causes: a failed attempt adds one, which would be another state
         key = content_digest(
             {
-                "wanted": {
-                    one.to_user_string(): statuses[one].status in {"missing", "damaged"}
-                    for one in wanted
-                },
-                "assets": {
-                    one.to_user_string(): [engine.code_versions[one].digest, found.storage_id]
-                    for one, found in statuses.items()
-                },
+                one.to_user_string(): [
+                    engine.code_versions[one].digest,
+                    found.storage_id,
+                    found.status in {"missing", "damaged"},
+                ]
+                for one, found in statuses.items()
             }
         )
         tried = context.instance.get_run_records(dg.RunsFilter(tags={_RUN_KEY: key}), limit=1)

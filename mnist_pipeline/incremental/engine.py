@@ -53,7 +53,7 @@ class Engine(dg.IOManager):
         """Return those direct inputs of an asset that are assets of this pipeline."""
         return [parent for parent in self.assets[key].deps if parent in self.assets]
 
-    def separate(self, key: dg.AssetKey) -> list[dg.AssetCheckKey]:
+    def separate_checks(self, key: dg.AssetKey) -> list[dg.AssetCheckKey]:
         """Return the blocking checks of an asset that are steps of their own, run after it."""
         own = {check.__name__ for check in self.assets[key].blocking}
         return [check for check in self.blocking.get(key, []) if check.name not in own]
@@ -86,10 +86,11 @@ class Engine(dg.IOManager):
         if run.tags.get(runs.OWNER) == tags[runs.OWNER]:
             return
         if _dagster.RE_EXECUTED in run.tags:
-            # copies of the tags of the first run, which a command may have started
-            own = {runs.trigger_tag(self.name): "re-execution"}
-            own[runs.MAX_RETRIES] = str(_dagster.max_retries(instance))
-            tags |= {name: value for name, value in own.items() if name in run.tags}
+            # its tags are copies of those of the first run, which a command may have started
+            trigger = runs.trigger_tag(self.name)
+            tags |= {trigger: "re-execution"} if trigger in run.tags else {}
+            if run.tags.get(runs.MAX_RETRIES) == "0":
+                tags[runs.MAX_RETRIES] = str(_dagster.max_retries(instance))
         _dagster.add_tags(instance, run.run_id, tags)
 
     def _result(
@@ -122,6 +123,8 @@ class Engine(dg.IOManager):
         self._confirm(context, confirm)
         with asset.codec.encoded(result.value) as data:
             artifact = self.store.publish(asset.name, asset.codec.name_of(result.value), data)
+        if asset.reuse:
+            checks.append(_same_again(asset.key, earlier, version))
         metadata = {
             "seconds": round(time.perf_counter() - start, 3),
             **result.metadata,
@@ -133,7 +136,6 @@ class Engine(dg.IOManager):
         where = artifact.filename, artifact.sha256, artifact.size
         new = Earlier(version, *where, normal, checks, run.run_id)
         if asset.reuse:
-            checks.append(_same_again(asset.key, earlier, version))
             # before the event: a process that is killed in between loses nothing
             results.record(instance, asset.key, key, new)
         return self._recorded(asset, context, new, reused=False)

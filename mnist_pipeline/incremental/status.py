@@ -151,7 +151,7 @@ class _Assessment:
         ]
         causes += [
             f"its check {check.name} has no result on it"
-            for check in engine.separate(key)
+            for check in engine.separate_checks(key)
             if not history.was_checked(self.instance, made.data_version, check)
         ]
         return causes
