@@ -116,23 +116,15 @@ def earlier(past: Sequence[Past], wanted: str) -> str:
         There is none, or it is blocked.
     """
     present = now(past)
-    blocked = present.blocked
     were = [one.champion.model_version for one in past]
     others = [v for v in dict.fromkeys(were) if v and v != present.model_version]
-    if wanted == PREVIOUS:
-        found = [version for version in others if version not in blocked][:1]
-    else:
-        found = _beginning_with(wanted, others)
-        if found and found[0] in blocked:
-            why = blocked[found[0]]
-            raise SettingsError(f"model {found[0]} is blocked ({why}): allow it first")
-        if not found and _beginning_with(wanted, [present.model_version or ""]):
-            raise SettingsError(f"model {present.model_version} is the champion already")
+    allowed = [version for version in others if version not in present.blocked]
+    found = allowed[:1] if wanted == PREVIOUS else _beginning_with(wanted, allowed)
     if len(found) != 1:
-        known = [f"{v} (blocked: allow it first)" if v in blocked else v for v in others]
+        known = [v if v in allowed else f"{v} (blocked: allow it first)" for v in others]
         raise SettingsError(
-            f"cannot roll back to {wanted!r}; the earlier champions are "
-            f"{', '.join(known) or 'none'}"
+            f"cannot roll back to {wanted!r}: the champion is {present.model_version or 'none'}; "
+            f"the earlier champions are {', '.join(known) or 'none'}"
         )
     return found[0]
 

@@ -37,10 +37,7 @@ def opened(home: Path, template: Path | None = None) -> Iterator[dg.DagsterInsta
     prepare(home, template)
     try:
         with contextlib.ExitStack() as stack:
-            # two processes that create Dagster's tables at once fail
-            with _one_at_a_time(home):
-                instance = stack.enter_context(dg.DagsterInstance.get())
-            yield instance
+            yield _entered(home, stack)
     except Exception as error:
         if found := _of_history(error, home):
             raise HistoryError(found) from error
@@ -96,19 +93,14 @@ def _moved(config: Any, own: str, home: Path) -> Any:
     return config
 
 
-@contextlib.contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    lock = FileLock(folder / ".opening.lock")
+def _entered(home: Path, stack: contextlib.ExitStack) -> dg.DagsterInstance:
     try:
-        lock.acquire()
+        # two processes that create Dagster's tables at once fail
+        with FileLock(home / ".opening.lock"):
+            return stack.enter_context(dg.DagsterInstance.get())
     except OSError as error:
-        raise HistoryError(
-            f"Dagster's history in {folder} cannot be written: {error.strerror}"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
+        why = f"{error.strerror} ({error.filename})"
+        raise HistoryError(f"Dagster's history in {home} cannot be written: {why}") from None
 
 
 def _of_history(error: BaseException, home: Path) -> str | None:
