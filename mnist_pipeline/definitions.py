@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from mnist_pipeline.assets import champion_history, experiments
+from mnist_pipeline.assets import champion_history, experiments, own
 from mnist_pipeline.assets.champion_model import champion_model
 from mnist_pipeline.assets.evaluation import evaluation
 from mnist_pipeline.assets.predictions import predictions
@@ -51,7 +51,9 @@ def build(settings: Settings) -> Pipeline:
             evaluation,
             champion_model,
             report,
+            *own.ASSETS,
         ],
+        checks=own.CHECKS,
         on_request=[experiments.candidate, experiments.leaderboard] if params.variants else [],
         inputs={
             "source": settings.source,

@@ -1,7 +1,5 @@
 """The asset `champion_model`: the model in use."""
 
-from functools import partial
-
 import dagster as dg
 
 from mnist_pipeline.assets import champion_history
@@ -12,8 +10,11 @@ from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.evaluation import promotion
 from mnist_pipeline.digits.evaluation.champion import Champion
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
+from mnist_pipeline.digits.evaluation.promotion import ChampionPredictions, Gate
+from mnist_pipeline.digits.model import persistence
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.incremental.codecs import json_class
+from mnist_pipeline.incremental.errors import FormatError, StoreError
 from mnist_pipeline.incremental.steps import Result, asset
 from mnist_pipeline.incremental.store import Store
 
@@ -24,7 +25,7 @@ from mnist_pipeline.incremental.store import Store
     group_name="model",
     kinds={"json"},
     blocking=[validation.only_training_rows],
-    warning=[promotion.in_service],
+    warning=[promotion.is_champion],
     # it depends on its own past
     reuse=False,
 )
@@ -37,39 +38,57 @@ def champion_model(
     champion_params: dg.ResourceParam[ChampionParams],
     store: dg.ResourceParam[Store],
 ) -> Result:
-    """The data version of the model in use, and of those that are blocked from it.
+    """The data version of the champion, and of the models that are blocked.
 
-    The model that `evaluation` is of is promoted if it beats the floor and is not significantly
-    worse than the champion on the same validation rows. The tags `mnist_pipeline/roll_back` and
-    `mnist_pipeline/allow` of a run return to an earlier champion, and unblock a model.
+    The model that `evaluation` evaluated is promoted if it beats the floor and is not significantly
+    worse than the champion on the same validation rows. The run tag `mnist_pipeline/roll_back`
+    returns to an earlier champion, `mnist_pipeline/allow` unblocks a model.
     """
-    floor: float = getattr(floor_params, train_set.origin.source)
-    decide = partial(
-        promotion.decide, sgd_model, train_set, evaluation, floor=floor, level=champion_params.level
-    )
+    instance, tags = context.instance, context.run.tags
     version = sgd_model.data_version
     rows = validation.only_training_rows(sgd_model, train_set)
-    ruling = champion_history.rolled_back(context, store, version)
-    if ruling is None:
-        if not rows.passed:
-            return Result(None, [rows])
-        ruling = champion_history.rule(context, store, sgd_model, train_set, decide)
-    context.log.info(f"{ruling.outcome}: {ruling.why}")
-    decided = [
-        (one.accuracy, one.outcome) for one in champion_history.rulings(context.instance)[::-1]
-    ]
-    decided.append((ruling.accuracy, ruling.outcome))
+    if (wanted := tags.get(champion_history.ROLL_BACK)) is not None:
+        decision = champion_history.rolled_back(instance, store, wanted, version)
+    elif not rows.passed:
+        return Result(None, [rows])
+    else:
+        # the step's lock is held until this is recorded: no other decision comes in between
+        before = champion_history.before(instance, tags)
+        champion = _predictions(before.model_version, context, store, sgd_model, train_set)
+        gate = Gate(getattr(floor_params, train_set.origin.source), champion_params.level)
+        decision = gate.decide(sgd_model, train_set, evaluation, before, champion)
+    context.log.info(f"{decision.outcome}: {decision.why}")
+    decided = [(one.accuracy, one.outcome) for one in champion_history.decisions(instance)[::-1]]
+    decided.append((decision.accuracy, decision.outcome))
     return Result(
-        ruling.champion,
-        [rows, promotion.in_service(sgd_model, ruling)],
+        decision.champion,
+        [rows, promotion.is_champion(sgd_model, decision)],
         {
-            **ruling.metadata,
+            **decision.metadata,
             **past_models(decided),
-            "decision": f"{ruling.outcome}: {ruling.why}",
+            "decision": f"{decision.outcome}: {decision.why}",
             "candidate": version,
-            "model_version": ruling.champion.model_version or "none",
-            champion_history.RULING: champion_history.recorded(ruling, version),
+            "model_version": decision.champion.model_version or "none",
+            champion_history.RECORD: champion_history.record(decision, version),
         },
-        # a rollback is possible whatever the checks say of the newest model
-        enforce=ruling.outcome != "rolled back",
+        # a rollback is possible whatever the checks report of the newest model
+        enforce=decision.outcome != "rolled back",
     )
+
+
+def _predictions(
+    champion: str | None,
+    context: dg.AssetExecutionContext,
+    store: Store,
+    candidate: TrainedModel,
+    train: Digits,
+) -> ChampionPredictions | None:
+    """Return the champion's predictions for the candidate's validation rows."""
+    if champion in {None, candidate.data_version}:
+        return None
+    try:
+        data = champion_history.read_model(context.instance, store, champion or "")
+        fitted = persistence.loads_fitted(data)
+    except (StoreError, FormatError) as error:
+        return ChampionPredictions(None, f"the champion's file cannot be read: {error}")
+    return promotion.champion_predictions(candidate, train, fitted, context.log.info)

@@ -1,6 +1,6 @@
-"""How values show in the Dagster UI: tables, schemas, pictures. Never part of a result.
+"""How values show in the Dagster UI: tables, schemas, pictures.
 
-`code_versions` leaves this module out: editing a picture makes no asset stale that only shows it.
+It does not count for code versions: an edit here makes no asset stale.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.data.shape import CLASSES
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
-from mnist_pipeline.digits.evaluation.promotion import IN_SERVICE
+from mnist_pipeline.digits.evaluation.promotion import ACCEPTED
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.model.prediction import Predictions
 from mnist_pipeline.digits.report import contents, figures
@@ -49,7 +49,7 @@ def first_digits(digits: Digits) -> dg.MarkdownMetadataValue:
 
 
 def fit(model: TrainedModel, train: Digits) -> dict[str, dg.MarkdownMetadataValue]:
-    """How the fit went from epoch to epoch, or what it made of each pixel; or neither."""
+    """How the fit went from epoch to epoch, or the weights of each pixel; or neither."""
     if model.validated and (accuracies := model.validated.accuracies):
         return {
             "accuracy_by_epoch": _picture("accuracy by epoch", figures.epochs(LIGHT, accuracies))
@@ -64,7 +64,7 @@ def fit(model: TrainedModel, train: Digits) -> dict[str, dg.MarkdownMetadataValu
 def worst_mistakes(
     test: Digits, predictions: Predictions
 ) -> dict[str, int | dg.MarkdownMetadataValue]:
-    """How many are wrong, and the twenty that the model was surest of."""
+    """How many are wrong, and the twenty with the highest confidence."""
     mistakes = contents.mistakes(predictions)
     places = mistakes[:_SHOWN]
     if not len(mistakes):
@@ -98,37 +98,33 @@ def past_models(decided: Sequence[tuple[float | None, str]]) -> dict[str, dg.Mar
     if not known:
         return {}
     accuracies = [accuracy for accuracy, _ in known]
-    png = figures.past_models(LIGHT, accuracies, [outcome in IN_SERVICE for _, outcome in known])
+    png = figures.past_models(LIGHT, accuracies, [outcome in ACCEPTED for _, outcome in known])
     return {"past_models": _picture("models so far", png)}
 
 
 def leaderboard(
     board: Leaderboard, spent: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dg.MarkdownMetadataValue]:
+) -> dict[str, dg.MetadataValue[Any]]:
     """The table and the plot of the best variants, with the epochs and seconds of their fits."""
     shown = board.entries[:_SHOWN_VARIANTS]
-    heads = ["", "variant", "accuracy", "95% interval", "won / lost", "p"]
-    heads += ["differs from the best in", "epochs", "seconds"]
-    lines = [
-        [
-            place,
-            f"`{one.variant}`",
-            f"{one.accuracy:.4f}",
-            "{:.4f} to {:.4f}".format(*one.accuracy_interval),
-            f"{one.only_this_right} / {one.only_best_right}" if place > 1 else "",
-            f"{one.p_value:.3g}" if place > 1 else "",
-            board.differences(one),
-            spent[one.variant]["epochs"],
-            f"{spent[one.variant]['fit_seconds']:.1f}",
-        ]
+    rows = [
+        dg.TableRecord(
+            {
+                "place": place,
+                "variant": one.variant,
+                "accuracy": round(one.accuracy, 4),
+                "95% interval": "{:.4f} to {:.4f}".format(*one.accuracy_interval),
+                "won / lost": f"{one.only_this_right} / {one.only_best_right}",
+                "p": round(one.p_value, 6),
+                "differs from the best in": board.differences(one),
+                "epochs": spent[one.variant]["epochs"],
+                "seconds": spent[one.variant]["fit_seconds"],
+            }
+        )
         for place, one in enumerate(shown, 1)
     ]
-    table = [heads, ["---"] * len(heads), *lines]
-    text = "\n".join(f"| {' | '.join(map(str, line))} |" for line in table)
-    more = len(board.entries) - len(shown)
-    text += f"\n\nand {more} more in its file" if more else ""
     plot = _picture("accuracy of the variants", figures.variants(LIGHT, shown))
-    return {"table": dg.MetadataValue.md(text), "plot": plot}
+    return {"table": dg.MetadataValue.table(rows), "plot": plot}
 
 
 def _picture(name: str, png: bytes) -> dg.MarkdownMetadataValue:

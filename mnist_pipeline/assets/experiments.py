@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import dagster as dg
-from pydantic import ValidationError
 
 from mnist_pipeline.assets import display
 from mnist_pipeline.assets.sgd_model import CHECKS, codec, fit
@@ -14,14 +12,14 @@ from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.evaluation import comparison
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
 from mnist_pipeline.digits.model import persistence
-from mnist_pipeline.incremental import history
+from mnist_pipeline.incremental import history, results
 from mnist_pipeline.incremental.codecs import json_class
 from mnist_pipeline.incremental.engine import Engine
-from mnist_pipeline.incremental.errors import FormatError, PipelineError, SettingsError, StoreError
-from mnist_pipeline.incremental.history import Materialization
+from mnist_pipeline.incremental.errors import PipelineError, SettingsError, StoreError
+from mnist_pipeline.incremental.results import Earlier
 from mnist_pipeline.incremental.session import Session
 from mnist_pipeline.incremental.steps import Result, asset
-from mnist_pipeline.incremental.store import Artifact, Store
+from mnist_pipeline.incremental.store import Store
 
 CANDIDATE = dg.AssetKey("candidate")
 LEADERBOARD = dg.AssetKey("leaderboard")
@@ -31,19 +29,17 @@ Request = dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest
 
 VARIANTS = dg.DynamicPartitionsDefinition(name="variants")
 
-GONE = "its file is gone from the store, or damaged"
+NOT_FITTED = "not fitted with the current params, training digits and code"
 
 _TICK_SECONDS = 10
 
 
-def _params(context: dg.AssetExecutionContext) -> ModelParams:
-    """Return the params of the variant that is the step's partition.
+def _reads(params: ModelParams) -> dict[str, object]:
+    return {"params": params.model_dump(mode="json")}
 
-    Raises
-    ------
-    SettingsError
-        The params file has no such variant.
-    """
+
+def _params(context: dg.AssetExecutionContext) -> ModelParams:
+    """Return the params of the variant that is the step's partition."""
     variants: Mapping[str, ModelParams] = context.resources.variants
     if context.partition_key not in variants:
         raise SettingsError(f"the params file has no variant {context.partition_key!r} (any more)")
@@ -56,7 +52,7 @@ def _params(context: dg.AssetExecutionContext) -> ModelParams:
     kinds={"scikitlearn"},
     blocking=CHECKS,
     partitions_def=VARIANTS,
-    reads=lambda context: {"params": _params(context).model_dump(mode="json")},
+    reads=lambda context: _reads(_params(context)),
 )
 def candidate(
     context: dg.AssetExecutionContext,
@@ -71,14 +67,32 @@ def candidate(
     return fit(context, train_set, variants[context.partition_key], validation_params)
 
 
+def _current(
+    engine: Engine,
+    instance: dg.DagsterInstance,
+    variants: Mapping[str, ModelParams],
+    train_version: str | None,
+) -> dict[str, Earlier]:
+    """Return, by variant, the result that its candidate would reuse now, where there is one."""
+    code_version = engine.code_versions[CANDIDATE].digest
+    found = {}
+    for name, params in variants.items():
+        key = results.key_of(code_version, {TRAIN: train_version}, name, _reads(params))
+        earlier = results.find(instance, CANDIDATE, key)
+        if earlier and engine.is_usable(instance, CANDIDATE, earlier):
+            found[name] = earlier
+    return found
+
+
 def _compared(context: dg.AssetExecutionContext) -> dict[str, object]:
-    """Return what the leaderboard depends on besides: the candidates, and the variants."""
+    """Return what the leaderboard depends on besides: the variants and their candidates."""
+    engine: Engine = context.resources.io_manager
     variants: Mapping[str, ModelParams] = context.resources.variants
-    read = history.partitions_read(context, CANDIDATE)
+    train = engine.inputs(leaderboard, context)[TRAIN]
+    found = _current(engine, context.instance, variants, train.data_version)
     return {
-        "candidates": {name: one.data_version for name, one in read.items()},
-        "variants": {name: one.model_dump(mode="json") for name, one in variants.items()},
-        "code_version": context.resources.io_manager.code_versions[CANDIDATE].digest,
+        "candidates": {name: one.data_version for name, one in found.items()},
+        "variants": {name: _reads(params) for name, params in variants.items()},
     }
 
 
@@ -99,22 +113,18 @@ def leaderboard(
 ) -> Result:
     """The variants by accuracy on the same validation rows, with intervals and paired tests.
 
-    Left out, with the reason, is what was not fitted, or with other params, training digits or code
-    than the current ones.
+    Left out is what was not fitted with the current params, training digits and code.
     """
-    read = history.partitions_read(context, CANDIDATE)
-    found, left_out = current(variants, io_manager, context.instance, read, train_set.data_version)
+    store = io_manager.store
+    found = _current(io_manager, context.instance, variants, train_set.data_version)
+    left_out = {name: NOT_FITTED for name in variants if name not in found}
     candidates = {}
-    for name, (made, artifact) in found.items():
-        try:
-            fitted = persistence.loads_fitted(io_manager.store.read(artifact))
-            if fitted.validated:
-                candidates[name] = made.data_version or "", fitted
-            else:
-                left_out[name] = "nothing was held out of its fit to compare it on"
-        except (StoreError, FormatError) as error:
-            context.log.warning(f"candidate {name}: {error}")
-            left_out[name] = GONE
+    for name, one in found.items():
+        fitted = persistence.loads_fitted(store.read(one.artifact(store, CANDIDATE)))
+        if fitted.validated:
+            candidates[name] = one.data_version, fitted
+        else:
+            left_out[name] = "nothing was held out of its fit to compare it on"
     if not candidates:
         reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
         raise StoreError(f"there is nothing to compare. {reasons}")
@@ -123,8 +133,8 @@ def leaderboard(
         return Result(None, [same_rows])
     compared = comparison.compare(candidates, left_out, train_set)
     spent = {
-        name: {key: made.value(key) for key in ("epochs", "fit_seconds")}
-        for name, (made, _) in found.items()
+        name: {key: one.metadata[key].value for key in ("epochs", "fit_seconds")}
+        for name, one in found.items()
     }
     return Result(
         compared,
@@ -135,10 +145,6 @@ def leaderboard(
             "compared": len(compared.entries),
             "left_out": compared.left_out,
             **display.leaderboard(compared, spent),
-            "versions_read": {
-                name: {"data_version": one.data_version, "storage_id": one.storage_id}
-                for name, (one, _) in found.items()
-            },
         },
     )
 
@@ -181,82 +187,16 @@ def variants_sensor(names_now: Callable[[], Collection[str]]) -> dg.SensorDefini
         except PipelineError as error:
             return dg.SkipReason(f"the params file does not load: {error}")
         existing = context.instance.get_dynamic_partitions(VARIANTS.name or "")
-        added = [name for name in names if name not in set(existing)]
-        removed = [name for name in existing if name not in set(names)]
+        added = [name for name in names if name not in existing]
+        removed = [name for name in existing if name not in names]
         requests: list[Request] = [VARIANTS.build_add_request(added)] if added else []
         requests += [VARIANTS.build_delete_request(removed)] if removed else []
-        what = [f"added {', '.join(added)}"] if added else []
-        what += [f"removed {', '.join(removed)}"] if removed else []
         return dg.SensorResult(
             dynamic_partitions_requests=requests,
-            skip_reason="; ".join(what) or f"{len(existing)} variants, none came or went",
+            skip_reason=f"variants added: {added or 'none'}; removed: {removed or 'none'}",
         )
 
     return variants
-
-
-Found = tuple[Materialization, Artifact]
-
-
-def current(
-    variants: Mapping[str, ModelParams],
-    engine: Engine,
-    instance: dg.DagsterInstance,
-    made: Mapping[str, Materialization],
-    train_version: str | None,
-) -> tuple[dict[str, Found], dict[str, str]]:
-    """Say which variants have a candidate that a fit would equal now, and why others do not.
-
-    Parameters
-    ----------
-    made : mapping
-        By variant, its materialization.
-    train_version : str or None
-        Data version of the training digits that are to count.
-
-    Returns
-    -------
-    found : dict
-        By variant, its materialization and its file.
-    left_out : dict
-        By variant, the reason.
-    """
-    found: dict[str, Found] = {}
-    left_out: dict[str, str] = {}
-    for name, params in variants.items():
-        one = made.get(name)
-        if one is None:
-            left_out[name] = "not fitted yet"
-            continue
-        artifact = one.artifact(engine.store)
-        if why := _other_params(one, params):
-            left_out[name] = why
-        elif one.inputs.get(TRAIN) != train_version:
-            left_out[name] = "fitted on other training digits than the current ones"
-        elif one.code_version != engine.code_versions[CANDIDATE].digest:
-            left_out[name] = "fitted with other code, libraries or [validation] than the current"
-        elif artifact is None or engine.store.size(artifact) != artifact.size:
-            left_out[name] = GONE
-        elif refused := history.refusals(
-            instance, one.data_version, engine.blocking.get(CANDIDATE, [])
-        ):
-            left_out[name] = f"refused by its check {', '.join(refused)}"
-        else:
-            found[name] = one, artifact
-    return found, left_out
-
-
-def _other_params(candidate: Materialization, params: ModelParams) -> str | None:
-    """Say in which params a candidate differs from a variant, or None; presets are only names."""
-    then: Any = candidate.value("params") or {}
-    try:
-        fitted = ModelParams.model_validate(then)
-    except ValidationError:
-        return "fitted with params that are not allowed any more"
-    now = params.model_dump(exclude={"preset"})
-    before = fitted.model_dump(exclude={"preset"})
-    other = [f"{key} {before[key]} then, {now[key]} now" for key in now if now[key] != before[key]]
-    return f"fitted with other params: {', '.join(other)}" if other else None
 
 
 @dataclass(frozen=True)
@@ -295,11 +235,12 @@ def compare(
     try:
         for number, name in enumerate(wanted, 1):
             # another process may fit variants too
-            made = history.partitions(instance, CANDIDATE, {name})
             one = {name: variants[name]}
-            if current(one, engine, instance, made, train.data_version)[0]:
+            found = _current(engine, instance, one, train.data_version).get(name)
+            made = history.of_partition(instance, CANDIDATE, name)
+            if found and made and made.data_version == found.data_version:
                 continue
-            session.say(f"fitting {name}, {number} of {len(wanted)}")
+            session.report(f"fitting {name}, {number} of {len(wanted)}")
             done = session.run([CANDIDATE], trigger=trigger, partition=name)
             fitted += [name] if done.computed else []
             problems += [f"{name}: {done.error}"] if done.error else []

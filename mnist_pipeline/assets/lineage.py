@@ -1,4 +1,4 @@
-"""Lineage: what Dagster knows of a step's inputs and of past decisions, for people to read."""
+"""Lineage: the inputs of the report, and the decisions so far."""
 
 import contextlib
 import time
@@ -9,7 +9,7 @@ import dagster as dg
 from mnist_pipeline.assets import champion_history, experiments
 from mnist_pipeline.assets.raw_mnist import KEY as RAW
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
-from mnist_pipeline.digits.evaluation.promotion import IN_SERVICE
+from mnist_pipeline.digits.evaluation.promotion import ACCEPTED
 from mnist_pipeline.digits.report import AsOf, Decided, Input
 from mnist_pipeline.incremental.engine import COMPUTED_WITH, Engine
 from mnist_pipeline.incremental.errors import FormatError, StoreError
@@ -36,9 +36,9 @@ def as_of(context: dg.AssetExecutionContext, engine: Engine, asset: Asset) -> As
                 one.outcome,
                 one.why,
                 one.accuracy,
-                one.outcome in IN_SERVICE,
+                one.outcome in ACCEPTED,
             )
-            for one in champion_history.rulings(context.instance, _HISTORY)
+            for one in champion_history.decisions(context.instance, _HISTORY)
         ],
         leaderboard=_leaderboard(context, engine.store),
         inputs=[_input(one) for one in sorted(read.values(), key=lambda one: one.storage_id)],

@@ -54,7 +54,7 @@ def raw_mnist(
     """The download as served: OpenML's `mnist_784` version 1, the bundled sample, or a recipe.
 
     An archive that is in the store already is not downloaded again while OpenML names its md5.
-    Where OpenML fails, the same digits come from a mirror; the metadata say from where.
+    Where OpenML fails, the same digits come from a mirror; the metadata record from where.
     """
     try:
         if source == "sample":

@@ -44,24 +44,24 @@ def champion(rollback: str | None, allow: str | None) -> Answer:
         raise click.UsageError("--rollback and --allow exclude each other")
     error, trace, status = None, None, 0
     with open_session() as session:
-        past = champion_history.rulings(session.instance)
+        past = champion_history.decisions(session.instance)
         tags = {}
         try:
             if rollback is not None:
                 tags[champion_history.ROLL_BACK] = champion_history.earlier(past, rollback)
             if allow is not None:
                 current = champion_history.now(past)
-                tags[champion_history.ALLOW] = champion_history.barred(current, allow)
+                tags[champion_history.ALLOW] = champion_history.blocked(current, allow)
         except SettingsError as wrong:
             # the current state is in the document all the same
             error, status = str(wrong), 2
         if tags:
             with session.alone(session.pipeline.keys):
                 done = session.run(
-                    [champion_history.CHAMPION], trigger="mnist-pipeline champion", tags=tags
+                    champion_history.DECIDED, trigger="mnist-pipeline champion", tags=tags
                 )
             error, trace = done.error, done.trace
-            past = champion_history.rulings(session.instance)
+            past = champion_history.decisions(session.instance)
         deleted = champion_history.deleted_with(session.instance)
     document = {
         **_document(champion_history.now(past)),
@@ -74,7 +74,7 @@ def champion(rollback: str | None, allow: str | None) -> Answer:
 
 
 def _document(champion: "Champion") -> dict[str, object]:
-    return {"model_version": champion.model_version, "blocked": champion.barred}
+    return {"model_version": champion.model_version, "blocked": champion.blocked}
 
 
 def _text(past: Sequence["Past"], deleted: str | None) -> str:
@@ -89,7 +89,7 @@ def _text(past: Sequence["Past"], deleted: str | None) -> str:
         return "\n".join([*lines, "No decision is recorded: materialize champion_model."])
     champion = past[0].champion
     lines.append(f"Champion: {champion.model_version or 'none'}.")
-    lines += [f"Blocked: {version} ({why})." for version, why in champion.barred.items()]
+    lines += [f"Blocked: {version} ({why})." for version, why in champion.blocked.items()]
     rows = [
         [
             utc(one.timestamp),

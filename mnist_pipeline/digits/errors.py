@@ -30,5 +30,9 @@ class FitError(PipelineError):
     """A model could not be fitted with these params."""
 
 
+class IncompatibleModelError(PipelineError):
+    """A model file is intact, but the code or the libraries here would read it otherwise."""
+
+
 class PictureError(PipelineError):
     """An image file cannot be opened, or shows no single digit."""

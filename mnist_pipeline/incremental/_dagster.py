@@ -1,11 +1,11 @@
-"""Adapter: every call of Dagster 1.13 that is not part of its public interface. Nothing else.
+"""Adapter: every call of Dagster 1.13 that is not part of its public interface.
 
-A test looks at the attributes that the other modules use, so that nothing private spreads.
+A test compares the attributes that all other modules use with Dagster's public ones.
 """
 
 import logging
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,10 +23,15 @@ from dagster._core.remote_origin import (
 )
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.runs.schema import KeyValueStoreTable
+from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 HIDDEN = ".dagster/"
 """Prefix of run tags that the UI's list of runs does not show."""
+
+RE_EXECUTED = "dagster/parent_run_id"
+"""Tag of a run that another one was executed again as."""
 
 _CARRIED = "incremental"
 _REPOSITORY = "__repository__"
@@ -38,19 +43,12 @@ _CHECKS = 1000
 
 
 def select(definitions: dg.Definitions, selection: str) -> set[dg.AssetKey]:
-    """Return the assets that Dagster's asset selection names.
-
-    Raises
-    ------
-    dagster.DagsterError, NotImplementedError
-        It is not a selection.
-    """
+    """Return the selected assets; DagsterError or NotImplementedError if it is not a selection."""
     graph = definitions.resolve_asset_graph()
     return set(dg.AssetSelection.from_string(selection).resolve(graph))
 
 
 def job_of(definitions: dg.Definitions, name: str) -> dg.JobDefinition:
-    """Return a job, resolved against the assets."""
     return definitions.resolve_job_def(name)
 
 
@@ -60,12 +58,9 @@ def job_of_all(definitions: dg.Definitions) -> dg.JobDefinition:
 
 
 def carried(text: str) -> str | None:
-    """Carry a text from the process that loads the definitions to the workers on its runs.
+    """Carry a text from the code server that loads the definitions to the workers on its runs.
 
-    Returns
-    -------
-    None in the process that loads them anew (a code server); in one that is given a run of its (a
-    run worker), the text as it was there.
+    Returns None in the code server; in a run worker, the text as it was in the code server.
     """
     context = DefinitionsLoadContext.get()
     if context.load_type is DefinitionsLoadType.INITIALIZATION:
@@ -89,14 +84,10 @@ def create_run(
     tags: Mapping[str, str],
     run_config: Mapping[str, Any],
 ) -> dg.DagsterRun:
-    """Create a run with the origin that the UI would give it: it shows on the job's page.
+    """Create a run with the origin that the UI would give it, so that it is on the job's page.
 
-    Parameters
-    ----------
-    module, location : str
-        The Python module with the definitions, and the name of its code location.
-    assets : collection of AssetKey or None
-        What to materialize; None is all of the job.
+    `module` has the definitions, `location` is the name of its code location. No `assets` are all
+    of the job's.
     """
     target = LoadableTargetOrigin(module_name=module)
     code = ManagedGrpcPythonEnvCodeLocationOrigin(target, location_name=location)
@@ -118,17 +109,19 @@ def execute(
 
 
 def run_of(context: dg.AssetExecutionContext) -> dg.DagsterRun:
-    """Return the run that a step is part of."""
     return context.run
 
 
 def add_tags(instance: dg.DagsterInstance, run_id: str, tags: Mapping[str, str]) -> None:
-    """Add tags to a run."""
     instance.add_run_tags(run_id, tags)
 
 
+def max_retries(instance: dg.DagsterInstance) -> int:
+    return instance.run_retries_max_retries if instance.run_retries_enabled else 0
+
+
 def mark_failed(instance: dg.DagsterInstance, run: dg.DagsterRun, why: str) -> None:
-    """End a run whose process is dead: as canceled if that was asked for; free its pool slots."""
+    """End a run whose process is dead, canceled if that was asked for; free its pool slots."""
     if run.status is dg.DagsterRunStatus.CANCELING:
         instance.report_run_canceled(run, why)
     else:
@@ -152,7 +145,6 @@ def daemon_is_alive(instance: dg.DagsterInstance) -> bool:
 
 
 def forget_run(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Delete a run, its events and its logs."""
     instance.compute_log_manager.delete_logs(prefix=[run_id])
     instance.delete_run(run_id)
     storage = instance.event_log_storage
@@ -162,23 +154,19 @@ def forget_run(instance: dg.DagsterInstance, run_id: str) -> None:
 
 
 def add_engine_event(instance: dg.DagsterInstance, run: dg.DagsterRun, message: str) -> None:
-    """Write a message into a run's log."""
     instance.report_engine_event(message, run)
 
 
 def was_queued(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether a run came from the daemon's queue."""
     queued = dg.DagsterEventType.PIPELINE_ENQUEUED
     return bool(instance.get_records_for_run(run.run_id, of_type=queued, limit=1).records)
 
 
 def enqueue(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    """Put a run back into the daemon's queue."""
     instance.report_dagster_event(dg.DagsterEvent.job_enqueue(run), run.run_id)
 
 
 def mark_canceling(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    """Record that a run is asked to stop."""
     instance.report_run_canceling(run)
 
 
@@ -193,7 +181,7 @@ def materialized(instance: dg.DagsterInstance, run_id: str) -> list[dg.AssetMate
 
 
 def failures(instance: dg.DagsterInstance, run_id: str) -> Iterator[tuple[str | None, Any, str]]:
-    """Yield what the log of a run says of its failure: step key, error data, message."""
+    """Yield what the log of a run has on its failure: step key, error data, message."""
     wanted = {
         dg.DagsterEventType.STEP_FAILURE,
         dg.DagsterEventType.RUN_FAILURE,
@@ -211,13 +199,12 @@ def failures(instance: dg.DagsterInstance, run_id: str) -> Iterator[tuple[str | 
 
 
 def dagster_event(record: logging.LogRecord) -> tuple[dict[str, Any], Any]:
-    """Return what Dagster's logger attaches to a record, and the event in it, if any."""
+    """Return the metadata of a log record of Dagster's, and the event in it, if any."""
     meta = cast("Any", record).dagster_meta
     return meta, meta["dagster_event"]
 
 
 def step_seconds(event: Any) -> float:
-    """Return how long a step took that succeeded."""
     return float(event.step_success_data.duration_ms) / 1000
 
 
@@ -225,10 +212,9 @@ def step_seconds(event: Any) -> float:
 
 
 def input_ids(context: dg.AssetExecutionContext) -> dict[dg.AssetKey, int | None]:
-    """Return, by direct input, where in the event log the materialization is that the step reads.
+    """Return, by direct input, the place in the event log of the materialization to read.
 
-    It is what Dagster records as provenance, fixed when the step starts: what is materialized later
-    belongs to later steps.
+    Dagster fixes it when the step starts, and records it as provenance.
     """
     step = context.get_step_execution_context()
     found = {}
@@ -240,7 +226,6 @@ def input_ids(context: dg.AssetExecutionContext) -> dict[dg.AssetKey, int | None
 
 def input_id(context: dg.InputContext) -> int | None:
     """Return the same for the one input that an IO manager loads; None outside of a run."""
-    # InputContext.step_context raises where there is none
     if (step := context._step_context) is None:  # noqa: SLF001
         return None
     info = step.maybe_fetch_and_get_input_asset_version_info(context.asset_key)
@@ -257,36 +242,6 @@ def instance_of(context: dg.InputContext) -> dg.DagsterInstance:
     """Return the instance that an input is recorded in, in a run or outside of one."""
     step = context._step_context  # noqa: SLF001
     return step.instance if step else context.instance
-
-
-def partition_ids(
-    instance: dg.DagsterInstance, key: dg.AssetKey, which: set[str] | None = None
-) -> Mapping[str, int]:
-    """Return, by partition, where in the event log its newest materialization is."""
-    return instance.event_log_storage.get_latest_storage_id_by_partition(
-        key, dg.DagsterEventType.ASSET_MATERIALIZATION, which
-    )
-
-
-def partition_ids_read(context: dg.AssetExecutionContext, key: dg.AssetKey) -> Mapping[str, int]:
-    """Return, by partition, what Dagster records as the step's input `key`, all of one moment.
-
-    A step that depends on all partitions of an asset has one provenance for them: a digest of their
-    data versions, and the newest materialization of any of them. What is materialized meanwhile is
-    either in both, in what is returned and in the provenance, or in neither.
-    """
-    step = context.get_step_execution_context()
-    before = None
-    while True:
-        info = step.maybe_fetch_and_get_input_asset_version_info(key)
-        ids = partition_ids(context.instance, key)
-        seen = info.storage_id if info else None, dict(ids)
-        # of a run that was deleted, Dagster keeps the place of its materialization: nothing moves
-        if max(ids.values(), default=None) == seen[0] or seen == before:
-            return ids
-        before = seen
-        # something was materialized between the two looks: look again, and record that look
-        step.wipe_input_asset_version_info(key)
 
 
 # Checks
@@ -316,15 +271,24 @@ def values(instance: dg.DagsterInstance, keys: Iterable[str]) -> Mapping[str, st
 
 
 def set_values(instance: dg.DagsterInstance, pairs: Mapping[str, str]) -> None:
-    """Store texts in that table, replacing earlier ones."""
     instance.daemon_cursor_storage.set_cursor_values(pairs)
 
 
+def remove_values(
+    instance: dg.DagsterInstance, prefix: str, is_gone: Callable[[str, str], bool]
+) -> None:
+    """Remove the keys of that table which begin with a prefix and whose key and text `is_gone`."""
+    table, storage = KeyValueStoreTable, cast("SqlRunStorage", instance.run_storage)
+    ours = table.select().where(table.c.key.startswith(prefix, autoescape=True))
+    with storage.connect() as connection:
+        for row in connection.execute(ours).fetchall():
+            if is_gone(row.key, row.value):
+                connection.execute(table.delete().where(table.c.id == row.id))
+
+
 def postgres_url(instance: dg.DagsterInstance) -> str | None:
-    """Return the URL of the PostgreSQL database that keeps the history, or None."""
     return getattr(instance.run_storage, "postgres_url", None)
 
 
 def folder_of(instance: dg.DagsterInstance) -> str:
-    """Return the instance's home folder."""
     return str(instance.root_directory)

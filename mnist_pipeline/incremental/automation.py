@@ -20,9 +20,7 @@ _RUN_KEY = "dagster/run_key"
 
 
 def schedule(pipeline: "Pipeline", cron: str) -> dg.ScheduleDefinition:
-    """Define when the job `refresh` runs; a tick is skipped while runs are in progress.
-
-    A tick deletes runs of long ago, too.
+    """Define when the job `refresh` runs. A tick deletes old runs, too.
 
     Raises
     ------
@@ -55,8 +53,8 @@ def schedule(pipeline: "Pipeline", cron: str) -> dg.ScheduleDefinition:
 def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
     """Define the sensor that runs `refresh` on what is not up to date.
 
-    It looks at the state of all assets, so no event can be missed, and asks once for each state: a
-    run that failed is not asked for again before something changes.
+    It reads the state of all assets, so no event can be missed, and requests one run for each
+    state: a run that failed is not repeated before something changes.
     """
 
     @dg.sensor(
@@ -78,14 +76,12 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
         # not the causes: a failed attempt adds one, which would be another state
         key = content_digest(
             {
-                "wanted": {
-                    one.to_user_string(): statuses[one].status in {"missing", "damaged"}
-                    for one in wanted
-                },
-                "assets": {
-                    one.to_user_string(): [engine.code_versions[one].digest, found.storage_id]
-                    for one, found in statuses.items()
-                },
+                one.to_user_string(): [
+                    engine.code_versions[one].digest,
+                    found.storage_id,
+                    found.status in {"missing", "damaged"},
+                ]
+                for one, found in statuses.items()
             }
         )
         tried = context.instance.get_run_records(dg.RunsFilter(tags={_RUN_KEY: key}), limit=1)
@@ -111,7 +107,7 @@ def plan(engine: Engine, statuses: "Mapping[dg.AssetKey, AssetStatus]") -> list[
 
 
 def in_progress(pipeline: "Pipeline", instance: dg.DagsterInstance) -> str | None:
-    """Say which run on the pipeline's assets is the oldest in progress, or return None."""
+    """Name the oldest run in progress on the pipeline's assets, or return None."""
     found = runs.unfinished(instance, pipeline.keys, runs.JOBS)
     return f"run {found[0].run_id} is in progress on these assets" if found else None
 

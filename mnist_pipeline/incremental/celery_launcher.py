@@ -1,6 +1,6 @@
-"""The launcher of runs on Celery workers: what Dagster's own lacks where a part is gone.
+"""The launcher of runs on Celery workers, for `deploy/dagster.yaml`.
 
-`deploy/dagster.yaml` chooses it.
+It adds to Dagster's own what is needed when a worker or the broker is gone.
 """
 
 import contextlib
@@ -29,19 +29,15 @@ _ANSWER_SECONDS = 2.0
 class WorkerRunLauncher(CeleryRunLauncher):
     """Launches each run as a Celery task; configured as dagster-celery's `CeleryRunLauncher`.
 
-    Whether a worker lives is asked of the locks that the run's own process holds, not of Celery,
-    which never learns that a whole worker was killed. No result backend is needed.
+    The lock of the run's process shows whether it is alive: Celery does not notice that a whole
+    worker was killed. No result backend is needed.
     """
 
     def launch_run(self, context: Any) -> None:
         """Hand the run to the broker, once a worker listens there.
 
-        Where none does for a while, a run that came from the queue goes back there.
-
-        Raises
-        ------
-        dagster.DagsterInvariantViolationError
-            No worker listens or the broker is gone, and the run did not come from the queue.
+        If none does for a while, the run goes back to the queue. If it did not come from there,
+        DagsterInvariantViolationError is raised.
         """
         run, instance = context.dagster_run, self._instance
         # the daemon gives up a run that takes longer to start
@@ -77,7 +73,7 @@ class WorkerRunLauncher(CeleryRunLauncher):
         return now is not None and now.status is dg.DagsterRunStatus.STARTING
 
     def _obstacle(self, queue: str) -> str | None:
-        """Say why no worker would take what is put into a queue, or return None."""
+        """Return why no worker would take a run from a queue, or None."""
         try:
             with _answering(self.celery):
                 return None if self._listening(queue) else self._no_worker(queue)
@@ -105,35 +101,16 @@ class WorkerRunLauncher(CeleryRunLauncher):
         return str(run.tags.get(DAGSTER_CELERY_QUEUE_TAG, self.default_queue))
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Return whether the process that works on a run is dead; if not known, it is alive."""
+        """Return whether a run's process is dead; where that is not known, it counts as alive."""
         record = self._instance.get_run_record_by_id(run.run_id)
         if record and (why := runs.why_dead(self._instance, record)):
             return CheckRunHealthResult(WorkerStatus.FAILED, f"{why}; what it finished stays")
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 
-    def get_run_worker_debug_info(
-        self,
-        run: dg.DagsterRun,
-        include_container_logs: bool | None = True,
-    ) -> str | None:
-        """Say of a run that did not start what a person needs to repair."""
-        if DAGSTER_CELERY_TASK_ID_TAG not in run.tags or runs.OWNER in run.tags:
-            return None
-        queue = self._queue_of(run)
-        if why := self._obstacle(queue):
-            return why
-        return (
-            f"Workers listen on queue {queue!r} of {self._at}, and the run has not begun: are they "
-            "busy, or fewer than the runs that the queue lets through?"
-        )
-
     def terminate(self, run_id: str) -> bool:
-        """Ask the worker's process to stop; the run is canceled when it has, or after a while.
+        """Ask the worker's process to stop; then, or after a while, the run is canceled.
 
-        Returns
-        -------
-        False where the run is over, was launched on no worker, or the broker is gone; the run's
-        log says which.
+        Returns False where the run is over, no worker has it, or the broker is gone (see its log).
         """
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished:

@@ -1,7 +1,4 @@
-"""What a check of a result returns.
-
-A check never raises and never repairs: what follows from a failed one is decided by the caller.
-"""
+"""What a check of a result returns."""
 
 from dataclasses import dataclass, field
 
@@ -12,15 +9,7 @@ Scalar = str | int | float | bool
 class CheckResult:
     """The outcome of one check.
 
-    Attributes
-    ----------
-    name : str
-        Of the check.
-    passed : bool
-    description : str
-        What was found, in one sentence.
-    metadata : dict
-        Numbers and texts to record with it.
+    `description` is one sentence, `metadata` are numbers and texts to record with it.
     """
 
     name: str

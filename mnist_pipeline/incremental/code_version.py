@@ -1,8 +1,7 @@
-"""Code versions: derived from what a step is computed with: its source, its inputs, its libraries.
+"""Code versions, derived from what a step is computed with: source, params and settings, libraries.
 
-The source is that of every module which the step reaches by imports within its own package. What
-does not change a result does not count: comments, docstrings, formatting, annotations of functions,
-and modules that only display. Class bodies do count. Nobody types a version.
+The source is that of every module which the step reaches by imports within its own package, without
+comments, docstrings, formatting, annotations of functions, and modules that only display values.
 """
 
 import ast
@@ -59,23 +58,15 @@ class CodeVersion:
     def changes_since(self, before: Any) -> list[str]:
         """Describe the differences from the `computed_with` of a materialization's metadata."""
         try:
-            then = CodeVersion(**before)
-            return [
-                *(
-                    f"code {_what(old, new)} {file}"
-                    for file, old, new in _differences(then.sources, self.sources)
-                ),
-                *(
-                    f"library changed: {name} {_shown(old)} -> {_shown(new)}"
-                    for name, old, new in _differences(then.libraries, self.libraries)
-                ),
-                *(
-                    f"{_kind(name)} changed: {name} {_shown(old)} -> {_shown(new)}"
-                    for name, old, new in _differences(_flat(then.inputs), _flat(self.inputs))
-                ),
-            ]
+            then = _flat(CodeVersion(**before))
         except (AttributeError, TypeError):
             return []  # recorded by another version of this engine
+        now = _flat(self)
+        return [
+            _change(*name, then.get(name, _ABSENT), now.get(name, _ABSENT))
+            for name in sorted(then | now)
+            if then.get(name, _ABSENT) != now.get(name, _ABSENT)
+        ]
 
 
 class Sources:
@@ -142,18 +133,15 @@ def plain(value: object) -> Any:
 
 
 def stop_if_changed(versions: Mapping[str, str], store: str) -> None:
-    """In a run worker: stop before the first step if code versions or store are not the run's.
+    """In a run worker, compare code versions (by asset) and store with those of the code server.
 
-    `versions` are those of all assets, by name.
-
-    A code server keeps the definitions that it loaded, while its run workers import afresh: what
-    they computed would be recorded under versions that the run was not asked for with. And what a
-    worker publishes to another store is not found by anybody else.
+    A code server keeps the definitions that it loaded, while its run workers import the code again:
+    their results would be recorded under code versions that they were not computed with.
 
     Raises
     ------
     SettingsError
-        Names the assets whose definitions changed, or the stores.
+        They differ; names the assets whose definitions changed, or the stores.
     """
     now = {"store": store, **versions}
     asked = _dagster.carried(json.dumps(now, sort_keys=True))
@@ -171,39 +159,28 @@ def stop_if_changed(versions: Mapping[str, str], store: str) -> None:
     )
 
 
-def _differences(
-    before: Mapping[str, Any], now: Mapping[str, Any]
-) -> Iterator[tuple[str, Any, Any]]:
-    for name in sorted(before.keys() | now.keys()):
-        old, new = before.get(name, _ABSENT), now.get(name, _ABSENT)
-        if old != new:
-            yield name, old, new
-
-
-def _flat(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Name each value as people write it: `model.alpha`, `source`."""
-    flat: dict[str, Any] = {}
-    for name, value in inputs.items():
+def _flat(version: CodeVersion) -> dict[tuple[str, str], Any]:
+    """Return all values by kind and name, params as people write them: `model.alpha`."""
+    flat: dict[tuple[str, str], Any] = {
+        ("code", name): one for name, one in version.sources.items()
+    }
+    flat |= {("library", name): one for name, one in version.libraries.items()}
+    for name, value in version.inputs.items():
         table = name.removesuffix("_params")
         if isinstance(value, Mapping):
-            flat |= {f"{table}.{key}": item for key, item in value.items()}
+            flat |= {("params", f"{table}.{key}"): item for key, item in value.items()}
         else:
-            flat[table] = value
+            flat["setting", table] = value
     return flat
 
 
-def _kind(name: str) -> str:
-    return "params" if "." in name else "setting"
-
-
-def _what(old: object, new: object) -> str:
+def _change(kind: str, name: str, old: object, new: object) -> str:
+    if kind != "code":
+        before, now = ("(absent)" if one is _ABSENT else one for one in (old, new))
+        return f"{kind} changed: {name} {before} -> {now}"
     if old is _ABSENT:
-        return "now used:"
-    return "no longer used:" if new is _ABSENT else "changed in"
-
-
-def _shown(value: object) -> str:
-    return "(absent)" if value is _ABSENT else str(value)
+        return f"code now used: {name}"
+    return f"code {'no longer used:' if new is _ABSENT else 'changed in'} {name}"
 
 
 def _root(module: str, file: Path) -> Path:
@@ -223,7 +200,7 @@ def _read(root: Path, file: Path) -> tuple[dict[str, str], set[str]]:
     tree = ast.parse(file.read_text("utf-8"), str(file))
     folder = file.parent.relative_to(root)
     imports = set(_imports(tree, folder.parts))  # before annotations are taken out of the tree
-    content = {file: ast.unparse(_Normalized().visit(tree)).encode()}
+    content = {file: ast.unparse(_normalized(tree)).encode()}
     if file.name == "__init__.py":
         content |= {
             beside: beside.read_bytes()
@@ -255,47 +232,30 @@ def _imports(tree: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
             yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
 
 
-class _Normalized(ast.NodeTransformer):
-    """Without docstrings and without annotations of functions; `ast` left comments out already."""
+def _normalized(tree: ast.Module) -> ast.Module:
+    """Remove docstrings and annotations of functions; `ast` left comments out already."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.returns = None
+            for argument in ast.walk(node.args):
+                if isinstance(argument, ast.arg):
+                    argument.annotation = None
+            _Locals().generic_visit(node)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
+            # bare strings do nothing, as docstrings of attributes do
+            node.body = [part for part in node.body if not _is_text(part)] or [ast.Pass()]
+    return tree
 
-    _in_function = False
 
-    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
-        node.returns = None
-        for argument in ast.walk(node.args):
-            if isinstance(argument, ast.arg):
-                argument.annotation = None
-        return self._without_docstring(node, in_function=True)
-
-    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815 - a name that `ast` looks for
+class _Locals(ast.NodeTransformer):
+    """Removes annotations of local variables; in a class they define fields."""
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        return self._without_docstring(node, in_function=False)
-
-    def visit_Module(self, node: ast.Module) -> ast.AST:
-        return self._without_docstring(node, in_function=False)
+        return node
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        if not self._in_function:
-            return self.generic_visit(node)  # of a class, an annotation is a field
-        if node.value is None:
-            return ast.copy_location(ast.Pass(), node)
-        plain = ast.Assign([node.target], node.value)
-        return self.generic_visit(ast.copy_location(plain, node))
-
-    def _without_docstring(
-        self,
-        node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module,
-        *,
-        in_function: bool,
-    ) -> ast.AST:
-        # bare strings do nothing, as docstrings of attributes do
-        node.body = [part for part in node.body if not _is_text(part)] or [ast.Pass()]
-        around, self._in_function = self._in_function, in_function
-        try:
-            return self.generic_visit(node)
-        finally:
-            self._in_function = around
+        plain = ast.Assign([node.target], node.value) if node.value else ast.Pass()
+        return ast.copy_location(plain, node)
 
 
 def _is_text(part: ast.stmt) -> bool:

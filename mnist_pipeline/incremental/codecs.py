@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .digest import content_digest
-from .errors import FormatError, StoreError
+from .errors import FormatError, PipelineError, StoreError
 from .store import Artifact, Store
 
 if TYPE_CHECKING:
@@ -60,12 +60,9 @@ class Codec(Generic[T]):
 
     @contextlib.contextmanager
     def encoded(self, value: T) -> Iterator[bytes | Path]:
-        """Give a value as bytes, or as a local file that may be moved and goes with the context.
+        """Give a value as bytes, or as a temporary local file, which may be moved.
 
-        Raises
-        ------
-        StoreError
-            The temporary folder has no room for the file.
+        Raises StoreError where the temporary folder has no room.
         """
         if self.write is None:
             yield self.dump(value)
@@ -82,21 +79,21 @@ class Codec(Generic[T]):
             yield file
 
     def read(self, store: Store, artifact: Artifact) -> T:
-        """Read a value from the store, verified before any parser sees it.
+        """Read a value from the store, verified before it is decoded.
 
         Raises
         ------
         StoreError
             The file is gone or damaged.
         FormatError
-            It is not what its name says.
+            It cannot be decoded.
         """
         try:
             if self.open is None:
                 return self.load(store.read(artifact), artifact.filename)
             with store.local(artifact) as path:
                 return self.open(path)
-        except (StoreError, FormatError):
+        except PipelineError:
             raise
         except Exception as error:
             raise FormatError(f"{artifact.path} cannot be decoded: {error!r}") from error

@@ -1,4 +1,4 @@
-"""How a run shows in a terminal: on stderr, what the steps say and when each is done."""
+"""How a run shows in a terminal: the steps' log messages and ends, on stderr."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from . import _dagster
 def _is_progress(record: logging.LogRecord) -> bool:
     event = _dagster.dagster_event(record)[1]
     if event is None:
-        # what failed is said once, at the end
+        # failures are reported once, at the end
         return logging.INFO <= record.levelno < logging.ERROR
     return bool(event.is_step_success)
 
@@ -29,15 +29,15 @@ class _Lines(logging.Formatter):
 def _stderr() -> TextIO:
     """Return stderr as it was before a step began.
 
-    Dagster turns it into a file while a step runs and has `tail` repeat that in the terminal, which
-    may end before the last line.
+    While a step runs, Dagster redirects it to a file and prints that with `tail`, which may end
+    before the last line.
     """
     return os.fdopen(os.dup(2), "w", buffering=1)
 
 
-@dg.logger({}, description="Progress in a terminal: what the steps say, one line each, on stderr.")
+@dg.logger({}, description="Progress in a terminal: one line a log message, on stderr.")
 def terminal(context: dg.InitLoggerContext) -> logging.Logger:
-    """Return the logger that command-line runs are configured with."""
+    """Return the logger of command-line runs."""
     handler = logging.StreamHandler(_stderr())
     handler.addFilter(_is_progress)
     handler.setFormatter(_Lines())

@@ -10,9 +10,8 @@ from typing import Any
 import dagster as dg
 
 from . import _dagster, history, results, runs
-from .check import CheckResult
 from .code_version import CodeVersion
-from .errors import FormatError, HistoryError, PipelineError, StoreError
+from .errors import PipelineError, StoreError
 from .history import Materialization
 from .locks import Confirm, locks_of
 from .results import REUSED_FROM, Earlier
@@ -32,19 +31,8 @@ def force_tag(name: str) -> str:
 class Engine(dg.IOManager):
     """What the steps of a pipeline share; for other assets, the IO manager that reads theirs.
 
-    Parameters
-    ----------
-    name : str
-        Of the pipeline.
-    store : Store
-    assets : mapping
-        By key, the assets whose values are in the store.
-    blocking : mapping
-        By asset, the checks whose refusal keeps a version from being read.
-    code_versions : mapping
-        By asset, what its step is computed with now.
-    stopped : list of str
-        Why this process must run no step, if it must not.
+    `blocking` has, by asset, the checks that can refuse a data version; `stopped` is why this
+    process must run no step, if it must not.
     """
 
     name: str
@@ -65,6 +53,11 @@ class Engine(dg.IOManager):
         """Return those direct inputs of an asset that are assets of this pipeline."""
         return [parent for parent in self.assets[key].deps if parent in self.assets]
 
+    def separate_checks(self, key: dg.AssetKey) -> list[dg.AssetCheckKey]:
+        """Return the blocking checks of an asset that are steps of their own, run after it."""
+        own = {check.__name__ for check in self.assets[key].blocking}
+        return [check for check in self.blocking.get(key, []) if check.name not in own]
+
     def run_step(self, asset: Asset, context: dg.AssetExecutionContext) -> Iterator[Any]:
         """Run a step: the body of an asset.
 
@@ -80,14 +73,25 @@ class Engine(dg.IOManager):
         if self.stopped:
             raise dg.Failure(self.stopped[0], allow_retries=False)
         try:
-            tags = runs.owner(context.instance, self.store, run.run_id)
-            if run.tags.get(runs.OWNER) != tags[runs.OWNER]:
-                _dagster.add_tags(context.instance, run.run_id, tags)
+            self._claim(context.instance, run)
             with locks_of(context.instance, self.store).hold(lock, waiting) as confirm:
                 # Dagster records what is yielded before it asks for more: under the lock
                 yield self._result(asset, context, partition, confirm)
         except PipelineError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
+
+    def _claim(self, instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+        """Tag a run with this process as its owner."""
+        tags = runs.owner(instance, self.store, run.run_id)
+        if run.tags.get(runs.OWNER) == tags[runs.OWNER]:
+            return
+        if _dagster.RE_EXECUTED in run.tags:
+            # its tags are copies of those of the first run, which a command may have started
+            trigger = runs.trigger_tag(self.name)
+            tags |= {trigger: "re-execution"} if trigger in run.tags else {}
+            if run.tags.get(runs.MAX_RETRIES) == "0":
+                tags[runs.MAX_RETRIES] = str(_dagster.max_retries(instance))
+        _dagster.add_tags(instance, run.run_id, tags)
 
     def _result(
         self,
@@ -109,51 +113,56 @@ class Engine(dg.IOManager):
         )
         earlier = results.find(instance, asset.key, key) if asset.reuse else None
         forced = run.tags.get(force_tag(self.name), "").lower() == "true"
-        if earlier and not forced and self._is_usable(earlier, asset, instance):
+        if earlier and not forced and self.is_usable(instance, asset.key, earlier):
             context.log.info(f"reused from run {earlier.run_id}")
             self._confirm(context, confirm)
             return self._recorded(asset, context, earlier, reused=True)
-        values = {name: self._read(read[one]) for name, one in asset.inputs.items()}
-        resources = {name: getattr(context.resources, name) for name in asset.resources}
-        passed = {"context": context} if "context" in asset.parameters else {}
-        result = asset.step(**passed, **values, **resources)
-        result = result if isinstance(result, Result) else Result(result)
+        result = self._computed(asset, context, read)
         checks = _enforced(asset, context, result)
         version = asset.codec.version(result.value)
         self._confirm(context, confirm)
         with asset.codec.encoded(result.value) as data:
             artifact = self.store.publish(asset.name, asset.codec.name_of(result.value), data)
         if asset.reuse:
-            checks.append(_same_again(earlier, version))
-        spec = context.assets_def.get_asset_spec(asset.key)
+            checks.append(_same_again(asset.key, earlier, version))
         metadata = {
             "seconds": round(time.perf_counter() - start, 3),
             **result.metadata,
             **history.artifact_metadata(artifact),
-            COMPUTED_WITH: spec.metadata[COMPUTED_WITH],
+            COMPUTED_WITH: context.assets_def.get_asset_spec(asset.key).metadata[COMPUTED_WITH],
         }
         # as Dagster makes metadata values of plain ones
         normal = dg.AssetMaterialization(asset.key, metadata=metadata).metadata
-        new = Earlier(
-            version, artifact.filename, artifact.sha256, artifact.size, normal, checks, run.run_id
-        )
+        where = artifact.filename, artifact.sha256, artifact.size
+        new = Earlier(version, *where, normal, checks, run.run_id)
         if asset.reuse:
             # before the event: a process that is killed in between loses nothing
             results.record(instance, asset.key, key, new)
         return self._recorded(asset, context, new, reused=False)
 
+    def _computed(
+        self,
+        asset: Asset,
+        context: dg.AssetExecutionContext,
+        read: Mapping[dg.AssetKey, Materialization],
+    ) -> Result:
+        values = {name: self._read(read[one]) for name, one in asset.inputs.items()}
+        resources = {name: getattr(context.resources, name) for name in asset.resources}
+        passed = {"context": context} if "context" in asset.parameters else {}
+        result = asset.step(**passed, **values, **resources)
+        return result if isinstance(result, Result) else Result(result)
+
     def inputs(
         self, asset: Asset, context: dg.AssetExecutionContext
     ) -> dict[dg.AssetKey, Materialization]:
-        """Return what the step reads, by asset.
+        """Return what the step reads: the direct inputs that Dagster records as its provenance.
 
-        Direct inputs are those that Dagster records as its provenance; what is further upstream is
-        what they were computed from.
+        Further upstream it reads what these were computed from.
         """
         direct: dict[dg.AssetKey, Materialization] = {}
         for key, place in _dagster.input_ids(context).items():
             if key not in self.assets or key not in asset.inputs.values():
-                continue  # the step reads it by itself
+                continue  # the step reads it itself
             found = None if place is None else history.at(context.instance, key, place)
             if found is None:
                 name = key.to_user_string()
@@ -167,18 +176,18 @@ class Engine(dg.IOManager):
         direct: Mapping[dg.AssetKey, Materialization],
         wanted: frozenset[dg.AssetKey],
     ) -> dict[dg.AssetKey, Materialization]:
-        """Return what some materializations were computed from, further upstream.
+        """Return the materializations of the wanted assets that others were computed from.
 
         Raises
         ------
         StoreError
-            A wanted one is not recorded, or its file is gone.
+            One is not recorded, or its file is gone.
         """
         found: dict[dg.AssetKey, Materialization] = {}
         waiting = list(direct.values())
         while waiting and wanted - found.keys():
-            below = waiting.pop(0)
-            for key, version in below.inputs.items():
+            of = waiting.pop(0)
+            for key, version in of.inputs.items():
                 if key in found or key in direct or key not in self.assets:
                     continue
                 made = history.with_version(instance, self.store, key, version)
@@ -188,7 +197,7 @@ class Engine(dg.IOManager):
                 elif key in wanted:
                     name = key.to_user_string()
                     raise StoreError(
-                        f"{name} {version}, which {below.key.to_user_string()} was computed from, "
+                        f"{name} {version}, which {of.key.to_user_string()} was computed from, "
                         f"is gone: materialize {name} and what is downstream of it."
                     )
         if missing := sorted(key.to_user_string() for key in wanted - found.keys()):
@@ -204,10 +213,8 @@ class Engine(dg.IOManager):
 
         Raises
         ------
-        StoreError
-            It is gone, damaged, names no file, or was refused by a check.
-        FormatError
-            Its file is not what its name says.
+        PipelineError
+            It is gone, damaged, names no file, was refused by a check, or cannot be decoded.
         """
         self._stop_if_refused(instance, made)
         return self._read(made)
@@ -232,16 +239,14 @@ class Engine(dg.IOManager):
             )
         return self.assets[made.key].codec.read(self.store, artifact)
 
-    def _is_usable(self, earlier: Earlier, asset: Asset, instance: dg.DagsterInstance) -> bool:
-        """Whether an earlier result may be reused: its file is intact, and no check refused it."""
-        if not self.store.is_intact(earlier.artifact(self.store, asset.key)):
-            return False
-        return not history.refusals(
-            instance, earlier.data_version, self.blocking.get(asset.key, [])
+    def is_usable(self, instance: dg.DagsterInstance, key: dg.AssetKey, earlier: Earlier) -> bool:
+        """Return whether a result may be reused: its file is intact, and no check refused it."""
+        return self.store.is_intact(earlier.artifact(self.store, key)) and not history.refusals(
+            instance, earlier.data_version, self.blocking.get(key, [])
         )
 
     def _confirm(self, context: dg.AssetExecutionContext, confirm: Confirm) -> None:
-        """Raise HistoryError if the lock was lost, or the run is over for everybody else."""
+        """Raise HistoryError if the lock was lost, or another process ended the run."""
         confirm()
         runs.confirm(context.instance, context.run_id)
 
@@ -262,7 +267,17 @@ class Engine(dg.IOManager):
         return dg.MaterializeResult(
             asset_key=asset.key,
             metadata=metadata,
-            check_results=[one for one in result.checks if one.check_name in selected],
+            check_results=[
+                dg.AssetCheckResult(
+                    passed=one.passed,
+                    check_name=one.check_name,
+                    severity=one.severity,
+                    description=one.description,
+                    metadata=one.metadata,
+                )
+                for one in result.checks
+                if one.check_name in selected
+            ],
             data_version=dg.DataVersion(result.data_version),
         )
 
@@ -282,7 +297,7 @@ class Engine(dg.IOManager):
         Raises
         ------
         dagster.Failure
-            It was never materialized, is gone, damaged or refused; says what to materialize.
+            It was never materialized, is gone, damaged or refused: names what to materialize.
         """
         key, instance = context.asset_key, _dagster.instance_of(context)
         name = key.to_user_string()
@@ -290,9 +305,9 @@ class Engine(dg.IOManager):
             made = self._of_input(context, instance)
             if made is None:
                 raise StoreError(f"{name} was never materialized: materialize {name} first.")
-            # a check reads what it judges: only so can it lift its own refusal
+            # a check also reads what it refused: else it could never pass again
             return self._read(made) if _dagster.is_check(context) else self.load(instance, made)
-        except (StoreError, FormatError, HistoryError) as error:
+        except PipelineError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
 
     def _of_input(
@@ -305,8 +320,7 @@ class Engine(dg.IOManager):
                     f"{key.to_user_string()} is read one partition at a time, not "
                     f"{len(context.asset_partition_keys)}: depend on it with `deps`."
                 )
-            wanted = dg.AssetRecordsFilter(key, asset_partitions=list(context.asset_partition_keys))
-            return next(history.all_of(instance, wanted), None)
+            return history.of_partition(instance, key, context.asset_partition_keys[0])
         if (place := _dagster.input_id(context)) is not None:
             return history.at(instance, key, place)
         return next(iter(history.newest(instance, key, 1)), None)
@@ -314,7 +328,7 @@ class Engine(dg.IOManager):
 
 def _enforced(
     asset: Asset, context: dg.AssetExecutionContext, result: Result
-) -> list[dg.AssetCheckResult]:
+) -> list[dg.AssetCheckEvaluation]:
     """Return the results of the checks for Dagster.
 
     Raises
@@ -322,41 +336,31 @@ def _enforced(
     dagster.Failure
         A blocking check failed: its result is recorded without a materialization as its target.
     """
-    blocking = {check.__name__ for check in asset.blocking}
-
-    def severity(one: CheckResult) -> dg.AssetCheckSeverity:
-        is_error = result.enforce and one.name in blocking
-        return dg.AssetCheckSeverity.ERROR if is_error else dg.AssetCheckSeverity.WARN
-
-    refused = [one for one in result.checks if one.name in blocking and not one.passed]
-    if refused and result.enforce:
-        for one in result.checks:
-            context.log_event(
-                dg.AssetCheckEvaluation(
-                    asset_key=asset.key,
-                    check_name=one.name,
-                    passed=one.passed,
-                    severity=severity(one),
-                    description=one.description,
-                    metadata=one.metadata,
-                    blocking=one.name in blocking,
-                )
-            )
-        why = "; ".join(f"{one.name}: {one.description}" for one in refused)
-        raise dg.Failure(f"{asset.name} is refused and not published. {why}", allow_retries=False)
-    return [
-        dg.AssetCheckResult(
-            passed=one.passed,
+    blocking = {check.__name__ for check in asset.blocking} if result.enforce else set()
+    found = [
+        dg.AssetCheckEvaluation(
+            asset_key=asset.key,
             check_name=one.name,
-            severity=severity(one),
+            passed=one.passed,
+            severity=getattr(dg.AssetCheckSeverity, "ERROR" if one.name in blocking else "WARN"),
             description=one.description,
             metadata=one.metadata,
+            blocking=one.name in blocking,
         )
         for one in result.checks
     ]
+    failed = [one for one in found if one.blocking and not one.passed]
+    if failed:
+        for one in found:
+            context.log_event(one)
+        why = "; ".join(f"{one.check_name}: {one.description}" for one in failed)
+        raise dg.Failure(f"{asset.name} is refused and not published. {why}", allow_retries=False)
+    return found
 
 
-def _same_again(earlier: Earlier | None, version: str) -> dg.AssetCheckResult:
+def _same_again(
+    asset: dg.AssetKey, earlier: Earlier | None, version: str
+) -> dg.AssetCheckEvaluation:
     """Compare a result with the earlier one under the same key."""
     same = earlier is None or earlier.data_version == version
     if earlier is None:
@@ -369,9 +373,11 @@ def _same_again(earlier: Earlier | None, version: str) -> dg.AssetCheckResult:
             f"{earlier.run_id}, from the same inputs, code and params. The step, a library or the "
             "machine is not deterministic; results downstream may differ."
         )
-    return dg.AssetCheckResult(
-        passed=same,
+    return dg.AssetCheckEvaluation(
+        asset_key=asset,
         check_name=DETERMINISTIC,
+        passed=same,
         severity=dg.AssetCheckSeverity.WARN,
         description=text,
+        metadata={},
     )

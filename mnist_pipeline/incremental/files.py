@@ -1,4 +1,4 @@
-"""Durable file operations: whole files on disk, under temporary names until they are complete."""
+"""Durable file operations: atomic writes and flushes to disk."""
 
 import contextlib
 import errno
@@ -45,7 +45,7 @@ def is_left_behind(path: Path) -> bool:
 def write(path: Path, data: bytes | Path) -> None:
     """Write bytes as a new file, or move a finished file there, and flush it to disk."""
     if isinstance(data, Path):
-        os.utime(data)  # as old as its new name: temporary names are judged by age
+        os.utime(data)  # `is_left_behind` looks at its age
         shutil.move(os.path.realpath(data), path)
         sync(path)
         return

@@ -11,7 +11,7 @@ from .store import Artifact, Store
 
 _INPUT = "dagster/input_data_version/"
 _PAGES = (1, 10, 100, 1000)
-"""How many materializations are asked for at a time, in a search: the wanted one is mostly new."""
+"""How many materializations a search reads at a time: the wanted one is mostly new."""
 
 _BY_DAGSTER = {
     "dagster/schedule_name": "schedule {}",
@@ -25,20 +25,8 @@ _BY_DAGSTER = {
 class Materialization:
     """A materialization that Dagster recorded.
 
-    Attributes
-    ----------
-    key : AssetKey
-    data_version, code_version : str or None
-    storage_id : int
-        Its place in the event log.
-    run_id : str
-    timestamp : float
-        Seconds since 1970.
-    metadata : mapping
-        Of Dagster's metadata values.
-    inputs : mapping
-        By asset, the data version of each direct input.
-    partition : str or None
+    `storage_id` is its place in the event log, `timestamp` is in seconds since 1970, `metadata`
+    holds Dagster's metadata values, `inputs` the data version of each direct input.
     """
 
     key: dg.AssetKey
@@ -81,7 +69,7 @@ class Materialization:
         return found.value if found else None
 
     def artifact(self, store: Store) -> Artifact | None:
-        """Return the file that the metadata name, or None if they name none."""
+        """Return the file in the metadata, or None."""
         filename, size, sha256 = map(self.value, ("file", "size_bytes", "sha256"))
         if not (self.data_version and filename and sha256) or size is None:
             return None
@@ -105,14 +93,10 @@ def newest(instance: dg.DagsterInstance, key: dg.AssetKey, limit: int) -> list[M
 
 
 def deleted(indexed: dg.EventLogRecord | None, found: Materialization | None) -> str | None:
-    """Return the run whose deletion took an asset's newest materialization, or None.
+    """Return the run that was deleted with an asset's newest materialization, or None.
 
-    Parameters
-    ----------
-    indexed : EventLogRecord or None
-        The last materialization in Dagster's index of assets, which keeps what was deleted.
-    found : Materialization or None
-        The newest one that is left.
+    `indexed` is the last one in Dagster's index of assets, which keeps what was deleted; `found` is
+    the newest that is left.
     """
     if indexed and (found is None or found.storage_id < indexed.storage_id):
         return indexed.run_id
@@ -152,33 +136,16 @@ def with_version(
     return None
 
 
-def partitions(
-    instance: dg.DagsterInstance, key: dg.AssetKey, which: set[str] | None = None
-) -> dict[str, Materialization]:
-    """Return, by partition, its newest materialization; of all partitions or of some."""
-    return _by_partition(instance, key, _dagster.partition_ids(instance, key, which))
-
-
-def partitions_read(
-    context: dg.AssetExecutionContext, key: dg.AssetKey
-) -> dict[str, Materialization]:
-    """Return, by partition, what Dagster records as the running step's input `key`."""
-    return _by_partition(context.instance, key, _dagster.partition_ids_read(context, key))
-
-
-def _by_partition(
-    instance: dg.DagsterInstance, key: dg.AssetKey, ids: Mapping[str, int]
-) -> dict[str, Materialization]:
-    if not ids:
-        return {}  # an empty list is no filter
-    wanted = dg.AssetRecordsFilter(key, storage_ids=list(ids.values()))
-    found = {one.storage_id: one for one in all_of(instance, wanted)}
-    return {partition: found[place] for partition, place in ids.items() if place in found}
+def of_partition(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str
+) -> Materialization | None:
+    """Return the newest materialization of a partition, or None."""
+    return next(all_of(instance, dg.AssetRecordsFilter(key, asset_partitions=[partition])), None)
 
 
 @dataclass(frozen=True)
 class Event:
-    """A materialization and what asked for its run; `metadata` holds plain values."""
+    """A materialization and what started its run; `metadata` holds plain values."""
 
     asset: str
     timestamp: float
@@ -216,8 +183,8 @@ def events(
 
 
 def trigger(tags: Mapping[str, str], trigger_tag: str) -> str | None:
-    """Return what asked for a run, from its tags."""
-    if "dagster/parent_run_id" in tags:
+    """Return what started a run, from its tags."""
+    if _dagster.RE_EXECUTED in tags:
         return "re-execution"  # the other tags are copies of the first run's
     if asked := tags.get(trigger_tag):
         return asked
@@ -231,26 +198,35 @@ def refusals(
 
     The result holds for every materialization of that version, until the same check passes on it.
     """
-    found = {check.name: _refusal(instance, version, check) for check in checks}
-    return {name: why for name, why in found.items() if why is not None}
+    found = {}
+    for check in checks:
+        failed = next(
+            (
+                (place, result)
+                for place, result in _results(instance, version, check, passed=False)
+                if result.severity == dg.AssetCheckSeverity.ERROR
+            ),
+            None,
+        )
+        passed = next(_results(instance, version, check, passed=True), None) if failed else None
+        if failed and not (passed and passed[0] > failed[0]):
+            found[check.name] = failed[1].description or "failed"
+    return found
 
 
-def _refusal(
-    instance: dg.DagsterInstance, version: str | None, check: dg.AssetCheckKey
-) -> str | None:
-    def of_version(passed: bool) -> Iterator[tuple[int, dg.AssetCheckEvaluation]]:
-        for place, _, result in _dagster.check_results(instance, check, passed=passed):
-            target = result.target_materialization_data
-            judged = at(instance, check.asset_key, target.storage_id) if target else None
-            if judged and judged.data_version == version:
-                yield place, result
-
-    failed = next(
-        (one for one in of_version(False) if one[1].severity == dg.AssetCheckSeverity.ERROR), None
+def was_checked(instance: dg.DagsterInstance, version: str | None, check: dg.AssetCheckKey) -> bool:
+    """Return whether a check has a result on a data version."""
+    return any(
+        True for passed in (True, False) for _ in _results(instance, version, check, passed=passed)
     )
-    if failed is None:
-        return None
-    passed = next(of_version(True), None)
-    if passed and passed[0] > failed[0]:
-        return None
-    return failed[1].description or "failed"
+
+
+def _results(
+    instance: dg.DagsterInstance, version: str | None, check: dg.AssetCheckKey, *, passed: bool
+) -> Iterator[tuple[int, dg.AssetCheckEvaluation]]:
+    """Yield a check's results on a data version, newest first, each with its place in the log."""
+    for place, _, result in _dagster.check_results(instance, check, passed=passed):
+        target = result.target_materialization_data
+        checked = at(instance, check.asset_key, target.storage_id) if target else None
+        if checked and checked.data_version == version:
+            yield place, result

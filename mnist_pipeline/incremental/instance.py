@@ -18,30 +18,26 @@ _GENERATED = "# Generated. Delete this line to edit the file yourself.\n"
 
 @contextlib.contextmanager
 def opened(home: Path, template: Path | None = None) -> Iterator[dg.DagsterInstance]:
-    """Open the instance in a home folder, made where there is none; set `DAGSTER_HOME` to it.
+    """Open the instance in a home folder, which is created if needed; set `DAGSTER_HOME` to it.
 
     Parameters
     ----------
     home : Path
     template : Path, optional
-        A `dagster.yaml` that is copied to the home, with the path of its own home replaced; by
-        default one without telemetry that runs again what crashed. A file in the home that was
-        edited by hand is left as it is.
+        A `dagster.yaml` to copy into the home, with the path of its own home replaced; by default
+        one without telemetry that retries crashed runs. A file that was edited by hand stays.
 
     Raises
     ------
     SettingsError
-        The folder cannot be made or written.
+        The folder cannot be created or written.
     HistoryError
         The disk with Dagster's history is full, its database damaged, or its server gone.
     """
     prepare(home, template)
     try:
         with contextlib.ExitStack() as stack:
-            # two processes that make Dagster's tables at once fail
-            with _one_at_a_time(home):
-                instance = stack.enter_context(dg.DagsterInstance.get())
-            yield instance
+            yield _entered(home, stack)
     except Exception as error:
         if found := _of_history(error, home):
             raise HistoryError(found) from error
@@ -49,13 +45,7 @@ def opened(home: Path, template: Path | None = None) -> Iterator[dg.DagsterInsta
 
 
 def prepare(home: Path, template: Path | None) -> None:
-    """Make the home, write its `dagster.yaml` and set `DAGSTER_HOME` of this process to it.
-
-    Raises
-    ------
-    SettingsError, HistoryError
-        As `opened` does.
-    """
+    """Create the home with its `dagster.yaml` and set `DAGSTER_HOME`. Raises as `opened` does."""
     try:
         home.mkdir(parents=True, exist_ok=True)
         _write_config(home, template)
@@ -103,19 +93,14 @@ def _moved(config: Any, own: str, home: Path) -> Any:
     return config
 
 
-@contextlib.contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    lock = FileLock(folder / ".opening.lock")
+def _entered(home: Path, stack: contextlib.ExitStack) -> dg.DagsterInstance:
     try:
-        lock.acquire()
+        # two processes that create Dagster's tables at once fail
+        with FileLock(home / ".opening.lock"):
+            return stack.enter_context(dg.DagsterInstance.get())
     except OSError as error:
-        raise HistoryError(
-            f"Dagster's history in {folder} cannot be written: {error.strerror}"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
+        why = f"{error.strerror} ({error.filename})"
+        raise HistoryError(f"Dagster's history in {home} cannot be written: {why}") from None
 
 
 def _of_history(error: BaseException, home: Path) -> str | None:
@@ -127,16 +112,14 @@ def _of_history(error: BaseException, home: Path) -> str | None:
     if not isinstance(error, sqlalchemy.exc.DBAPIError):
         return None
     why = " ".join(str(error.orig).split())
+    where, repair = f"in {home}", "Make room there or repair it"
     if type(error.orig).__module__.startswith("psycopg2"):
-        # names host and port, never the password
-        return (
-            f"Dagster's history in PostgreSQL cannot be used: {why}. Start the server or correct "
-            f"{home / 'dagster.yaml'}, then try again; what was published is still there."
-        )
-    what = f"Dagster's history in {home}"
-    if "locked" in why:
-        return f"{what} is busy: {why}. Try again when fewer processes use it."
+        # `why` names host and port, never the password
+        config = home / "dagster.yaml"
+        where, repair = "in PostgreSQL", f"Start the server or correct {config}"
+    elif "locked" in why:
+        return f"Dagster's history {where} is busy: {why}. Try again when fewer processes use it."
     return (
-        f"{what} cannot be used: {why}. Make room there or repair it, then try again; what was "
+        f"Dagster's history {where} cannot be used: {why}. {repair}, then try again; what was "
         "published is still there."
     )

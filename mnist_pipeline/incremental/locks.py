@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -25,7 +26,7 @@ _LEFT_SECONDS = 86_400.0
 
 
 class Locks(Protocol):
-    """What both kinds of locks do."""
+    """The interface of both kinds of locks."""
 
     def claim(self) -> str:
         """Return the token of this process: a lock that it holds until it ends or is killed."""
@@ -38,9 +39,9 @@ class Locks(Protocol):
 
 
 def locks_of(instance: dg.DagsterInstance, store: Store | None = None) -> Locks:
-    """Return the locks of a store: of files, or of the PostgreSQL server that keeps the history.
+    """Return the locks of a store: files, or locks of the PostgreSQL server with the history.
 
-    Tokens of processes are known without the store.
+    `lives` needs no store.
     """
     url = _dagster.postgres_url(instance)
     if url is None:
@@ -51,7 +52,7 @@ def locks_of(instance: dg.DagsterInstance, store: Store | None = None) -> Locks:
 
 
 class FileLocks:
-    """Locks of files in a folder, seen by all processes of a machine that can reach it.
+    """Locks of files in a folder, for all processes of a machine.
 
     Every method raises StoreError where the folder cannot be written.
     """
@@ -60,19 +61,9 @@ class FileLocks:
         self._folder = folder
 
     def claim(self) -> str:
-        """Hold a file of this process's own; its path is the token."""
-        folder = self._folder / ".owners"
+        """Hold a file until this process ends; its path is the token."""
         # a forked process does not hold what its parent holds
-        if (at := (folder, os.getpid())) not in _held:
-            for left in folder.glob("*.lock"):
-                # a run worker ends without its exit handlers
-                if time.time() - left.stat().st_mtime > _LEFT_SECONDS and not _is_held(left):
-                    left.unlink(missing_ok=True)
-            lock = _lock(folder / f"{os.getpid()}-{uuid.uuid4().hex}.lock")
-            _acquire(lock)
-            _held[at] = lock
-            atexit.register(_unlink, lock, os.getpid())
-        return _held[at].lock_file
+        return _claimed(self._folder / ".owners", os.getpid()).lock_file
 
     def lives(self, token: str, host: str) -> bool | None:
         """Whether the file that is the token is held."""
@@ -99,7 +90,16 @@ class FileLocks:
             lock.release()
 
 
-_held: dict[tuple[Path, int], FileLock] = {}
+@cache
+def _claimed(folder: Path, process: int) -> FileLock:
+    for left in folder.glob("*.lock"):
+        # a run worker ends without its exit handlers
+        if time.time() - left.stat().st_mtime > _LEFT_SECONDS and not _is_held(left):
+            left.unlink(missing_ok=True)
+    lock = _lock(folder / f"{process}-{uuid.uuid4().hex}.lock")
+    _acquire(lock)
+    atexit.register(_unlink, lock, process)
+    return lock
 
 
 def _unlink(lock: FileLock, process: int) -> None:

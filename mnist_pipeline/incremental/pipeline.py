@@ -16,7 +16,7 @@ from .code_version import CodeVersion, Sources
 from .console import terminal
 from .engine import COMPUTED_WITH, Engine, force_tag
 from .errors import PipelineError, SettingsError
-from .runs import Say
+from .runs import Report
 from .steps import Asset
 from .store import Store
 
@@ -131,18 +131,18 @@ class Pipeline:
             The cron expression is not valid.
         """
         tag = {force_tag(self.name): "true"}
-        every_day = dg.AssetSelection.assets(*self.keys)
+        refreshed = dg.AssetSelection.assets(*self.keys)
         # before the assets, whose freshness policy takes the expression as valid
         schedules = [automation.schedule(self, self.cron)] if self.cron else []
         jobs = [
             dg.define_asset_job(
                 runs.REFRESH,
-                every_day,
+                refreshed,
                 description="Materializes all assets; computes only what changed, reuses the rest.",
             ),
             dg.define_asset_job(
                 runs.RECOMPUTE_ALL,
-                every_day,
+                refreshed,
                 tags=tag,
                 description="Computes all assets again, whether anything changed or not.",
             ),
@@ -167,8 +167,8 @@ class Pipeline:
     def load(self) -> dg.Definitions:
         """Return the definitions for a code location.
 
-        In a run worker each step fails where code versions or store are not those that the run was
-        asked for with. A worker that failed to load would be launched again, as one that crashed.
+        In a run worker whose code versions or store differ from the code server's, each step fails.
+        If loading failed instead, Dagster would launch the worker again.
         """
         try:
             code_version.stop_if_changed(
@@ -180,7 +180,7 @@ class Pipeline:
         return self.definitions
 
     def changed(self) -> str | None:
-        """Say what is not as it was when this pipeline was loaded, or return None."""
+        """Return what changed since this pipeline was loaded, or None."""
         if self.current is None:
             return None
         try:
@@ -201,13 +201,13 @@ class Pipeline:
 
     @property
     def settings(self) -> tuple[object, ...]:
-        """What differs after a change of settings."""
+        """What a change of settings changes."""
         # stores of the same root are equal
         resources = {name: one for name, one in self.resources.items() if one is not self.store}
         return str(self.store.root), self.home, self.cron, resources, self.keys
 
     @contextmanager
-    def session(self, say: Say = lambda text: None) -> "Iterator[Session]":
+    def session(self, report: Report = lambda text: None) -> "Iterator[Session]":
         """Open the pipeline in this process; its runs are recorded in the same home as the UI's.
 
         Runs whose process is dead are marked failed first.
@@ -222,7 +222,7 @@ class Pipeline:
         from .session import Session
 
         with dagster_instance.opened(self.home, self.config) as instance:
-            opened = Session(self, instance, say)
+            opened = Session(self, instance, report)
             opened.unfinished()
             yield opened
 

@@ -1,16 +1,15 @@
-"""Locks of a PostgreSQL server: they do what `locks` says, for processes on many machines.
-
-They know tokens of processes and names, neither runs nor what is done under a lock.
-"""
+"""Locks of a PostgreSQL server: they do what `locks` promises, for processes on many machines."""
 
 import contextlib
 import hashlib
+import math
 import os
 import select
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 from .errors import HistoryError
@@ -26,14 +25,18 @@ _PATIENCE_SECONDS = 60.0
 # both ends give up a connection 45 s after the other machine vanished
 _KEEPALIVE = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 6}
 _USER_TIMEOUT_MS = 45_000
-_ANSWER_MS = 10_000
-_KNOWS_IDLE_SESSIONS = 14_00_00
+_OF_SERVER = {
+    **{f"tcp_{name}": value for name, value in _KEEPALIVE.items()},
+    "tcp_user_timeout": _USER_TIMEOUT_MS,
+    "statement_timeout": 10_000,
+    "idle_session_timeout": 0,
+}
 
 
 class PostgresLocks:
     """Session-level advisory locks of a server, seen by every machine that can reach it.
 
-    The server frees them when the holder's connection ends, at the latest 45 s after his machine
+    The server frees them when the holder's connection ends, at the latest 45 s after its machine
     vanished. Every method raises HistoryError where the server cannot be reached.
 
     Parameters
@@ -41,7 +44,7 @@ class PostgresLocks:
     url : str
         Of the database, as SQLAlchemy takes it.
     namespace : str
-        Names are of this; the same on all machines.
+        Prefix of the names; the same on all machines.
     """
 
     def __init__(self, url: str, namespace: str) -> None:
@@ -49,96 +52,93 @@ class PostgresLocks:
         self._namespace = namespace
 
     def claim(self) -> str:
-        """Hold a random lock in a session of this process's own; its name is the token."""
-        with _living:
-            # what forked this process has a session that is not its own
-            if (at := (self._url, os.getpid())) not in _lives:
-                _lives[at] = _Life(self._url)
-        return _lives[at].token
+        """Hold a lock with a random name, the token, until this process ends."""
+        # a forked process does not hold what its parent holds
+        return _claimed(self._url, os.getpid())
 
     def lives(self, token: str, host: str) -> bool | None:
         """Whether a session holds the lock, or could come back for it."""
         if not token.startswith(_TOKEN):
             return None
         with contextlib.closing(_session(self._url)) as session:
-            if _is_locked(session, _key(token)):
+            if _is_locked(session, token):
                 return True
-            # of a connection that broke, the holder comes back at once
+            # the holder of a connection that broke takes the lock again at once
             time.sleep(_AGAIN_SECONDS)
-            if _is_locked(session, _key(token)):
+            if _is_locked(session, token):
                 return True
             up = _ask(session, "SELECT extract(epoch FROM now() - pg_postmaster_start_time())")
             return None if float(up) < _RESTART_SECONDS else False
 
     @contextlib.contextmanager
     def hold(self, name: str, waiting: Callable[[], None]) -> Iterator[Confirm]:
-        """Hold a lock in a session; where that broke, `confirm` takes it anew or raises."""
-        key = _key(f"{self._namespace} {name}")
-        session = _session(self._url)
+        """Hold a lock; where its session broke, `confirm` takes it again or raises."""
+        lock = _Lock(self._url, f"{self._namespace} {name}")
 
         def confirm() -> None:
-            nonlocal session
-            with contextlib.suppress(HistoryError):
-                # a session that answers has all its locks
-                _ask(session, "SELECT 1")
-                return
-            session.close()
-            end = time.monotonic() + _PATIENCE_SECONDS
-            while True:
-                with contextlib.suppress(HistoryError):
-                    session = _session(self._url)
-                    if _try(session, key):
-                        return
-                    session.close()
-                if time.monotonic() > end:
-                    raise HistoryError(
-                        f"the connection to PostgreSQL broke, and with it the lock {name!r}, which "
-                        "another process may hold by now: start again, what was finished stays"
-                    )
-                time.sleep(_POLL_SECONDS)
+            if not lock.answers() and not lock.take(_PATIENCE_SECONDS):
+                raise HistoryError(
+                    f"the connection to PostgreSQL broke, and with it the lock {name!r}, which "
+                    "another process may hold by now: start again, what was finished stays"
+                )
 
         try:
-            if not _try(session, key):
+            if not lock.take(0):
                 waiting()
-                session = _awaited(self._url, session, key)
+                lock.take(math.inf)
             yield confirm
         finally:
-            session.close()
+            lock.release()
 
 
-class _Life:
-    """The session that holds the token of this process, and the thread that watches over it."""
+class _Lock:
+    """One lock in a session of its own."""
 
-    def __init__(self, url: str) -> None:
-        self.token = f"{_TOKEN}{uuid.uuid4().hex}"
-        self._url = url
+    def __init__(self, url: str, name: str) -> None:
+        self._url, self._name = url, name
         self._session = _session(url)
-        _try(self._session, _key(self.token))
-        threading.Thread(target=self._watch, name="life", daemon=True).start()
 
-    def _watch(self) -> None:
-        while True:
-            try:
-                # readable without a question: the server ended it
-                select.select([self._session], [], [], _PING_SECONDS)
-                _ask(self._session, "SELECT 1")
-            except (HistoryError, OSError, ValueError):
-                self._session.close()
-                self._come_back()
+    def answers(self) -> bool:
+        """Whether the session is intact: then it has the lock that it took."""
+        with contextlib.suppress(HistoryError):
+            _ask(self._session, "SELECT 1")
+            return True
+        return False
 
-    def _come_back(self) -> None:
+    def take(self, seconds: float) -> bool:
+        """Take the lock within so many seconds, in another session where this one broke."""
+        end = time.monotonic() + seconds
         while True:
             with contextlib.suppress(HistoryError):
-                self._session = _session(self._url)
-                # a server that has not noticed yet holds it for the session that broke
-                if _try(self._session, _key(self.token)):
-                    return
-                self._session.close()
+                if not self.answers():
+                    self.release()
+                    self._session = _session(self._url)
+                if _ask(self._session, "SELECT pg_try_advisory_lock(%s)", _key(self._name)):
+                    return True
+            if time.monotonic() >= end:
+                return False
             time.sleep(_POLL_SECONDS)
 
+    def keep(self) -> None:
+        """Take the lock again whenever its session broke, for as long as the process lives."""
+        while True:
+            with contextlib.suppress(OSError, ValueError):
+                # readable without a question: the server ended it
+                select.select([self._session], [], [], _PING_SECONDS)
+            if not self.answers():
+                self.take(math.inf)
 
-_lives: dict[tuple[str, int], _Life] = {}
-_living = threading.Lock()
+    def release(self) -> None:
+        self._session.close()
+
+
+@cache
+def _claimed(url: str, process: int) -> str:
+    token = f"{_TOKEN}{uuid.uuid4().hex}"
+    lock = _Lock(url, token)
+    lock.take(math.inf)
+    threading.Thread(target=lock.keep, name="owner lock", daemon=True).start()
+    return token
 
 
 def _key(name: str) -> int:
@@ -158,40 +158,13 @@ def _session(url: str) -> Any:
             application_name="incremental locks",
             connect_timeout=10,
             tcp_user_timeout=_USER_TIMEOUT_MS,
+            options=" ".join(f"-c {name}={value}" for name, value in _OF_SERVER.items()),
             **_KEEPALIVE,
         )
     except psycopg2.Error as error:
         raise _unreachable(error) from None
     session.autocommit = True
-    limits = {
-        **{f"tcp_{name}": value for name, value in _KEEPALIVE.items()},
-        "tcp_user_timeout": _USER_TIMEOUT_MS,
-        "statement_timeout": _ANSWER_MS,
-    }
-    if session.server_version >= _KNOWS_IDLE_SESSIONS:
-        # an administrator may have set one, and idle is what these are
-        limits["idle_session_timeout"] = 0
-    for name, value in limits.items():
-        _ask(session, f"SELECT set_config('{name}', '{value}', false)")
     return session
-
-
-def _awaited(url: str, session: Any, key: int) -> Any:
-    """Return a session that holds the lock, another one where this one broke meanwhile."""
-    end = None
-    while True:
-        try:
-            if _try(session, key):
-                return session
-            end = None
-        except HistoryError:
-            end = end or time.monotonic() + _PATIENCE_SECONDS
-            if time.monotonic() > end:
-                raise
-            session.close()
-            with contextlib.suppress(HistoryError):
-                session = _session(url)
-        time.sleep(_POLL_SECONDS)
 
 
 def _ask(session: Any, question: str, *values: object) -> Any:
@@ -214,17 +187,13 @@ def _unreachable(error: Exception) -> HistoryError:
     )
 
 
-def _try(session: Any, key: int) -> bool:
-    return bool(_ask(session, "SELECT pg_try_advisory_lock(%s)", key))
-
-
-def _is_locked(session: Any, key: int) -> bool:
+def _is_locked(session: Any, name: str) -> bool:
     return bool(
         _ask(
             session,
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND granted"
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
             " AND (classid::bigint << 32) | objid::bigint = %s",
-            key,
+            _key(name),
         )
     )

@@ -1,7 +1,7 @@
-"""Results of earlier computations, found by the key of what they were computed from.
+"""Earlier results, by the key of what they were computed from.
 
-They are kept in the key-value table of Dagster's database: tags of events cannot be searched. A
-result stays there when the run that computed it is deleted.
+They are in the key-value table of Dagster's database: tags of events cannot be searched. A result
+stays there when the run that computed it is deleted, and goes when its file is collected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from . import _dagster
 from .digest import content_digest
 from .store import Artifact, Store
 
-_PREFIX = "incremental/result"
+_PREFIX = "incremental/results"
 
 REUSED_FROM = "reused_from"
 """Metadata of a materialization that reused a result: the run that computed it."""
@@ -24,16 +24,8 @@ REUSED_FROM = "reused_from"
 class Earlier:
     """A result that was computed and published.
 
-    Attributes
-    ----------
-    data_version : str
-    filename, sha256, size
-        Its file in the store.
-    metadata : mapping
-        Of Dagster's metadata values, as they were recorded.
-    checks : sequence of AssetCheckResult
-    run_id : str
-        The run that computed it.
+    `metadata` holds Dagster's metadata values, as they were recorded; `run_id` is the run that
+    computed it.
     """
 
     data_version: str
@@ -41,7 +33,7 @@ class Earlier:
     sha256: str
     size: int
     metadata: Mapping[str, Any]
-    checks: Sequence[dg.AssetCheckResult]
+    checks: Sequence[dg.AssetCheckEvaluation]
     run_id: str
 
     def artifact(self, store: Store, key: dg.AssetKey) -> Artifact:
@@ -57,14 +49,8 @@ def key_of(
 ) -> str:
     """Digest what a step's result depends on.
 
-    Parameters
-    ----------
-    code_version : str
-    versions : mapping
-        By asset that is read, direct or further upstream, its data version.
-    partition : str, optional
-    reads : mapping, optional
-        What the asset says it reads besides.
+    `versions` are the data versions of all that is read, direct or further upstream, `reads` is
+    what the asset declares besides.
     """
     read = {key.to_user_string(): version for key, version in versions.items()}
     return content_digest(
@@ -76,40 +62,33 @@ def find(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str) -> Earlier 
     """Return the result with a key, or None."""
     name = _name(asset, key)
     text = _dagster.values(instance, [name]).get(name)
-    if not text:
-        return None
-    found: Any = dg.deserialize_value(text)
-    checks = [
-        dg.AssetCheckResult(
-            passed=one["passed"],
-            check_name=one["name"],
-            severity=dg.AssetCheckSeverity(one["severity"]),
-            description=one["description"],
-            metadata=one["metadata"],
-        )
-        for one in found["checks"]
-    ]
-    return Earlier(**{**found, "checks": checks, "metadata": dict(found["metadata"])})
+    return _decoded(text) if text else None
 
 
 def record(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str, result: Earlier) -> None:
     """Record a result under its key, in place of an earlier one."""
-    content = {
-        **{name: getattr(result, name) for name in Earlier.__dataclass_fields__},
-        "checks": [
-            {
-                "name": one.check_name,
-                "passed": one.passed,
-                "severity": one.severity.value,
-                "description": one.description,
-                "metadata": dict(one.metadata or {}),
-            }
-            for one in result.checks
-        ],
-        # in their order: Dagster sorts the keys of mappings
-        "metadata": list(result.metadata.items()),
-    }
+    content = {name: getattr(result, name) for name in Earlier.__dataclass_fields__}
+    # in their order: Dagster sorts the keys of mappings
+    content["metadata"] = list(result.metadata.items())
     _dagster.set_values(instance, {_name(asset, key): dg.serialize_value(content)})
+
+
+def forget(instance: dg.DagsterInstance, store: Store, asset: dg.AssetKey) -> None:
+    """Remove the results of an asset whose file is gone from the store."""
+    prefix = _name(asset, "")
+
+    def is_gone(name: str, text: str) -> bool:
+        if "/" in name.removeprefix(prefix):
+            return False  # of another asset, whose key begins with this one
+        earlier = _decoded(text)
+        return store.size(earlier.artifact(store, asset)) != earlier.size
+
+    _dagster.remove_values(instance, prefix, is_gone)
+
+
+def _decoded(text: str) -> Earlier:
+    found: Any = dg.deserialize_value(text)
+    return Earlier(**found | {"metadata": dict(found["metadata"])})
 
 
 def _name(asset: dg.AssetKey, key: str) -> str:

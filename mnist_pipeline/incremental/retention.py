@@ -1,4 +1,4 @@
-"""What is kept of the past, and what goes: files that nothing points at, runs of long ago."""
+"""Garbage collection: files that nothing points at, their results, and old runs."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from . import _dagster, history, runs
+from . import _dagster, history, results, runs
 from .errors import StoreError
 from .history import Materialization
 from .store import Garbage
@@ -32,10 +32,10 @@ FINISHED = [
 def collect(
     pipeline: "Pipeline", instance: dg.DagsterInstance, *, keep: int, remove: bool
 ) -> list[Garbage]:
-    """Return the files that nothing points at, and remove them if asked.
+    """Return the files that nothing points at, and remove them and their results if asked.
 
-    Pointed at are those of the newest `keep` materializations of each asset and partition, and what
-    the pipeline itself keeps.
+    The newest `keep` materializations of each asset and partition point at files, and what the
+    pipeline itself keeps.
 
     Raises
     ------
@@ -65,15 +65,16 @@ def collect(
     # what fails, fails before anything is removed
     for key in assets:
         kept(key)
-    return [
-        garbage
-        for key, asset in assets.items()
-        for garbage in store.garbage(asset.name, partial(kept, key), remove=remove)
-    ]
+    found = []
+    for key, asset in assets.items():
+        found += store.garbage(asset.name, partial(kept, key), remove=remove)
+        if remove:
+            results.forget(instance, store, key)
+    return found
 
 
 def prune(pipeline: "Pipeline", instance: dg.DagsterInstance) -> int:
-    """Delete this pipeline's finished runs of long ago with their logs; return how many.
+    """Delete this pipeline's old finished runs with their logs; return how many.
 
     Runs stay that materialized one of the newest of an asset or partition, or its newest data
     version (what checks found of it is recorded there), or a version that the pipeline keeps.

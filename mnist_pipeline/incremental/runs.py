@@ -1,6 +1,6 @@
 """Runs: which process owns one, which are in progress, why one failed.
 
-Dagster leaves a run whose process was killed as it was. Here such runs are found and marked failed.
+Dagster leaves a run whose process was killed unfinished. Here such runs are marked failed.
 """
 
 import os
@@ -16,8 +16,8 @@ from .errors import HistoryError
 from .locks import locks_of
 from .store import Store
 
-Say = Callable[[str], None]
-"""Called with a sentence about the work so far."""
+Report = Callable[[str], None]
+"""Called with messages about the progress."""
 
 REFRESH = "refresh"
 RECOMPUTE_ALL = "recompute_all"
@@ -25,12 +25,15 @@ JOBS = [REFRESH, RECOMPUTE_ALL]
 """The jobs of a pipeline: all its assets, with reuse and without."""
 
 OWNER = f"{_dagster.HIDDEN}owner_process"
-"""Tag of a run: its own id, host and process id of its owner, and the token of the lock that this
-process holds while it lives: a file, or a key of the history's PostgreSQL server. Tags are copied
-when a run is executed again: the copy names another run."""
+"""Tag of a run: its own id, host and process id of its owner process, and the token of the lock
+that this process holds while it lives. Tags are copied when a run is executed again: the copy names
+another run."""
+
+MAX_RETRIES = "dagster/max_retries"
+"""Tag of a run: how often the daemon launches it again after a crash."""
 
 START_SECONDS = 180.0
-"""A started run that no process has claimed by then has none."""
+"""Seconds after which a run that no process has claimed is marked failed."""
 
 INTERRUPTED = "interrupted"
 _NO_MESSAGE = "failed without a message"
@@ -54,16 +57,13 @@ _UNCLAIMED = {
 }
 
 
-def owner(instance: dg.DagsterInstance, store: Store, run_id: str) -> dict[str, str]:
-    """Return the tag that names this process as the owner of a run.
+def trigger_tag(pipeline: str) -> str:
+    """Return the tag of a pipeline's runs that names what started them."""
+    return f"{pipeline}/trigger"
 
-    Raises
-    ------
-    StoreError
-        The store's folder cannot be written.
-    HistoryError
-        The history's server does not answer.
-    """
+
+def owner(instance: dg.DagsterInstance, store: Store, run_id: str) -> dict[str, str]:
+    """Return the tag that names this process as the owner of a run."""
     token = locks_of(instance, store).claim()
     return {OWNER: f"{run_id} {socket.gethostname()} {os.getpid()} {token}"}
 
@@ -78,11 +78,11 @@ def unfinished(
     instance: dg.DagsterInstance,
     assets: Collection[dg.AssetKey],
     jobs: Collection[str] = (),
-    say: Say = lambda text: None,
+    report: Report = lambda text: None,
 ) -> list[dg.DagsterRun]:
-    """Return the runs on these assets, or of these jobs, that are not over, oldest first.
+    """Return the unfinished runs on these assets, or of these jobs, oldest first.
 
-    Those of dead owners are marked failed before, and `say` is called for each.
+    Those of dead processes are marked failed first, and `report` is called for each.
     """
     records = instance.get_run_records(
         dg.RunsFilter(statuses=_UNFINISHED), order_by="create_timestamp", ascending=True
@@ -99,7 +99,7 @@ def unfinished(
         elif (again := instance.get_run_by_id(run.run_id)) and not again.is_finished:
             message = f"{why}: the run is marked as failed, what it finished stays"
             _dagster.mark_failed(instance, again, message)
-            say(f"run {run.run_id} was interrupted: {why}; what it finished stays")
+            report(f"run {run.run_id} was interrupted: {why}; what it finished stays")
     return found
 
 
@@ -107,37 +107,31 @@ def wait(
     instance: dg.DagsterInstance,
     assets: Collection[dg.AssetKey],
     jobs: Collection[str],
-    say: Say,
+    report: Report,
 ) -> None:
     """Return when no run on these assets, or of these jobs, is in progress.
 
     Runs in the daemon's queue count only while a daemon is alive.
     """
-    said = set()
+    reported = set()
     while others := [
         run
-        for run in unfinished(instance, assets, jobs, say)
+        for run in unfinished(instance, assets, jobs, report)
         if run.status is not dg.DagsterRunStatus.QUEUED or _dagster.daemon_is_alive(instance)
     ]:
         for run in others:
-            if run.run_id not in said:
-                said.add(run.run_id)
-                host, process, _ = owner_of(run) or ("none", "so far", "")
-                say(
-                    f"waiting for run {run.run_id} on these assets (owner: {host} {process}); if "
+            if run.run_id not in reported:
+                reported.add(run.run_id)
+                process = " ".join((owner_of(run) or ("none so far",))[:2])
+                report(
+                    f"waiting for run {run.run_id} on these assets (owner: {process}); if "
                     "its process is on another machine and dead, terminate the run in the UI"
                 )
         time.sleep(_POLL_SECONDS)
 
 
 def confirm(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Return if a run of this process is still in progress for everybody else.
-
-    Raises
-    ------
-    HistoryError
-        Another process marked the run as failed or canceled.
-    """
+    """Raise HistoryError if another process marked a run of this process as failed or canceled."""
     run = instance.get_run_by_id(run_id)
     if run and run.is_finished:
         raise HistoryError(
@@ -156,7 +150,7 @@ def why_dead(instance: dg.DagsterInstance, record: dg.RunRecord) -> str | None:
     elif run.status in _UNCLAIMED:
         patience = START_SECONDS
         if run.status is not dg.DagsterRunStatus.STARTED:
-            # the daemon watches the start, and knows more
+            # the daemon watches the start
             patience += _dagster.start_timeout(instance) or 0
         if time.time() - record.update_timestamp.timestamp() > patience:
             return f"no process has started it within {patience:.0f} s"
@@ -172,7 +166,7 @@ def why_failed(instance: dg.DagsterInstance, run_id: str) -> str:
         elif error:
             run = _innermost(error)
         else:
-            # the first knows best: what follows is Dagster marking the run
+            # the first is the cause: what follows is Dagster marking the run
             otherwise = otherwise or message
     return "\n".join(steps) or run or otherwise or _NO_MESSAGE
 

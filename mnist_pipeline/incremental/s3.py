@@ -1,19 +1,19 @@
 """The store in a bucket of an S3 server, by boto3; boto3 is imported with the first request."""
 
 import contextlib
-import hashlib
 import io
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 from . import files
 from .errors import StoreError
 from .store import (
     Artifact,
     BucketPath,
+    DamagedError,
     Garbage,
     Store,
     StorePath,
@@ -24,7 +24,6 @@ from .store import (
 
 _PART_BYTES = 16 << 20
 _PARTS_AT_ONCE = 4
-_BLOCK_BYTES = 8 << 20
 
 _CONNECT_SECONDS = 5  # and the longest that an upload waits until the server takes more
 _READ_SECONDS = 10
@@ -35,18 +34,9 @@ class S3Store(Store):
     """Artifacts in a bucket, with the promises of the local store.
 
     An object appears all at once, by one PUT or the completion of a multipart upload, with its
-    SHA-256 as metadata. `is_intact` and `reader` compare that one with the recorded digest, all
-    else compares that of the bytes, as these two do where the object has none. Credentials, region
-    and endpoint are those that boto3 finds.
-
-    Parameters
-    ----------
-    root : BucketPath
-        `s3://bucket/prefix`.
-    locks : Path
-        A local folder for the lock files of those who work on the store.
-
-    All methods raise a StoreError where the server refuses or does not answer within two minutes.
+    SHA-256 as metadata. `is_intact` compares that one with the recorded digest, all else that of
+    the bytes. Credentials, region and endpoint are those that boto3 finds. All methods raise a
+    StoreError where the server refuses or does not answer within two minutes.
     """
 
     root: BucketPath
@@ -61,52 +51,51 @@ class S3Store(Store):
         head = self._ask(artifact.path)
         return int(head["ContentLength"]) if head else None
 
+    def is_intact(self, artifact: Artifact) -> bool:
+        """Return whether an artifact is there with the recorded size and digest, by one HEAD."""
+        try:
+            has_digest = "sha256" in self._head(artifact)["Metadata"]
+        except DamagedError:
+            return False
+        return has_digest or super().is_intact(artifact)
+
     def read(self, artifact: Artifact) -> bytes:
         """Return the bytes of an artifact, verified by size and digest."""
-        data = self._open(artifact).readall()
-        check(artifact, len(data), files.sha256(data))
-        return data
-
-    @contextlib.contextmanager
-    def reader(self, artifact: Artifact) -> Iterator[BinaryIO]:
-        """Open an artifact to read any part of it; only these parts are transferred, unbuffered."""
-        file = self._open(artifact)
-        if "sha256" in file.head["Metadata"]:
-            yield cast(BinaryIO, file)
-        else:
-            with self.local(artifact) as path, path.open("rb") as copy:
-                yield copy
+        with self.local(artifact) as path:
+            return path.read_bytes()
 
     @contextlib.contextmanager
     def local(self, artifact: Artifact) -> Iterator[Path]:
         """Give a local copy of an artifact, verified, for as long as the context lasts."""
-        remote, digest = self._open(artifact), hashlib.sha256()
+        self._head(artifact)
         with tempfile.TemporaryDirectory(prefix="artifact-") as folder:
             path = Path(folder) / artifact.filename
             try:
-                with path.open("wb") as copy:
-                    while block := remote.read(_BLOCK_BYTES):
-                        digest.update(block)
-                        copy.write(block)
+                with translated(artifact.path), self._transfer() as manager:
+                    manager.download(*_key(artifact.path), str(path)).result()
             except OSError as error:
                 raise StoreError(
                     f"cannot copy {artifact.path} to {folder}: {error.strerror}. Make room there, "
                     "or set TMPDIR to another folder."
                 ) from None
-            check(artifact, remote.tell(), digest.hexdigest())
+            check(artifact, path.stat().st_size, files.sha256(path))
             yield path
 
-    def _write(self, artifact: Artifact, data: bytes | Path) -> None:
-        with translated(artifact.path):
-            from boto3.s3.transfer import TransferConfig, create_transfer_manager
+    @contextlib.contextmanager
+    def _transfer(self) -> Iterator[Any]:
+        from boto3.s3.transfer import TransferConfig, create_transfer_manager
 
-            how = TransferConfig(_PART_BYTES, _PARTS_AT_ONCE, _PART_BYTES)
-            with create_transfer_manager(self.s3, how) as manager:
-                manager.upload(
-                    str(data) if isinstance(data, Path) else io.BytesIO(data),
-                    *_key(artifact.path),
-                    extra_args={"Metadata": {"sha256": artifact.sha256}},
-                ).result()
+        how = TransferConfig(_PART_BYTES, _PARTS_AT_ONCE, _PART_BYTES, _ATTEMPTS)
+        with create_transfer_manager(self.s3, how) as manager:
+            yield manager
+
+    def _write(self, artifact: Artifact, data: bytes | Path) -> None:
+        with translated(artifact.path), self._transfer() as manager:
+            manager.upload(
+                str(data) if isinstance(data, Path) else io.BytesIO(data),
+                *_key(artifact.path),
+                extra_args={"Metadata": {"sha256": artifact.sha256}},
+            ).result()
 
     def _recognized(self, asset: str) -> list[Garbage]:
         folders: dict[str, dict[str, int]] = {}
@@ -145,17 +134,20 @@ class S3Store(Store):
             except Exception as error:
                 if _code(error) != "404":
                     raise
-                self.s3.head_bucket(Bucket=bucket)  # the 404 does not say what is missing
+                self.s3.head_bucket(Bucket=bucket)  # 404 can mean the object or the bucket
         return None
 
-    def _open(self, artifact: Artifact) -> "_Object":
-        """Open an object with the recorded size and digest; nothing else is ever read."""
+    def _head(self, artifact: Artifact) -> dict[str, Any]:
+        """Return the answer to HEAD for an object with the recorded size and digest.
+
+        Only such an object is ever read.
+        """
         head = self._ask(artifact.path)
         if head is None:
             raise missing(artifact)
         check(artifact, head["ContentLength"])
         check(artifact, head["ContentLength"], head["Metadata"].get("sha256"))
-        return _Object(self, artifact.path, head)
+        return head
 
     @property
     def s3(self) -> Any:
@@ -174,50 +166,6 @@ class S3Store(Store):
         return s3
 
 
-class _Object(io.RawIOBase):
-    """The object of one answer to HEAD, and no other: each read is one request for its bytes."""
-
-    def __init__(self, store: S3Store, path: StorePath, head: dict[str, Any]) -> None:
-        self._store, self._path, self.head, self._at = store, path, head, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + (0, self._at, self.head["ContentLength"])[whence]
-        return self._at
-
-    def readall(self) -> bytes:
-        return self.read(max(self.head["ContentLength"] - self._at, 0)) or b""
-
-    def readinto(self, buffer: Any) -> int:
-        stop = min(self._at + len(buffer), int(self.head["ContentLength"]))
-        if stop <= self._at:
-            return 0
-        with translated(self._path):
-            buffer[: stop - self._at] = self._bytes(f"bytes={self._at}-{stop - 1}", _ATTEMPTS)
-        length = stop - self._at
-        self._at = stop
-        return length
-
-    def _bytes(self, asked: str, attempts: int) -> bytes:
-        from botocore.exceptions import HTTPClientError, IncompleteReadError
-
-        bucket, key = _key(self._path)
-        try:
-            answer = self._store.s3.get_object(
-                Bucket=bucket, Key=key, Range=asked, IfMatch=self.head["ETag"]
-            )
-            return cast(bytes, answer["Body"].read())
-        except (HTTPClientError, IncompleteReadError):  # boto3 does not try a body again
-            if attempts == 1:
-                raise
-            return self._bytes(asked, attempts - 1)
-
-
 def _key(path: StorePath) -> tuple[str, str]:
     bucket, *key = path.parts
     return bucket, "/".join(key)
@@ -225,7 +173,7 @@ def _key(path: StorePath) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def translated(path: StorePath) -> Iterator[None]:
-    """Turn errors of the server or the library into one StoreError that says what to do.
+    """Turn errors of the server or the library into one StoreError with the remedy.
 
     Their own text is dropped: servers repeat in it who asked, and how.
     """
@@ -246,6 +194,7 @@ def _code(error: Exception) -> str | None:
 
 def _meaning(error: Exception) -> str | None:
     from botocore import exceptions as boto
+    from s3transfer.exceptions import RetriesExceededError
 
     match _code(error):
         case "NoSuchKey" | "PreconditionFailed":
@@ -274,7 +223,7 @@ def _meaning(error: Exception) -> str | None:
             "there are no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
             "AWS_PROFILE."
         )
-    if isinstance(error, boto.ConnectionError | boto.HTTPClientError | boto.IncompleteReadError):
+    if isinstance(error, boto.ConnectionError | boto.HTTPClientError | RetriesExceededError):
         return (
             "the server does not answer. Look at the network, and at AWS_ENDPOINT_URL if it is not "
             "Amazon's."

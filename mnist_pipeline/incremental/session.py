@@ -13,7 +13,7 @@ from .engine import force_tag
 from .errors import SettingsError
 from .locks import locks_of
 from .results import REUSED_FROM
-from .runs import Say
+from .runs import Report
 from .status import AssetStatus
 from .store import Garbage
 
@@ -32,7 +32,7 @@ class RunResult:
     computed, reused : list of str
         Keys of the materialized assets, in order.
     error : str or None
-        What failed, for a person.
+        What failed.
     metadata : mapping
         By materialized asset, the plain values of its metadata.
     fresh : list of str
@@ -59,12 +59,12 @@ class RunResult:
 class Session:
     """A pipeline and its Dagster instance; `Pipeline.session` opens one.
 
-    `say` is called with sentences about the progress, for a person who waits.
+    `report` is called with messages about the progress.
     """
 
     pipeline: "Pipeline"
     instance: dg.DagsterInstance
-    say: Say
+    report: Report
 
     @property
     def every_key(self) -> list[dg.AssetKey]:
@@ -74,16 +74,13 @@ class Session:
     def status(self, *, verify: bool = False) -> dict[dg.AssetKey, AssetStatus]:
         """Return the state of each asset, upstream before downstream.
 
-        Parameters
-        ----------
-        verify : bool
-            Read every file again and compare its digest with the recorded one.
+        With `verify`, every file is read and its digest compared with the recorded one.
         """
         engine, keys = self.pipeline.engine, self.pipeline.keys
         return status.assess(engine, self.instance, keys, verify=verify)
 
     def plan(self, statuses: Mapping[dg.AssetKey, AssetStatus]) -> list[str]:
-        """Return what `refresh` would materialize where this is the state of the assets."""
+        """Return what `refresh` would materialize, given the state of the assets."""
         wanted = automation.plan(self.pipeline.engine, statuses)
         return [key.to_user_string() for key in wanted]
 
@@ -110,21 +107,18 @@ class Session:
         return replace(done, error=done.error or "\n".join(problems) or None, fresh=fresh)
 
     def unfinished(self) -> list[dg.DagsterRun]:
-        """Return the runs on the assets that are not over, oldest first.
-
-        Those whose process is dead are marked failed before.
-        """
-        return runs.unfinished(self.instance, self.every_key, runs.JOBS, self.say)
+        """Return the unfinished runs, oldest first; those of dead processes are marked failed."""
+        return runs.unfinished(self.instance, self.every_key, runs.JOBS, self.report)
 
     @contextmanager
     def alone(self, assets: Collection[dg.AssetKey]) -> Iterator[None]:
-        """Hold the lock of the store's refresh when no run is in progress on these assets."""
+        """Hold the lock of the store's refresh while no run on these assets is in progress."""
 
         def waiting() -> None:
-            self.say("another refresh is in progress: waiting for it")
+            self.report("another refresh is in progress: waiting for it")
 
         with locks_of(self.instance, self.pipeline.store).hold("refresh", waiting):
-            runs.wait(self.instance, assets, runs.JOBS, self.say)
+            runs.wait(self.instance, assets, runs.JOBS, self.report)
             yield
 
     def run(
@@ -141,7 +135,7 @@ class Session:
         Parameters
         ----------
         trigger : str
-            What asked for the run, as the history shows it.
+            What started the run, as the history shows it.
         force : bool
             Compute all of them; reuse nothing.
         tags : mapping, optional
@@ -155,10 +149,10 @@ class Session:
             The run was interrupted.
         """
         pipeline, run_id = self.pipeline, str(uuid.uuid4())
-        every_day = assets is None or set(assets) <= set(pipeline.keys)
+        is_refreshed = assets is None or set(assets) <= set(pipeline.keys)
         job = (
             _dagster.job_of(pipeline.definitions, runs.REFRESH)
-            if every_day
+            if is_refreshed
             else _dagster.job_of_all(pipeline.definitions)
         )
         all_tags = {
@@ -166,8 +160,8 @@ class Session:
             self.trigger_tag: trigger,
             **({force_tag(pipeline.name): "true"} if force else {}),
             **({"dagster/partition": partition} if partition else {}),
-            # who runs a command sees that it failed, and runs it again
-            "dagster/max_retries": "0",
+            # a command reports the failure itself
+            runs.MAX_RETRIES: "0",
             **runs.owner(self.instance, pipeline.store, run_id),
         }
         run = _dagster.create_run(
@@ -226,15 +220,12 @@ class Session:
     def collect_garbage(self, *, keep: int, dry_run: bool = True) -> list[Garbage]:
         """Return the files that nothing points at; remove them unless it is a dry run.
 
-        Parameters
-        ----------
-        keep : int
-            Keep what the newest so many materializations of each asset point at.
+        The newest `keep` materializations of each asset point at their files.
         """
         with nullcontext() if dry_run else self.alone(self.every_key):
             return retention.collect(self.pipeline, self.instance, keep=keep, remove=not dry_run)
 
     @property
     def trigger_tag(self) -> str:
-        """Tag of a run: what asked for it, where Dagster's own tags do not say."""
-        return f"{self.pipeline.name}/trigger"
+        """Tag of a run that names what started it."""
+        return runs.trigger_tag(self.pipeline.name)

@@ -1,7 +1,7 @@
-"""The state of every asset, and why: what Dagster recorded, what the store holds, what checks say.
+"""The state of every asset, and why.
 
-Staleness is judged as Dagster's UI judges it, by code version, list of inputs and data versions of
-direct inputs, and goes further: upstream assets, files, deleted events and failed attempts count.
+As in Dagster's UI, the code version, the list of inputs and the data versions of direct inputs
+count. So do, beyond that, upstream assets, files, checks, deleted events and failed attempts.
 """
 
 from collections.abc import Collection, Mapping
@@ -14,6 +14,7 @@ from . import _dagster, history
 from .engine import COMPUTED_WITH, Engine
 from .errors import StoreError
 from .history import Materialization
+from .store import Artifact
 
 State = Literal["fresh", "stale", "waiting", "missing", "damaged", "refused"]
 
@@ -52,78 +53,125 @@ def assess(
     *,
     verify: bool = False,
 ) -> dict[dg.AssetKey, AssetStatus]:
-    """Look at assets of the engine, upstream before downstream.
+    """Return the state of assets, upstream before downstream.
 
-    Parameters
-    ----------
-    wanted : collection of AssetKey
-        The assets, with all that is upstream of them.
-    verify : bool
-        Read every file again and compare its digest with the recorded one; without, only that it
-        is there and has its size.
+    `wanted` must hold all that is upstream, too. With `verify`, every file is read and its digest
+    compared with the recorded one; else only its size is.
     """
     keys = [key for key in engine.order if key in wanted]
     newest = {key: next(iter(history.newest(instance, key, 1)), None) for key in keys}
     attempts = _attempts(instance, newest)
+    assessment = _Assessment(engine, instance, newest, verify)
     statuses: dict[dg.AssetKey, AssetStatus] = {}
     for key in keys:
         upstream = [parent for parent in engine.parents(key) if parent in statuses]
         behind = [one for one in upstream if statuses[one].status != "fresh"]
-        statuses[key] = _status(
-            _Looked(engine, instance, newest), key, attempts.get(key, []), behind, verify
-        )
+        statuses[key] = assessment.status(key, attempts.get(key, []), behind)
     return statuses
 
 
 @dataclass(frozen=True)
-class _Looked:
-    """What an assessment looks at."""
-
+class _Assessment:
     engine: Engine
     instance: dg.DagsterInstance
     newest: Mapping[dg.AssetKey, Materialization | None]
+    verify: bool
 
+    def status(
+        self, key: dg.AssetKey, attempts: list[str], behind: list[dg.AssetKey]
+    ) -> AssetStatus:
+        made = self.newest[key]
+        artifact = made.artifact(self.engine.store) if made else None
+        state: State = "missing"
+        causes: list[str] = []
+        refused: dict[str, str] = {}
+        outdated: list[str] = []
+        if made:
+            state, causes = self._file(artifact)
+            outdated = self._changes(key, made)
+            checks = self.engine.blocking.get(key, [])
+            refused = history.refusals(self.instance, made.data_version, checks)
+        if outdated or state != "fresh":
+            refused |= self._refused_since(key, made.timestamp if made else 0.0)
+        outdated += attempts
+        if state == "fresh":
+            state = (
+                "refused" if refused else "stale" if outdated else "waiting" if behind else "fresh"
+            )
+        causes += [f"refused by its check {name}: {why}" for name, why in refused.items()]
+        causes += outdated
+        if state == "waiting":
+            names = ", ".join(one.to_user_string() for one in behind)
+            causes = [f"upstream is not up to date: {names}"]
+        return AssetStatus(
+            state,
+            causes or (["never materialized"] if state == "missing" else []),
+            made.data_version if made else None,
+            made.code_version if made else None,
+            str(artifact.path) if artifact else None,
+            made.storage_id if made else None,
+        )
 
-def _status(
-    at: _Looked,
-    key: dg.AssetKey,
-    attempts: list[str],
-    behind: list[dg.AssetKey],
-    verify: bool,
-) -> AssetStatus:
-    made = at.newest[key]
-    artifact = made.artifact(at.engine.store) if made else None
-    state, causes = _file(at.engine, made, verify) if made else ("missing", [])
-    outdated = _changes(at, key)
-    refused = {}
-    if made:
-        checks = at.engine.blocking.get(key, [])
-        refused = history.refusals(at.instance, made.data_version, checks)
-    if outdated or state != "fresh":
-        refused |= _refused_since(at, key)
-    outdated += attempts
-    if state == "fresh":
-        state = "refused" if refused else "stale" if outdated else "waiting" if behind else "fresh"
-    causes += [f"refused by its check {name}: {why}" for name, why in refused.items()]
-    causes += outdated
-    causes = causes or (["never materialized"] if state == "missing" else [])
-    if state == "waiting":
-        names = ", ".join(one.to_user_string() for one in behind)
-        causes = [f"upstream is not up to date: {names}"]
-    return AssetStatus(
-        state,
-        causes,
-        made.data_version if made else None,
-        made.code_version if made else None,
-        str(artifact.path) if artifact else None,
-        made.storage_id if made else None,
-    )
+    def _file(self, artifact: Artifact | None) -> tuple[State, list[str]]:
+        """Return the state of the file of the newest materialization."""
+        if artifact is None:
+            return "missing", ["its newest materialization was not made here and names no file"]
+        store = self.engine.store
+        size = store.size(artifact)
+        if size is None:
+            return "missing", [f"its file is gone from the store: {artifact.path}"]
+        if size != artifact.size:
+            found = f"{artifact.path} has {size:,} bytes, recorded were {artifact.size:,}"
+            return "damaged", [f"its file is damaged: {found}"]
+        if self.verify:
+            try:
+                with store.local(artifact):
+                    pass
+            except StoreError as error:
+                return "damaged", [str(error)]
+        return "fresh", []
+
+    def _changes(self, key: dg.AssetKey, made: Materialization) -> list[str]:
+        """Return in what a materialization differs from what would be computed now."""
+        engine, causes = self.engine, []
+        parents = sorted(engine.assets[key].deps)
+        now = engine.code_versions[key]
+        if made.code_version != now.digest:
+            causes += now.changes_since(made.value(COMPUTED_WITH)) or ["its code version changed"]
+        for parent in parents:
+            name = parent.to_user_string()
+            if parent not in made.inputs:
+                causes.append(f"it has a new input: {name}")
+            elif (newer := self.newest.get(parent)) and newer.data_version != made.inputs[parent]:
+                causes.append(f"{name} is newer")
+        causes += [
+            f"it no longer has the input {old.to_user_string()}"
+            for old in sorted(made.inputs)
+            if old not in parents
+        ]
+        causes += [
+            f"its check {check.name} has no result on it"
+            for check in engine.separate_checks(key)
+            if not history.was_checked(self.instance, made.data_version, check)
+        ]
+        return causes
+
+    def _refused_since(self, key: dg.AssetKey, since: float) -> dict[str, str]:
+        """Return the checks that refused, before publication, a value computed since."""
+        return {
+            check.name: result.description or "failed"
+            for check in self.engine.blocking.get(key, [])
+            for _, timestamp, result in _dagster.check_results(
+                self.instance, check, passed=False, limit=1
+            )
+            if timestamp > since and not result.target_materialization_data
+        }
 
 
 def _attempts(
     instance: dg.DagsterInstance, newest: Mapping[dg.AssetKey, Materialization | None]
 ) -> dict[dg.AssetKey, list[str]]:
-    """Say where the newest materialization was deleted, or the last attempt failed."""
+    """Return why assets are stale whose newest materialization was deleted or attempt failed."""
     found: dict[dg.AssetKey, list[str]] = {}
     last: dict[dg.AssetKey, str] = {}
     for record in instance.get_asset_records(list(newest)):
@@ -141,61 +189,4 @@ def _attempts(
         key: [f"its last attempt failed, in run {run_id}"]
         for key, run_id in last.items()
         if run_id in failed
-    }
-
-
-def _file(engine: Engine, made: Materialization, verify: bool) -> tuple[State, list[str]]:
-    """Look for the file of a materialization: `fresh` where it is what was recorded."""
-    artifact = made.artifact(engine.store)
-    if artifact is None:
-        return "missing", ["its newest materialization was not made here and names no file"]
-    size = engine.store.size(artifact)
-    if size is None:
-        return "missing", [f"its file is gone from the store: {artifact.path}"]
-    if size != artifact.size:
-        found = f"{artifact.path} has {size:,} bytes, recorded were {artifact.size:,}"
-        return "damaged", [f"its file is damaged: {found}"]
-    if verify:
-        try:
-            with engine.store.local(artifact):
-                pass
-        except StoreError as error:
-            return "damaged", [str(error)]
-    return "fresh", []
-
-
-def _changes(at: _Looked, key: dg.AssetKey) -> list[str]:
-    """Say in what the newest materialization differs from what would be computed now."""
-    made, parents = at.newest[key], sorted(at.engine.assets[key].deps)
-    if made is None:
-        return []
-    causes = []
-    now = at.engine.code_versions[key]
-    if made.code_version != now.digest:
-        causes += now.changes_since(made.value(COMPUTED_WITH)) or ["its code version changed"]
-    for parent in parents:
-        name = parent.to_user_string()
-        if parent not in made.inputs:
-            causes.append(f"it has a new input: {name}")
-        elif (newer := at.newest.get(parent)) and newer.data_version != made.inputs[parent]:
-            causes.append(f"{name} is newer")
-    causes += [
-        f"it no longer has the input {old.to_user_string()}"
-        for old in sorted(made.inputs)
-        if old not in parents
-    ]
-    return causes
-
-
-def _refused_since(at: _Looked, key: dg.AssetKey) -> dict[str, str]:
-    """Return the checks that refused, before publication, a value computed since."""
-    made = at.newest[key]
-    since = made.timestamp if made else 0.0
-    return {
-        check.name: result.description or "failed"
-        for check in at.engine.blocking.get(key, [])
-        for _, timestamp, result in _dagster.check_results(
-            at.instance, check, passed=False, limit=1
-        )
-        if timestamp > since and not result.target_materialization_data
     }

@@ -29,9 +29,9 @@ class Result:
     checks : sequence of CheckResult
         Results of the asset's checks.
     metadata : mapping
-        What Dagster shows of the materialization, for people.
+        What Dagster shows of the materialization.
     enforce : bool
-        Without it checks stop nothing: those that failed are recorded as warnings.
+        False: checks that failed are recorded as warnings and stop nothing.
     """
 
     value: Any
@@ -42,31 +42,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Asset:
-    """An asset and its step; made by the decorator `asset`.
+    """An asset and its step, as the decorator `asset` declares them.
 
-    Attributes
-    ----------
-    key : AssetKey
-    step : callable
-        Computes the value.
-    codec : Codec
-    inputs : mapping
-        By parameter of the step, the asset that it is the value of.
-    upstream : frozenset of AssetKey
-        Those inputs that are not direct: the step gets the version that its direct inputs were
-        computed from.
-    deps : tuple of AssetKey
-        Direct inputs: those of the parameters, and others that the step reads by itself.
-    resources : tuple of str
-        Parameters that are Dagster resources.
-    blocking, warning : sequences of callables
-        Its checks.
-    reuse : bool
-        Whether an earlier result stands in for a computation with the same key.
-    reads : callable, optional
-        Returns, from the step's context, JSON-like content that the result depends on besides.
-    options : mapping
-        Further arguments of `dagster.asset`.
+    `inputs` has, by parameter of the step, the asset whose value it is; `upstream` those of them
+    that are not direct; `deps` all direct inputs; `resources` the parameters that are resources;
+    `options` further arguments of `dagster.asset`.
     """
 
     key: dg.AssetKey

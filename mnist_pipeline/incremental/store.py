@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, TypeAlias
+from typing import TypeAlias
 
 from . import files
 from .errors import StoreError
@@ -38,17 +38,8 @@ class DamagedError(StoreError):
 class Artifact:
     """A file in the store, existing or not.
 
-    Attributes
-    ----------
-    asset : str
-        Its folder in the store; asset keys of several parts are `a/b`.
-    sha256 : str
-        64 hex digits: the digest of the file's bytes, and the name of its folder.
-    filename : str
-    size : int
-        Bytes.
-    path : Path or BucketPath
-        Its full path.
+    `asset` is its asset's key as text, `sha256` 64 hex digits, `size` in bytes, `path` the full
+    path.
     """
 
     asset: str
@@ -69,40 +60,31 @@ class Garbage:
 class Store:
     """Artifacts in a local folder.
 
-    A file is written under a temporary name beside, flushed to disk and renamed: a process that is
-    killed leaves it whole or not there. Any number of processes may publish at once.
-
-    Parameters
-    ----------
-    root : Path
-        The folder; it is created when the first artifact is published.
+    A file is written under a temporary name, flushed to disk and renamed: a process that is killed
+    leaves the whole file or none. Any number of processes may publish at once. The folder `root` is
+    created when the first artifact is published. All methods raise StoreError where it cannot be
+    read or written.
     """
 
     root: StorePath
     locks: Path
-    """A local folder for the lock files of those who work on the store."""
+    """A local folder for lock files."""
 
     def __init__(self, root: Path) -> None:
         self.root = self.locks = self._folder = root
 
     def artifact(self, asset: str, sha256: str, filename: str, size: int) -> Artifact:
-        """Return the artifact with these facts; nothing is looked up."""
+        """Return an artifact, which need not exist."""
         return Artifact(asset, sha256, filename, size, self.root / asset / sha256 / filename)
 
     def publish(self, asset: str, filename: str, data: bytes | Path) -> Artifact:
-        """Put a file into the store. What is there intact stays; what is damaged is replaced.
+        """Put a file into the store, unless it is there intact. Nothing half-written is left.
 
         Parameters
         ----------
         asset, filename : str
         data : bytes or Path
-            The bytes, or a finished local file with them, of any size. The file may be moved: the
-            caller must not use it afterwards.
-
-        Raises
-        ------
-        StoreError
-            The disk is full or cannot be written. Nothing half-written is left.
+            The bytes, or a complete local file of any size, which may be moved.
         """
         size = data.stat().st_size if isinstance(data, Path) else len(data)
         artifact = self.artifact(asset, files.sha256(data), filename, size)
@@ -112,26 +94,14 @@ class Store:
         return artifact
 
     def size(self, artifact: Artifact) -> int | None:
-        """Return the size of an artifact in bytes, without reading it; None if it is missing.
-
-        Raises
-        ------
-        StoreError
-            The store cannot be read.
-        """
+        """Return the size of an artifact in bytes, without reading it; None if it is missing."""
         with _reading(artifact):
             return files.size(Path(str(artifact.path)))
 
     def is_intact(self, artifact: Artifact) -> bool:
-        """Return whether an artifact is there with the recorded size and digest.
-
-        Raises
-        ------
-        StoreError
-            The store cannot be read.
-        """
+        """Return whether an artifact is there with the recorded size and digest."""
         try:
-            with self.reader(artifact):
+            with self.local(artifact):
                 return True
         except DamagedError:
             return False
@@ -141,8 +111,8 @@ class Store:
 
         Raises
         ------
-        StoreError
-            The artifact is missing, damaged (`DamagedError`) or cannot be read.
+        DamagedError
+            The artifact is missing or damaged.
         """
         with _reading(artifact), contextlib.ExitStack() as stack:
             data = _open(artifact, stack).read()
@@ -150,27 +120,18 @@ class Store:
         return data
 
     @contextlib.contextmanager
-    def reader(self, artifact: Artifact) -> Iterator[BinaryIO]:
-        """Open an artifact to read any part of it, after verifying it. Raises as `read` does."""
-        with contextlib.ExitStack() as stack:
-            with _reading(artifact):
-                file = _open(artifact, stack)
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-                check(artifact, file.tell(), sha256)
-                file.seek(0)
-            yield file
-
-    @contextlib.contextmanager
     def local(self, artifact: Artifact) -> Iterator[Path]:
         """Give a local file with an artifact's verified bytes, for as long as the context lasts.
 
         Raises as `read` does.
         """
-        with self.reader(artifact):
-            yield Path(str(artifact.path))
+        with contextlib.ExitStack() as stack, _reading(artifact):
+            file = _open(artifact, stack)
+            check(artifact, artifact.size, hashlib.file_digest(file, "sha256").hexdigest())
+        yield Path(str(artifact.path))
 
     def holds(self, asset: str) -> bool:
-        """Return whether any artifact of an asset is there, also one of the layout before this."""
+        """Return whether any artifact of an asset is there, also one of the earlier layout."""
         found = self._recognized(asset)
         return any(one.size and re.fullmatch("[0-9a-f]+", one.path.name) for one in found)
 
@@ -179,21 +140,9 @@ class Store:
     ) -> list[Garbage]:
         """Return what of an asset is not kept, and remove it if asked.
 
-        That is artifacts, folders of the layout before this one (`<data version>` with a
-        `SHA256SUMS`, `<data version>.damaged-<n>`), and temporary files older than an hour. Nothing
-        else is touched, nor are assets below this one.
-
-        Parameters
-        ----------
-        asset : str
-        keep : callable
-            Returns the SHA-256 of each artifact to keep. It is called again before each removal.
-        remove : bool
-
-        Raises
-        ------
-        StoreError
-            Something cannot be read or removed.
+        That is artifacts, folders of the earlier layout (`<data version>` with a `SHA256SUMS`,
+        `<data version>.damaged-<n>`), and temporary files older than an hour. `keep` returns the
+        SHA-256 of each artifact to keep; it is called again before each removal.
         """
         try:
             kept = keep()
@@ -229,7 +178,7 @@ class Store:
                 beside.unlink()
 
     def _recognized(self, asset: str) -> list[Garbage]:
-        """Return everything of an asset that may be garbage: artifacts, and what was left."""
+        """Return everything of an asset that may be garbage."""
         folder = self._folder / asset
         found = []
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -250,7 +199,7 @@ def open_store(root: StorePath | str, *, locks: Path) -> Store:
     ----------
     root : Path, BucketPath or str
     locks : Path
-        The local folder for lock files of a store in a bucket. One in a folder has them there.
+        The local folder for the lock files of a store in a bucket. A local store has its own.
     """
     if isinstance(root, str):
         url = root.startswith("s3://")
@@ -271,13 +220,7 @@ def missing(artifact: Artifact) -> DamagedError:
 
 
 def check(artifact: Artifact, size: int, sha256: str | None = None) -> None:
-    """Compare what was found with an artifact; a digest of None was not looked at.
-
-    Raises
-    ------
-    DamagedError
-        Size or digest is another one.
-    """
+    """Raise DamagedError if size or digest differ from the artifact's; no digest, not compared."""
     if size == artifact.size and sha256 in {None, artifact.sha256}:
         return
     found = f"{size:,} bytes with sha256 {sha256}" if sha256 else f"{size:,} bytes, not read"
@@ -288,13 +231,9 @@ def check(artifact: Artifact, size: int, sha256: str | None = None) -> None:
 
 
 def is_made_here(name: str, inside: Collection[str]) -> bool:
-    """Return whether a folder in an asset's folder was made by a store, of this layout or earlier.
+    """Return whether a folder with these files was made by a store, of this layout or the earlier.
 
-    Parameters
-    ----------
-    name : str
-    inside : collection of str
-        The files below it, by relative path. An artifact's folder has none in folders of its own.
+    An artifact's folder has no folders inside.
     """
     if re.fullmatch("[0-9a-f]{32}", name):
         return "SHA256SUMS" in inside
@@ -324,7 +263,7 @@ def _open(artifact: Artifact, stack: contextlib.ExitStack) -> io.BufferedReader:
 
 
 def _put(beside: Path, path: Path) -> None:
-    """Rename a complete file to its final path, whatever lies there, and flush the names."""
+    """Rename a complete file to its final path, whatever is there, and flush the names."""
     folder = path.parent
     while True:
         if not files.is_folder(folder):

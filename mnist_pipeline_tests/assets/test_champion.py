@@ -70,7 +70,7 @@ def test_a_bad_model_is_refused_a_good_one_promoted_and_a_rollback_returns(
 ) -> None:
     first = furnished.made("champion_model")
     good = furnished.made("sgd_model").data_version
-    assert json.loads(first.path.read_bytes()) == {"model_version": good, "barred": {}}
+    assert json.loads(first.path.read_bytes()) == {"model_version": good, "blocked": {}}
 
     fit = training.fit
     swapped()
@@ -87,7 +87,7 @@ def test_a_bad_model_is_refused_a_good_one_promoted_and_a_rollback_returns(
     assert refused.metadata["model_version"] == good
     assert refused.metadata["candidate"] == bad
     assert refused.metadata["decision"].startswith("refused: ")
-    check = furnished.check("champion_model", "in_service")
+    check = furnished.check("champion_model", "is_champion")
     assert not check.passed
     assert check.severity == dg.AssetCheckSeverity.WARN
     assert check.description == refused.metadata["decision"]
@@ -108,7 +108,7 @@ def test_a_bad_model_is_refused_a_good_one_promoted_and_a_rollback_returns(
     assert promoted.metadata["decision"].startswith("promoted: ")
     assert "not significantly worse than the champion" in promoted.metadata["decision"]
     assert promoted.metadata["p_value"] >= promoted.metadata["level"] == 0.05
-    assert furnished.check("champion_model", "in_service").passed
+    assert furnished.check("champion_model", "is_champion").passed
 
     result, back = decide(furnished, roll_back="previous")
     assert result.success
@@ -116,18 +116,18 @@ def test_a_bad_model_is_refused_a_good_one_promoted_and_a_rollback_returns(
     assert furnished.check("champion_model", "only_training_rows").passed, "asked all the same"
     assert json.loads(back.path.read_bytes()) == {
         "model_version": good,
-        "barred": {better: f"rolled back to {good}"},
+        "blocked": {better: f"rolled back to {good}"},
     }
     result, stays = decide(furnished)
     assert result.success
-    assert stays.data_version == back.data_version, "it is barred until it is allowed"
-    assert "the model is barred" in stays.metadata["decision"]
+    assert stays.data_version == back.data_version, "it is blocked until it is allowed"
+    assert "the model is blocked" in stays.metadata["decision"]
     result, allowed = decide(furnished, allow="latest")
     assert result.success
     assert allowed.metadata["model_version"] == better
     assert allowed.data_version == promoted.data_version
 
-    outcomes = [one.outcome for one in champion_history.rulings(furnished.instance)]
+    outcomes = [one.outcome for one in champion_history.decisions(furnished.instance)]
     assert outcomes == [
         "promoted", "refused", "rolled back", "promoted", "refused", "refused", "promoted",
     ]  # fmt: skip
@@ -136,11 +136,14 @@ def test_a_bad_model_is_refused_a_good_one_promoted_and_a_rollback_returns(
 def test_what_tags_ask_for_and_cannot_be_fails_with_a_reason(furnished: House) -> None:
     before = furnished.made("champion_model")
     for tags, reason in (
-        ({"roll_back": "previous"}, "cannot roll back to 'previous'; the earlier champions are"),
+        ({"roll_back": "previous"}, "the earlier champions are none"),
         ({"roll_back": "0123"}, "cannot roll back to '0123'"),
         ({"roll_back": ""}, "cannot roll back to ''"),
-        ({"roll_back": before.metadata["model_version"][:9]}, "is in service already"),
-        ({"allow": "latest"}, "cannot allow 'latest'; the barred models are none"),
+        (
+            {"roll_back": before.metadata["model_version"][:9]},
+            f"the champion is {before.metadata['model_version']}",
+        ),
+        ({"allow": "latest"}, "cannot allow 'latest'; the blocked models are none"),
     ):
         result, after = decide(furnished, **tags)
         assert not result.success
@@ -158,7 +161,7 @@ def test_a_champion_file_that_is_gone_comes_back_as_it_was(furnished: House) -> 
     assert after.metadata["decision"] == "stays: the model is the champion already"
 
 
-def test_a_model_of_another_split_is_compared_after_fitting_the_champions_params_anew(
+def test_a_model_of_another_split_is_compared_after_fitting_the_champions_params_again(
     furnished: House, params: Callable[[str], str]
 ) -> None:
     other = "[split]\nrandom_state = 7\n[model]\nrandom_state = 1\n"
@@ -167,7 +170,7 @@ def test_a_model_of_another_split_is_compared_after_fitting_the_champions_params
     ).success
     decision = furnished.made("champion_model").metadata["decision"]
     assert decision.startswith("promoted: ")
-    assert "its params fitted anew" in decision
+    assert "its params fitted again" in decision
 
 
 def test_a_champion_whose_file_is_gone_is_not_compared(
@@ -200,6 +203,9 @@ def test_the_command_line_shows_rolls_back_and_allows(
     assert shown.returncode == 0, shown.stderr
     assert f"Champion: {good}." in shown.stdout
     assert f"Blocked: {newer} (rolled back to {good})." in shown.stdout
+    page = furnished.made("report")
+    assert page.storage_id > furnished.made("champion_model").storage_id
+    assert good in page.path.read_text(), "the report shows the champion"
     run = furnished.instance.get_runs(limit=1)[0]
     assert run.tags[champion_history.ROLL_BACK] == good, (
         "a real run, and what it did is in its tags"
@@ -207,7 +213,7 @@ def test_the_command_line_shows_rolls_back_and_allows(
 
     again = furnished.cli("champion", "--rollback")
     assert again.returncode == 2
-    assert f"{newer} (barred: allow it first)" in again.stderr
+    assert f"{newer} (blocked: allow it first)" in again.stderr
 
     document = json.loads(furnished.cli("champion", "--allow", "--json").stdout)
     assert (document["model_version"], document["blocked"]) == (newer, {})
@@ -228,28 +234,29 @@ def logs(house: House) -> list[str]:
 _STOPPED = """
 import sys, time
 from pathlib import Path
-from mnist_pipeline import cli
-from mnist_pipeline.digits import gate
+from mnist_pipeline.cli.main import main
+from mnist_pipeline.digits.evaluation import promotion
 name, folder = sys.argv[1], Path(sys.argv[2])
-rule = getattr(gate, name)
+owner = promotion if name == "roll_back" else promotion.Gate
+decide = getattr(owner, name)
 def stopped(*arguments, **more):
-    ruling = rule(*arguments, **more)
+    decision = decide(*arguments, **more)
     (folder / "decided").touch()
     while not (folder / "go").exists():
         time.sleep(0.01)
-    return ruling
-setattr(gate, name, stopped)
+    return decision
+setattr(owner, name, stopped)
 sys.argv = ["mnist-pipeline", *sys.argv[3:]]
-cli.main()
+main()
 """
 
 
 @contextlib.contextmanager
-def stopped_in(rule: str, house: House, *arguments: str) -> Iterator[Callable[[], None]]:
+def stopped_in(decide: str, house: House, *arguments: str) -> Iterator[Callable[[], None]]:
     """Start a command that is stopped when it has decided; yield what lets it go on to its end."""
     folder = house.folder.parent
     process = subprocess.Popen(
-        [sys.executable, "-c", _STOPPED, rule, str(folder), *arguments],
+        [sys.executable, "-c", _STOPPED, decide, str(folder), *arguments],
         env=os.environ | house.environment | {"PYTHONPATH": str(PROJECT)},
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -310,14 +317,14 @@ def test_a_rollback_between_a_decision_and_its_record_waits_and_stands(
     good, _, candidate = undecided
     with stopped_in("decide", furnished, "run", "--select", "champion_model") as go_on:
         ended = roll_back(furnished, good)
-        assert len(champion_history.rulings(furnished.instance)) == 2, "neither is recorded"
+        assert len(champion_history.decisions(furnished.instance)) == 2, "neither is recorded"
         go_on()
         assert ended()
-    back, promoted, *_ = champion_history.rulings(furnished.instance)
+    back, promoted, *_ = champion_history.decisions(furnished.instance)
     assert (promoted.outcome, promoted.champion.model_version) == ("promoted", candidate)
     assert back.outcome == "rolled back"
     assert back.champion.model_version == good
-    assert candidate in back.champion.barred
+    assert candidate in back.champion.blocked
     assert json.loads(furnished.made("champion_model").path.read_bytes())["model_version"] == good
 
 
@@ -333,14 +340,14 @@ def test_a_decision_between_a_rollback_and_its_record_waits_and_does_not_undo_it
         until(lambda: any(WAITS in log for log in logs(furnished)), pause=0.02)
         go_on()
         assert decided.result(120)[0].success
-    refused, back, *_ = champion_history.rulings(furnished.instance)
+    refused, back, *_ = champion_history.decisions(furnished.instance)
     assert (back.outcome, back.champion.model_version) == ("rolled back", good)
-    assert set(back.champion.barred) == {left, candidate}
+    assert set(back.champion.blocked) == {left, candidate}
     assert refused.outcome == "refused"
     assert refused.champion == back.champion
 
 
-def test_after_the_newest_decision_was_deleted_the_records_that_are_left_count_and_it_is_said(
+def test_after_the_newest_decision_was_deleted_the_records_that_are_left_count_and_it_is_reported(
     furnished: House, params: Callable[[str], str]
 ) -> None:
     first = furnished.made("champion_model")
@@ -373,7 +380,7 @@ def test_after_the_newest_decision_was_deleted_the_records_that_are_left_count_a
     assert json.loads(furnished.cli("champion", "--json").stdout)["deleted_with_run"] is None
 
 
-def test_a_refused_model_is_not_barred_by_a_rollback(
+def test_a_refused_model_is_not_blocked_by_a_rollback(
     furnished: House, params: Callable[[str], str], swapped: Callable[[], None]
 ) -> None:
     other = {"MNIST_PARAMS": params("[model]\nrandom_state = 1\n")}
@@ -382,7 +389,7 @@ def test_a_refused_model_is_not_barred_by_a_rollback(
     swapped()
     assert furnished.materialize(DECIDED, force=True).success
     _, after = decide(furnished, roll_back="previous")
-    assert set(json.loads(after.path.read_bytes())["barred"]) == {left}
+    assert set(json.loads(after.path.read_bytes())["blocked"]) == {left}
 
 
 def test_there_is_no_way_back_to_a_model_whose_file_is_gone(

@@ -97,7 +97,7 @@ def edited(
     ("file", "added", "computed", "reused"),
     [
         pytest.param(
-            "digits/model/training.py", "\n\n# a comment\n", set(), set(), id="formatting",
+            "digits/model/training.py", "\n\n# a comment\n", set(), set(), id="formatting"
         ),
         pytest.param(
             "digits/sources/arff.py", "\n_UNUSED = 1\n", SPLITS | DECISION,

@@ -13,7 +13,6 @@ from mnist_pipeline.assets import experiments
 from mnist_pipeline.assets.experiments import CANDIDATE, LEADERBOARD
 from mnist_pipeline.config.params import Params
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
-from mnist_pipeline.incremental import _dagster
 from mnist_pipeline_tests.assets.test_pipeline import ASSETS
 from mnist_pipeline_tests.conftest import House, once
 from mnist_pipeline_tests.support.clones import VARIANTS
@@ -131,7 +130,7 @@ def test_a_promoted_variant_goes_through_the_gate_with_the_next_refresh(compared
     assert not [path for path in removed if "/candidate/" in path]
     assert len(list(compared.data.glob("candidate/*/candidate.skops"))) == 3
 
-    # what is in service is not renamed behind its back
+    # the chosen variant cannot be renamed without notice
     file.write_text(text.replace(f"[variants.{best.variant}]", "[variants.other]"))
     status = compared.cli("status")
     assert status.returncode == 2
@@ -148,41 +147,30 @@ def compared_house(compared: Forked, monkeypatch: pytest.MonkeyPatch) -> Iterato
         yield opened
 
 
-def test_a_candidate_that_comes_while_the_leaderboard_is_computed_is_in_its_provenance_too(
-    compared_house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    session = compared_house.session()
-    partition_ids = _dagster.partition_ids
-    came: list[int] = []
-
-    def then_another_comes(*arguments: Any) -> Any:
-        if not came:
-            came.append(1)
-            assert session.run([CANDIDATE], partition="small", force=True).success
-        return partition_ids(*arguments)
-
-    before = partition_ids(session.instance, CANDIDATE)["small"]
-    monkeypatch.setattr(_dagster, "partition_ids", then_another_comes)
-    assert session.run([LEADERBOARD], force=True).success
-    made = compared_house.made("leaderboard")
-    pointer = int(made.tags["dagster/input_event_pointer/candidate"])
-    read = {name: one["storage_id"] for name, one in made.metadata["versions_read"].items()}
-    assert pointer == read["small"] > before
-    assert max(read.values()) == pointer
-
-
-def test_a_leaderboard_is_computed_also_after_the_run_of_a_candidate_was_deleted(
+def test_results_outlive_the_run_of_a_candidate_and_come_back_to_its_partition_by_reuse(
     compared_house: House,
 ) -> None:
     session = compared_house.session()
     [newest] = session.instance.fetch_materializations(CANDIDATE, limit=1).records
     session.instance.delete_run(newest.run_id)
-    done = session.run([LEADERBOARD])
-    assert done.success
-    assert done.computed == ["leaderboard"]
-    assert set(leaderboard(compared_house.folder).left_out) == {newest.partition_key}
+    assert session.run([LEADERBOARD]).reused == ["leaderboard"]
     again = session.run([CANDIDATE], partition=newest.partition_key)
     assert (again.computed, again.reused) == ([], ["candidate"])
+
+
+def test_a_candidate_whose_file_is_gone_is_left_out_until_it_is_fitted_again(
+    compared_house: House,
+) -> None:
+    session = compared_house.session()
+    [newest] = session.instance.fetch_materializations(CANDIDATE, limit=1).records
+    assert newest.asset_materialization is not None
+    Path(str(newest.asset_materialization.metadata["path"].value)).unlink()
+    assert session.run([LEADERBOARD]).computed == ["leaderboard"]
+    assert leaderboard(compared_house.folder).left_out == {
+        newest.partition_key: experiments.NOT_FITTED
+    }
+    assert session.run([CANDIDATE], partition=newest.partition_key).computed == ["candidate"]
+    assert session.run([LEADERBOARD]).reused == ["leaderboard"]
 
 
 def test_a_variant_edited_and_edited_back_is_not_fitted_again(compared: Forked) -> None:

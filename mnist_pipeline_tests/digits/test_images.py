@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from mnist_pipeline.digits.data.dataset import Digits
-from mnist_pipeline.digits.errors import PictureError
+from mnist_pipeline.digits.errors import IncompatibleModelError, PictureError
 from mnist_pipeline.digits.features import transformers
 from mnist_pipeline.digits.images import files, normalize
 from mnist_pipeline.digits.images.classify import read_digit
@@ -21,7 +21,6 @@ from mnist_pipeline.digits.model import persistence
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.sources import sample
 from mnist_pipeline.digits.sources.table import decode
-from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline_tests.conftest import House
 from mnist_pipeline_tests.support.photos import encoded, enlarged, photo
 
@@ -275,7 +274,7 @@ def test_a_model_is_not_used_with_code_that_computes_other_features(
     data = furnished.made("sgd_model").path.read_bytes()
     persistence.loads(data)
     monkeypatch.setattr(transformers, "_FAINT", 0.5)
-    with pytest.raises(FormatError, match="computes other features"):
+    with pytest.raises(IncompatibleModelError, match="computes other features"):
         persistence.loads(data)
 
 

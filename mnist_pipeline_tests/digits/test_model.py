@@ -16,6 +16,7 @@ from mnist_pipeline.config.params import ModelParams
 from mnist_pipeline.digits.data import validation
 from mnist_pipeline.digits.data.split import Split, split
 from mnist_pipeline.digits.data.validation import Parts
+from mnist_pipeline.digits.errors import IncompatibleModelError
 from mnist_pipeline.digits.evaluation import metrics
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline.digits.model import persistence, prediction, training
@@ -178,7 +179,9 @@ def test_a_model_of_another_scikit_learn_is_not_opened_but_known(
         assert persistence.loads(data).data_version == model.data_version
     opened: list[object] = []
     monkeypatch.setattr("skops.io.loads", lambda *args, **more: opened.append(args))
-    with pytest.raises(FormatError, match=r"with scikit-learn 1\.7\.2, .* materialize sgd_model"):
+    with pytest.raises(
+        IncompatibleModelError, match=r"with scikit-learn 1\.7\.2, .* materialize sgd_model"
+    ):
         persistence.loads(data)
     assert not opened
     known = persistence.loads_fitted(data)

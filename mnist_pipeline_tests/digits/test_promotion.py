@@ -11,7 +11,7 @@ from mnist_pipeline.digits.data.split import Split, split
 from mnist_pipeline.digits.evaluation import metrics, promotion
 from mnist_pipeline.digits.evaluation.champion import Champion
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
-from mnist_pipeline.digits.evaluation.promotion import Rival, Ruling
+from mnist_pipeline.digits.evaluation.promotion import ChampionPredictions, Decision, Gate
 from mnist_pipeline.digits.model import prediction, training
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.sources import sample
@@ -42,9 +42,9 @@ def wrong_in(model: TrainedModel, drawn: Split, places: range) -> TrainedModel:
     assert model.validated is not None
     parts = validation.hold_out_rows(drawn.train, model.validated.row_id)
     assert parts.held_out is not None
-    said = parts.held_out.labels.copy()
-    said[list(places)] = (said[list(places)] + 1) % 10
-    validated = dataclasses.replace(model.validated, row_id=parts.held_out.row_id, prediction=said)
+    wrong = parts.held_out.labels.copy()
+    wrong[list(places)] = (wrong[list(places)] + 1) % 10
+    validated = dataclasses.replace(model.validated, row_id=parts.held_out.row_id, prediction=wrong)
     return dataclasses.replace(model, validated=validated)
 
 
@@ -53,29 +53,28 @@ def decided(
     drawn: Split,
     evaluation: Evaluation,
     before: Champion | None = None,
-    rival: Rival | None = None,
+    champion: ChampionPredictions | None = None,
     floor: float = 0.8,
-) -> Ruling:
+) -> Decision:
     before = before or Champion()
-    return promotion.decide(
-        candidate, drawn.train, evaluation, before, rival, floor=floor, level=0.05
-    )
+    gate = Gate(floor, level=0.05)
+    return gate.decide(candidate, drawn.train, evaluation, before, champion)
 
 
-def rival_wrong_in(model: TrainedModel, drawn: Split, places: range) -> Rival:
+def champion_wrong_in(model: TrainedModel, drawn: Split, places: range) -> ChampionPredictions:
     validated = wrong_in(model, drawn, places).validated
     assert validated is not None
-    return Rival(validated.prediction, "as it is")
+    return ChampionPredictions(validated.prediction, "as it is")
 
 
 def test_without_a_champion_the_floor_alone_decides(
     fitted: TrainedModel, drawn: Split, evaluation: Evaluation
 ) -> None:
     candidate = wrong_in(fitted, drawn, range(40))
-    ruling = decided(candidate, drawn, evaluation)
-    assert (ruling.outcome, ruling.champion) == ("promoted", Champion(candidate.data_version))
-    assert ruling.metadata["validation_accuracy"] == 0.9
-    assert "no champion was in service" in ruling.why
+    decision = decided(candidate, drawn, evaluation)
+    assert (decision.outcome, decision.champion) == ("promoted", Champion(candidate.data_version))
+    assert decision.metadata["validation_accuracy"] == 0.9
+    assert "there was no champion" in decision.why
     refused = decided(candidate, drawn, evaluation, floor=0.901)
     assert (refused.outcome, refused.champion) == ("refused", Champion())
     assert "both must be at least 0.9010" in refused.why
@@ -86,9 +85,9 @@ def test_labels_mixed_up_in_all_training_rows_are_caught_by_the_evaluation(
 ) -> None:
     candidate = wrong_in(fitted, drawn, range(0))
     mixed_up = dataclasses.replace(evaluation, accuracy=0.79)
-    ruling = decided(candidate, drawn, mixed_up)
-    assert ruling.outcome == "refused"
-    assert "accuracy 1.0000 on the validation rows, 0.7900 on the test rows" in ruling.why
+    decision = decided(candidate, drawn, mixed_up)
+    assert decision.outcome == "refused"
+    assert "accuracy 1.0000 on the validation rows, 0.7900 on the test rows" in decision.why
 
 
 @pytest.mark.parametrize(
@@ -113,19 +112,19 @@ def test_a_candidate_is_refused_if_it_is_worse_beyond_chance(
 ) -> None:
     before = Champion("the champion's version")
     candidate = wrong_in(fitted, drawn, range(lost))
-    rival = rival_wrong_in(fitted, drawn, range(lost, lost + won))
-    ruling = decided(candidate, drawn, evaluation, before, rival)
-    assert (ruling.outcome == "promoted") is promoted
-    assert ruling.champion == (Champion(candidate.data_version) if promoted else before)
-    assert ruling.metadata["p_value"] == pytest.approx(p_value, abs=1e-3)
-    assert ruling.metadata["only_champion_right"] == lost
-    assert ruling.metadata["only_candidate_right"] == won
-    assert f"{won} are right only now and {lost} were right only with the champion" in ruling.why
+    champion = champion_wrong_in(fitted, drawn, range(lost, lost + won))
+    decision = decided(candidate, drawn, evaluation, before, champion)
+    assert (decision.outcome == "promoted") is promoted
+    assert decision.champion == (Champion(candidate.data_version) if promoted else before)
+    assert decision.metadata["p_value"] == pytest.approx(p_value, abs=1e-3)
+    assert decision.metadata["only_champion_right"] == lost
+    assert decision.metadata["only_candidate_right"] == won
+    assert f"{won} are right only now and {lost} were right only with the champion" in decision.why
     # again, of the same candidate
-    assert decided(candidate, drawn, evaluation, before, rival) == ruling
+    assert decided(candidate, drawn, evaluation, before, champion) == decision
     if promoted:
-        again = decided(candidate, drawn, evaluation, ruling.champion)
-        assert (again.outcome, again.champion) == ("stays", ruling.champion)
+        again = decided(candidate, drawn, evaluation, decision.champion)
+        assert (again.outcome, again.champion) == ("stays", decision.champion)
 
 
 def test_a_model_fitted_on_all_training_rows_is_never_champion(
@@ -133,12 +132,12 @@ def test_a_model_fitted_on_all_training_rows_is_never_champion(
 ) -> None:
     params = ModelParams(preset="tutorial", max_iter=2)
     candidate = training.fit(params, validation.all_rows(drawn.train))
-    ruling = decided(candidate, drawn, evaluation)
-    assert (ruling.outcome, ruling.champion) == ("refused", Champion())
-    assert "it can never be champion" in ruling.why
+    decision = decided(candidate, drawn, evaluation)
+    assert (decision.outcome, decision.champion) == ("refused", Champion())
+    assert "it can never be champion" in decision.why
 
 
-def test_a_champion_that_saw_none_of_these_rows_is_taken_at_its_word(
+def test_a_champion_fitted_on_none_of_these_rows_is_compared_by_its_recorded_predictions(
     fitted: TrainedModel, drawn: Split
 ) -> None:
     champion = wrong_in(fitted, drawn, range(7))
@@ -152,13 +151,13 @@ def test_a_champion_that_saw_none_of_these_rows_is_taken_at_its_word(
             prediction=champion.validated.prediction[:300],
         ),
     )
-    rival = promotion.rival_of(candidate, drawn.train, champion)
-    assert rival.how == "as it is"
-    np.testing.assert_array_equal(rival.prediction, champion.validated.prediction[shuffled][:300])
+    found = promotion.champion_predictions(candidate, drawn.train, champion)
+    assert found.how == "as it is"
+    np.testing.assert_array_equal(found.prediction, champion.validated.prediction[shuffled][:300])
 
 
 @pytest.mark.parametrize("other", ["split", "rows"])
-def test_a_champion_that_saw_these_rows_is_fitted_anew(
+def test_a_champion_fitted_on_these_rows_is_fitted_again(
     other: str, fitted: TrainedModel, drawn: Split
 ) -> None:
     if other == "split":
@@ -169,26 +168,26 @@ def test_a_champion_that_saw_these_rows_is_fitted_anew(
         champion = training.fit(ModelParams(preset="scaled", max_iter=5), parts)
     slow = ModelParams(preset="scaled", max_iter=4).model_dump(mode="json")
     champion = dataclasses.replace(champion, params=slow)
-    said: list[str] = []
-    rival = promotion.rival_of(fitted, drawn.train, champion, said.append)
-    assert rival.how == "its params fitted anew"
+    reported: list[str] = []
+    found = promotion.champion_predictions(fitted, drawn.train, champion, reported.append)
+    assert found.how == "its params fitted again"
     assert fitted.validated is not None
     parts = validation.hold_out_rows(drawn.train, fitted.validated.row_id)
     expected = training.fit(ModelParams(preset="scaled", max_iter=4), parts).validated
     assert expected is not None
     assert parts.held_out is not None
-    assert rival.prediction is not None
+    assert found.prediction is not None
     order = np.argsort(fitted.validated.row_id), np.argsort(expected.row_id)
-    np.testing.assert_array_equal(rival.prediction[order[0]], expected.prediction[order[1]])
-    assert said[0].startswith("the champion was fitted on other rows")
+    np.testing.assert_array_equal(found.prediction[order[0]], expected.prediction[order[1]])
+    assert reported[0].startswith("the champion was fitted on other rows")
     # what would come out as the candidate is not fitted at all
     same = dataclasses.replace(champion, params=fitted.params)
-    rival = promotion.rival_of(fitted, drawn.train, same)
-    assert rival.how == "fitted anew, it is the candidate itself"
-    assert rival.prediction is fitted.validated.prediction
+    found = promotion.champion_predictions(fitted, drawn.train, same)
+    assert found.how == "its params fitted again are the candidate's"
+    assert found.prediction is fitted.validated.prediction
 
 
-def test_a_champion_that_cannot_be_compared_does_not_stand_in_the_way_and_it_is_said(
+def test_a_champion_that_cannot_be_compared_does_not_stop_a_promotion_and_the_reason_is_given(
     fitted: TrainedModel, drawn: Split, evaluation: Evaluation
 ) -> None:
     elsewhere = dataclasses.replace(
@@ -196,33 +195,33 @@ def test_a_champion_that_cannot_be_compared_does_not_stand_in_the_way_and_it_is_
         origin=dataclasses.replace(fitted.origin, random_state=7),
         params={"preset": "of another version of this project"},
     )
-    rival = promotion.rival_of(fitted, drawn.train, elsewhere)
-    assert rival.prediction is None
-    ruling = decided(fitted, drawn, evaluation, Champion("elsewhere"), rival)
-    assert ruling.outcome == "promoted"
-    assert "not compared: the champion's params cannot be fitted any more" in ruling.why
+    found = promotion.champion_predictions(fitted, drawn.train, elsewhere)
+    assert found.prediction is None
+    decision = decided(fitted, drawn, evaluation, Champion("elsewhere"), found)
+    assert decision.outcome == "promoted"
+    assert "not compared: the champion's params cannot be fitted any more" in decision.why
 
 
-def test_a_rollback_bars_what_it_leaves_until_it_is_allowed(
+def test_a_rollback_blocks_what_it_replaces_until_that_is_allowed(
     fitted: TrainedModel, drawn: Split, evaluation: Evaluation
 ) -> None:
     candidate = wrong_in(fitted, drawn, range(0))
     version = candidate.data_version
-    ruling = promotion.roll_back(Champion(version), "good")
-    assert ruling.champion == Champion("good", {version: "rolled back to good"})
-    refused = decided(candidate, drawn, evaluation, ruling.champion)
-    assert (refused.outcome, refused.champion) == ("refused", ruling.champion)
-    assert refused.why == "the model is barred: rolled back to good"
-    allowed = promotion.allow(ruling.champion, version)
+    decision = promotion.roll_back(Champion(version), "good")
+    assert decision.champion == Champion("good", {version: "rolled back to good"})
+    refused = decided(candidate, drawn, evaluation, decision.champion)
+    assert (refused.outcome, refused.champion) == ("refused", decision.champion)
+    assert refused.why == "the model is blocked: rolled back to good"
+    allowed = promotion.allow(decision.champion, version)
     assert allowed == Champion("good")
-    rival = rival_wrong_in(fitted, drawn, range(3))
-    assert decided(candidate, drawn, evaluation, allowed, rival).outcome == "promoted"
+    champion = champion_wrong_in(fitted, drawn, range(3))
+    assert decided(candidate, drawn, evaluation, allowed, champion).outcome == "promoted"
 
 
-def test_a_rollback_bars_a_candidate_that_was_not_decided_on() -> None:
-    ruling = promotion.roll_back(Champion("bad"), "good", "newest")
-    assert set(ruling.champion.barred) == {"bad", "newest"}
-    assert ruling.champion.barred["newest"].startswith("not decided on")
+def test_a_rollback_blocks_a_candidate_that_was_not_decided_on() -> None:
+    decision = promotion.roll_back(Champion("bad"), "good", "newest")
+    assert set(decision.champion.blocked) == {"bad", "newest"}
+    assert decision.champion.blocked["newest"].startswith("not decided on")
     stays = promotion.roll_back(Champion("good"), "good")
     assert (stays.outcome, stays.champion) == ("stays", Champion("good"))
 

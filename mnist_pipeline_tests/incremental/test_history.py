@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from mnist_pipeline.incremental import retention, runs
+from mnist_pipeline.incremental import Session, _dagster, retention, runs
 from mnist_pipeline.incremental.errors import StoreError
 from mnist_pipeline_tests.incremental.conftest import ALL, Toy, key, newest_of, run_ids
 
@@ -106,6 +106,27 @@ def test_what_gc_removed_is_computed_again_when_it_is_wanted(toy: Toy) -> None:
     assert (done.computed, done.reused) == (["left", "total", "summary"], [])
     assert toy.calls() == ["left", "summary", "total"]
     assert toy.versions() == first
+
+
+def test_gc_removes_the_results_whose_files_it_removed_and_no_others(toy: Toy) -> None:
+    def results(session: Session) -> set[str]:
+        found: list[str] = []
+
+        def look(name: str, text: str) -> bool:
+            found.append(name.split("/", 2)[2].rpartition("/")[0])
+            return False
+
+        _dagster.remove_values(session.instance, "incremental/results/", look)
+        return {f"{name} {found.count(name)}" for name in found}
+
+    toy.set_factor(3)
+    assert toy.refresh().success
+    with toy.session() as session:
+        assert results(session) == {"left 2", "group/right 1", "total 2", "summary 2"}
+        session.collect_garbage(keep=1, dry_run=True)
+        assert results(session) == {"left 2", "group/right 1", "total 2", "summary 2"}
+        session.collect_garbage(keep=1, dry_run=False)
+        assert results(session) == {"left 1", "group/right 1", "total 1", "summary 1"}
 
 
 def test_gc_keeps_what_the_pipeline_says_it_needs(toy: Toy) -> None:

@@ -107,6 +107,23 @@ def test_whichever_process_works_on_a_run_claims_it(toy: Toy) -> None:
         assert run.tags[runs.OWNER].split()[2] == str(os.getpid())
 
 
+def test_a_run_executed_again_does_not_keep_the_tags_that_a_command_gave_the_first(
+    toy: Toy,
+) -> None:
+    with toy.session() as session:
+        done = session.run(KEYS, trigger="a command")
+        first = session.instance.get_run_by_id(done.run_id or "")
+        assert first is not None
+        assert first.tags["dagster/max_retries"] == "0"
+        job = session.pipeline.definitions.resolve_job_def("refresh")
+        tags = {**first.tags, "dagster/parent_run_id": first.run_id}
+        again = job.execute_in_process(instance=session.instance, tags=tags)
+        run = session.instance.get_run_by_id(again.run_id)
+        assert run is not None
+        assert run.tags["dagster/max_retries"] == "3"
+        assert run.tags["toy/trigger"] == "re-execution"
+
+
 def test_a_run_of_a_dead_process_is_marked_failed_and_its_pool_slot_is_free(
     session: Session, dead: str
 ) -> None:
@@ -115,7 +132,7 @@ def test_a_run_of_a_dead_process_is_marked_failed_and_its_pool_slot_is_free(
     run = begun(session, dead)
     assert storage.claim_concurrency_slot("fits", run.run_id, "left").is_claimed
     said: list[str] = []
-    assert runs.unfinished(session.instance, KEYS, say=said.append) == []
+    assert runs.unfinished(session.instance, KEYS, report=said.append) == []
     assert status_of(session, run) is dg.DagsterRunStatus.FAILURE
     host, process = dead.split()[:2]
     log = [entry.message for entry in session.instance.all_logs(run.run_id)]

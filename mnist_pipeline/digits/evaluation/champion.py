@@ -1,4 +1,4 @@
-"""The champion: which model is in service. How it is chosen is in `gate`."""
+"""The champion: which model is in use. `promotion` decides which one that is."""
 
 from dataclasses import dataclass, field
 
@@ -7,15 +7,15 @@ from mnist_pipeline.digits.documents import Document
 
 @dataclass(frozen=True)
 class Champion(Document):
-    """Which model is in service, and which may not be.
+    """Which model is the champion, and which are blocked.
 
     Attributes
     ----------
     model_version : str or None
-        Data version of the model in service; None while none has passed the gate.
-    barred : dict
-        Data versions that the gate lets through no more, and why.
+        Data version of the champion; None while no model has passed the gate.
+    blocked : dict
+        Data versions that cannot be promoted, and why.
     """
 
     model_version: str | None = None
-    barred: dict[str, str] = field(default_factory=dict)
+    blocked: dict[str, str] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from mnist_pipeline.incremental.check import CheckResult
 def compare(
     candidates: Mapping[str, tuple[str, Fitted]], left_out: Mapping[str, str], train: Digits
 ) -> Leaderboard:
-    """Rank candidates by what they get right of the rows that were held out of all their fits.
+    """Rank candidates by accuracy on the rows that were held out of all their fits.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def compare(
 
 
 def same_rows(candidates: Mapping[str, tuple[str, Fitted]]) -> CheckResult:
-    """All candidates say something of the same validation rows."""
+    """All candidates have predictions for the same validation rows."""
     validated = {name: fitted.validated for name, (_, fitted) in candidates.items()}
     rows = [np.sort(by.row_id) for by in validated.values() if by]
     same = len(rows) == len(validated) and all(np.array_equal(rows[0], one) for one in rows)

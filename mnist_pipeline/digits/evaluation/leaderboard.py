@@ -10,7 +10,7 @@ _SHOWN = 4
 
 @dataclass(frozen=True)
 class Entry:
-    """A variant, and what it got right of the validation rows.
+    """A variant and its accuracy on the validation rows.
 
     Attributes
     ----------
@@ -21,13 +21,12 @@ class Entry:
     accuracy : float
         Share of right predictions, 0-1.
     accuracy_interval : [low, high]
-        Wilson score interval at 95%, of this variant alone: it does not know that the best of many
-        is looked at.
+        Wilson score interval at 95% of this variant alone: not corrected for choosing the best of
+        many.
     only_best_right, only_this_right : int
         Rows that just one of the two gets right, of this variant and the best one.
     p_value : float
-        Of the exact one-sided McNemar test on these, as the gate has it: how likely at least so
-        many are lost by chance to a variant that is as good as the best.
+        Of the exact one-sided McNemar test on these, as in `promotion`.
     """
 
     variant: str
@@ -42,7 +41,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Leaderboard(Document):
-    """Variants, best first, equal ones by name; and those that could not be compared, and why.
+    """Variants, best first, equal ones by name; and why others were not compared.
 
     Attributes
     ----------
@@ -61,7 +60,7 @@ class Leaderboard(Document):
     train_version: str
 
     def differences(self, entry: Entry) -> str:
-        """Say in which params a variant differs from the best one: the first few."""
+        """Return the first few params in which a variant differs from the best one."""
         best = self.entries[0].params
         found = [f"{key} {value}" for key, value in entry.params.items() if value != best[key]]
         more = len(found) - _SHOWN

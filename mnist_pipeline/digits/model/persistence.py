@@ -22,9 +22,10 @@ import numpy.typing as npt
 from mnist_pipeline.digits.data.dataset import Digits, Origin
 from mnist_pipeline.digits.data.shape import PIXELS
 from mnist_pipeline.digits.data.validation import Fitted, Validated
+from mnist_pipeline.digits.errors import IncompatibleModelError
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.incremental.check import CheckResult
-from mnist_pipeline.incremental.errors import FormatError
+from mnist_pipeline.incremental.errors import FormatError, PipelineError
 
 _TRANSFORMERS = "mnist_pipeline.digits.features.transformers"
 TRUSTED = [f"{_TRANSFORMERS}.{name}" for name in ("Deskewer", "PixelScaler", "OrientedGradients")]
@@ -60,7 +61,7 @@ def _plain(value: Any) -> Any:
 def _as_format_error() -> Iterator[None]:
     try:
         yield
-    except FormatError:
+    except PipelineError:
         raise
     # a damaged file can fail in as many ways as its parsers have lines
     except Exception as error:
@@ -74,9 +75,11 @@ def loads(data: bytes) -> TrainedModel:
     Raises
     ------
     FormatError
-        The bytes are not a skops file, hold a type that is not trusted, hold something else than a
-        model of this pipeline, were made with another minor version of scikit-learn, or with
-        features that this code computes otherwise.
+        The bytes are not a skops file, or hold a type that is not trusted or something else than a
+        model of this pipeline.
+    IncompatibleModelError
+        The model was fitted with another minor version of scikit-learn, or with features that this
+        code computes otherwise.
     """
     import skops.io
     from sklearn.linear_model import SGDClassifier
@@ -85,7 +88,7 @@ def loads(data: bytes) -> TrainedModel:
     fitted, facts = _facts(data)
     made, here = str(facts["libraries"]["scikit-learn"]), version("scikit-learn")
     if made.split(".")[:2] != here.split(".")[:2]:
-        raise FormatError(
+        raise IncompatibleModelError(
             f"the model was fitted with scikit-learn {made}, here is {here}, which may read it "
             "otherwise: materialize sgd_model again, or install what requirements.lock named then"
         )
@@ -99,7 +102,7 @@ def loads(data: bytes) -> TrainedModel:
     expected, found = np.array(facts["self_test"], np.float64), model.scores(_self_test())
     # processors differ in the last bits, code in the first ones
     if not np.abs(found - expected).max() <= _SAME * np.abs(expected).max():
-        raise FormatError(
+        raise IncompatibleModelError(
             "this code computes other features than the model was fitted with, so its answers "
             "would be wrong: materialize sgd_model again, or return to that code"
         )
@@ -135,7 +138,7 @@ def reloads_identically(model: TrainedModel, train: Digits) -> CheckResult:
     probe = train.pixels[:_PROBE]
     try:
         again = loads(dumps(model))
-    except FormatError as error:
+    except PipelineError as error:
         return CheckResult("reloads_identically", passed=False, description=str(error))
     same = np.array_equal(again.scores(probe), model.scores(probe))
     passed = same and again.data_version == model.data_version
