@@ -1,18 +1,19 @@
 """The asset `champion_model`: the model in use."""
 
+from collections.abc import Mapping
 from functools import partial
 
 import dagster as dg
 
 from mnist_pipeline.assets import champion_history
 from mnist_pipeline.assets.display import past_models
-from mnist_pipeline.config.params import ChampionParams, FloorParams
 from mnist_pipeline.digits.data import validation
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.evaluation import promotion
 from mnist_pipeline.digits.evaluation.champion import Champion
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.params import ChampionParams
 from mnist_pipeline.incremental.codecs import json_class
 from mnist_pipeline.incremental.steps import Result, asset
 from mnist_pipeline.incremental.store import Store
@@ -33,7 +34,7 @@ def champion_model(
     evaluation: Evaluation,
     sgd_model: TrainedModel,
     train_set: Digits,
-    floor_params: dg.ResourceParam[FloorParams],
+    floor_params: dg.ResourceParam[Mapping[str, float]],
     champion_params: dg.ResourceParam[ChampionParams],
     store: dg.ResourceParam[Store],
 ) -> Result:
@@ -43,7 +44,7 @@ def champion_model(
     worse than the champion on the same validation rows. The tags `mnist_pipeline/roll_back` and
     `mnist_pipeline/allow` of a run return to an earlier champion, and unblock a model.
     """
-    floor: float = getattr(floor_params, train_set.origin.source)
+    floor = floor_params[train_set.origin.source]
     decide = partial(
         promotion.decide, sgd_model, train_set, evaluation, floor=floor, level=champion_params.level
     )

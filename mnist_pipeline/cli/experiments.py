@@ -18,7 +18,7 @@ from mnist_pipeline.incremental import files
 from mnist_pipeline.incremental.errors import SettingsError
 
 if TYPE_CHECKING:
-    from mnist_pipeline.config.params import ModelParams
+    from mnist_pipeline.digits.params import ModelParams
 
 
 @click.command()

@@ -8,10 +8,11 @@ import numpy.typing as npt
 from dagster import AssetKey
 
 from mnist_pipeline.assets.champion_history import Past
-from mnist_pipeline.digits.data.shape import WIDTH
+from mnist_pipeline.digits.data.shape import width_of
 from mnist_pipeline.digits.errors import PictureError
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
 from mnist_pipeline.digits.images.classify import Reading
+from mnist_pipeline.digits.sources.registry import named
 from mnist_pipeline.incremental.history import Event
 from mnist_pipeline.incremental.session import RunResult
 from mnist_pipeline.incremental.status import AssetStatus
@@ -49,8 +50,8 @@ def run_summary(done: RunResult, seconds: float) -> str:
     if found := metadata.get("report"):
         lines.append(f"  report     {found['path']}")
     lines.append("  Dagster UI: make ui")
-    if source.get("source") == "sample":
-        lines.append("  all 70,000 digits: make run SOURCE=openml")
+    if source and (hint := named(source["source"]).hint):
+        lines.append(f"  {hint}")
     return "\n".join(lines)
 
 
@@ -215,8 +216,10 @@ def _utc(timestamp: float) -> str:
 
 
 def _picture(pixels: npt.NDArray[np.uint8]) -> str:
-    """Draw a digit, shape (784,), in letters, which are about twice as high as wide."""
-    ink = pixels.reshape(WIDTH // 2, 2, WIDTH).mean(axis=1)
+    """Draw a digit, of shape (pixels,), in letters, which are about twice as high as wide."""
+    width = width_of(pixels)
+    rows = np.pad(pixels.reshape(width, width), ((0, width % 2), (0, 0)))
+    ink = rows.reshape(-1, 2, width).mean(axis=1)
     shades = np.array(list(_SHADES))[(ink * len(_SHADES) / 256).astype(int)]
     inked = [np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0)]
     (top, bottom), (left, right) = ((found[0], found[-1] + 1) for found in inked)

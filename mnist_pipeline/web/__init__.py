@@ -22,10 +22,12 @@ from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
 from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline.digits.data.shape import width_of
 from mnist_pipeline.digits.errors import PictureError
 from mnist_pipeline.digits.images.classify import read_digit
 from mnist_pipeline.digits.images.neighbours import nearest
 from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.sources import registry
 from mnist_pipeline.incremental.errors import PipelineError
 from mnist_pipeline.web.limits import BodyError, OwnPage, body
 
@@ -93,6 +95,7 @@ class Served:
             "digit": reading.digit,
             "confidence": reading.confidence,
             "scores": reading.probabilities.tolist(),
+            "width": width_of(reading.seen),
             "seen": _text(reading.seen),
             "nearest": [
                 {
@@ -123,7 +126,11 @@ def build_app(served: Served, port: int) -> Starlette:
         return templates.TemplateResponse(
             request,
             "page.html",
-            {"version": model.data_version, "validated": model.validated},
+            {
+                "version": model.data_version,
+                "validated": model.validated,
+                "shape": registry.by_name(model.origin.source).shape,
+            },
         )
 
     async def read(request: Request) -> Response:

@@ -17,7 +17,7 @@ from mnist_pipeline.digits.features.hog import OrientedGradients
 from mnist_pipeline.digits.features.pixel_scaler import PixelScaler
 from mnist_pipeline.digits.features.whitening import Whitening
 from mnist_pipeline.digits.sources import sample
-from mnist_pipeline.digits.sources.table import decode
+from mnist_pipeline.digits.sources.formats import decode
 
 Pixels = npt.NDArray[np.uint8]
 

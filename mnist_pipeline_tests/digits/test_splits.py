@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 
 from mnist_pipeline.digits.data import checks
-from mnist_pipeline.digits.data.dataset import COLUMNS, Digits
+from mnist_pipeline.digits.data.dataset import Digits, columns
 from mnist_pipeline.digits.data.split import Split, split
 from mnist_pipeline.digits.sources import checksums
 from mnist_pipeline.digits.sources.archive import Archive
-from mnist_pipeline.digits.sources.table import DigitTable, decode
+from mnist_pipeline.digits.sources.formats import decode
+from mnist_pipeline.digits.sources.table import DigitTable
 from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline_tests.conftest import archive
@@ -62,7 +63,7 @@ def test_pandas_and_duckdb_read_the_file_as_openmls_table(drawn: Split, tmp_path
     file = tmp_path / "test_set.parquet"
     drawn.test.write(file)
     frame = pd.read_parquet(file)
-    assert {name: str(kind) for name, kind in frame.dtypes.items()} == COLUMNS
+    assert {name: str(kind) for name, kind in frame.dtypes.items()} == columns(784)
     np.testing.assert_array_equal(frame["class"], drawn.test.labels)
     query = 'SELECT row_id, pixel784, "class" FROM read_parquet(?) LIMIT 1'
     row = duckdb.connect().execute(query, [str(file)]).fetchone()

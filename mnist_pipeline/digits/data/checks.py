@@ -5,12 +5,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits.data.dataset import COLUMNS, Digits
+from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.data.pixels import slices
 from mnist_pipeline.digits.data.shape import CLASSES
 from mnist_pipeline.digits.data.split import Split
-from mnist_pipeline.digits.sources import checksums
-from mnist_pipeline.digits.sources.table import DigitTable
+from mnist_pipeline.digits.sources.table import ROWS, DigitTable
 from mnist_pipeline.incremental.check import CheckResult
 
 UNBALANCED = 0.5
@@ -35,7 +34,9 @@ def schema_and_range(digits: Digits) -> CheckResult:
     found = {field.name: str(field.type) for field in digits[:0].to_arrow().schema}
     lowest, highest = int(digits.pixels.min()), int(digits.pixels.max())
     top = int(digits.labels.max())
-    passed = list(found.items()) == list(COLUMNS.items()) and lowest < highest and top < CLASSES
+    passed = (
+        list(found.items()) == list(digits.columns.items()) and lowest < highest and top < CLASSES
+    )
     description = f"{len(found)} columns, pixels from {lowest} to {highest}, classes up to {top}"
     return CheckResult(
         "schema_and_range", passed, description, {"pixel_min": lowest, "pixel_max": highest}
@@ -100,7 +101,7 @@ def equals_sklearn(table: DigitTable, drawn: Split, part: Literal["train", "test
     X, y, expected = both[part == "test" :: 2]
     digits: Digits = getattr(drawn, part)
     own = np.flatnonzero(digits.row_id < base)
-    if table.recipe:
+    if table.bases:
         own = own[np.argsort(digits.row_id[own])]
         order = np.argsort(expected)
         X, y = X[order], y[order]
@@ -122,8 +123,7 @@ def is_mnist(table: DigitTable) -> CheckResult:
         description = "the four IDX files have MNIST's md5 sums"
     else:
         description = (
-            f"{len(table.labels):,} digits that are not all {checksums.ROWS:,} "
-            "of MNIST in its order"
+            f"{len(table.labels):,} digits that are not all {ROWS:,} of MNIST in its order"
         )
     return CheckResult("is_mnist", table.is_mnist, description)
 
@@ -142,7 +142,8 @@ def _hashes(digits: Digits) -> npt.NDArray[np.uint64]:
 
 
 def _hashed(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
-    words = np.ascontiguousarray(pixels).view(np.uint64)
+    padded = np.pad(pixels, ((0, 0), (0, -pixels.shape[1] % 8)))
+    words = np.ascontiguousarray(padded).view(np.uint64)
     odd = np.arange(1, 2 * words.shape[1], 2, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed = words ^ (words >> np.uint64(31))
     mixed *= odd | np.uint64(1)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from mnist_pipeline.digits.images import files, normalize
 from mnist_pipeline.digits.model import calibration
 from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.sources import registry
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Reading:
 
     Attributes
     ----------
-    seen : uint8 array of shape (784,)
+    seen : uint8 array of shape (pixels,)
         The picture as it was prepared for the model, ink 0-255.
     probabilities : float64 array of shape (10,)
     """
@@ -42,11 +43,14 @@ def read_digit(model: TrainedModel, picture: bytes) -> Reading:
     ------
     PictureError
         The bytes are no picture, or it shows no single digit.
+    FormatError
+        The model was fitted on digits of a source that is not registered any more.
     ValueError
         The model has no probabilities: nothing was held out of its fit.
     """
     if model.validated is None:
         raise ValueError("a model without probabilities answers no pictures")
-    seen = normalize.prepare(files.grey(picture))
+    shape = registry.by_name(model.origin.source).shape
+    seen = normalize.prepare(files.grey(picture), shape)
     scores = model.scores(seen[np.newaxis])
     return Reading(seen, calibration.probabilities(scores, model.validated.temperature)[0])

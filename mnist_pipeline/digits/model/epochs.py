@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.config.params import ModelParams
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.data.pixels import CHUNK, slices, stacked
-from mnist_pipeline.digits.data.shape import CLASSES
+from mnist_pipeline.digits.data.shape import CLASSES, width_of
 from mnist_pipeline.digits.data.validation import Parts
 from mnist_pipeline.digits.features.batches import in_batches
 from mnist_pipeline.digits.features.whitening import Whitening
+from mnist_pipeline.digits.params import ModelParams
 from mnist_pipeline.digits.progress import NowAndThen, Report
 
 if TYPE_CHECKING:
@@ -181,9 +181,11 @@ def _distorted(
         rng, len(order), rotation=params.rotation, zoom=params.zoom, shift=params.shift
     )
 
+    width = width_of(digits.pixels)
+
     def seen(places: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         one = Distortion(drawn.matrix[places], drawn.shift[places])
-        return of_upright(deskew(digits.pixels[order[places]], distortion=one))
+        return of_upright(deskew(digits.pixels[order[places]], width=width, distortion=one))
 
     for rows in slices(len(order), CHUNK if digits.origin.is_large else DISTORTED):
         places = np.arange(rows.start, rows.stop)

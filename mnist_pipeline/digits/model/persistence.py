@@ -12,7 +12,6 @@ import json
 import platform
 import zipfile
 from collections.abc import Iterator
-from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -20,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.data.dataset import Digits, Origin
-from mnist_pipeline.digits.data.shape import PIXELS
 from mnist_pipeline.digits.data.validation import Fitted, Validated
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.incremental.check import CheckResult
@@ -51,12 +49,12 @@ def dumps(model: TrainedModel) -> bytes:
             "python": platform.python_version(),
             **{library: version(library) for library in _LIBRARIES},
         },
-        "origin": asdict(model.origin),
+        "origin": model.origin.facts,
         "train_version": model.train_version,
         "params": model.params,
         "rows": model.rows,
         "validated": validated,
-        "self_test": model.scores(_self_test()).tolist(),
+        "self_test": model.scores(_self_test(model)).tolist(),
     }
     buffer = io.BytesIO(
         skops.io.dumps(model.pipeline, compression=zipfile.ZIP_DEFLATED, compresslevel=6)
@@ -101,7 +99,7 @@ def _open(data: bytes) -> TrainedModel:
     model = TrainedModel(**vars(known), pipeline=pipeline)
     # files of earlier versions of this project have none
     if expected := facts.get("self_test"):
-        wanted, found = np.array(expected, np.float64), model.scores(_self_test())
+        wanted, found = np.array(expected, np.float64), model.scores(_self_test(model))
         # processors differ in the last bits, code in the first ones
         same = {"rtol": 0, "atol": _SAME * np.abs(wanted).max()}
         if wanted.shape != found.shape or not np.allclose(found, wanted, **same):
@@ -150,10 +148,11 @@ def reloads_identically(model: TrainedModel, train: Digits) -> CheckResult:
     return CheckResult("reloads_identically", bool(passed), description)
 
 
-def _self_test() -> npt.NDArray[np.uint8]:
-    """Images that are the same everywhere and always, uint8 of shape (16, 784): noise."""
-    noise = hashlib.shake_256(b"mnist_pipeline").digest(16 * PIXELS)
-    return np.frombuffer(noise, np.uint8).reshape(16, PIXELS)
+def _self_test(model: TrainedModel) -> npt.NDArray[np.uint8]:
+    """Sixteen images for a model that are the same everywhere and always: noise, uint8."""
+    pixels = model.pipeline[0].n_features_in_
+    noise = hashlib.shake_256(b"mnist_pipeline").digest(16 * pixels)
+    return np.frombuffer(noise, np.uint8).reshape(16, pixels)
 
 
 def _facts(data: bytes) -> tuple[Fitted, dict[str, Any]]:

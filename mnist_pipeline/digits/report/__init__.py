@@ -14,13 +14,14 @@ import numpy.typing as npt
 
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.data.pixels import slices
-from mnist_pipeline.digits.data.shape import CLASSES, PIXELS
+from mnist_pipeline.digits.data.shape import CLASSES, width_of
 from mnist_pipeline.digits.evaluation.champion import Champion
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
 from mnist_pipeline.digits.evaluation.metrics import Evaluation, calibration_bins
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.model.prediction import Predictions
 from mnist_pipeline.digits.report import figures, gallery, occlusion
+from mnist_pipeline.digits.sources import registry
 from mnist_pipeline.incremental.digest import content_digest
 
 TUTORIAL_ACCURACY = 0.8844
@@ -125,9 +126,13 @@ def render(evidence: Evidence, as_of: AsOf | None = None) -> Report:
     )
     as_of = as_of or AsOf()
     test, predictions = evidence.test, evidence.predictions
+    width = width_of(test.pixels)
     cells = gallery.in_cells(test, predictions)
     html = environment.get_template("page.html.j2").render(
         asdict(evidence.evaluation),
+        card=registry.by_name(test.origin.source).card,
+        width=width,
+        patch=occlusion.patch(width),
         champion=evidence.champion,
         model=evidence.model,
         train=evidence.train,
@@ -150,7 +155,7 @@ def render(evidence: Evidence, as_of: AsOf | None = None) -> Report:
 
 
 def class_maps(model: TrainedModel, test: Digits) -> npt.NDArray[np.floating[Any]]:
-    """Return what speaks for each class, shape (10, 784).
+    """Return what speaks for each class, shape (10, pixels).
 
     The weights of a classifier that sees pixels; what occlusion finds of one that sees features.
     """
@@ -159,7 +164,7 @@ def class_maps(model: TrainedModel, test: Digits) -> npt.NDArray[np.floating[Any
 
 
 def pixel_weights(model: TrainedModel) -> npt.NDArray[np.floating[Any]] | None:
-    """Return the weights of each class, shape (10, 784), of a model whose features are pixels."""
+    """Return the weights of each class, shape (10, pixels), if the features are pixels."""
     if model.params["features"] not in {"raw", "scaled"}:
         return None
     weights: npt.NDArray[np.floating[Any]] = model.pipeline[-1].coef_
@@ -167,8 +172,8 @@ def pixel_weights(model: TrainedModel) -> npt.NDArray[np.floating[Any]] | None:
 
 
 def mean_images(digits: Digits) -> npt.NDArray[np.float64]:
-    """Return the mean image of each class, shape (10, 784); 0 for a class without digits."""
-    sums = np.zeros((CLASSES, PIXELS))
+    """Return the mean image of each class, shape (10, pixels); 0 for a class without digits."""
+    sums = np.zeros((CLASSES, digits.pixels.shape[1]))
     for rows in slices(len(digits)):
         chunk, labels = digits.pixels[rows], digits.labels[rows]
         for digit in range(CLASSES):

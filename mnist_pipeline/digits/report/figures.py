@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits.data.shape import CLASSES, WIDTH
+from mnist_pipeline.digits.data.shape import CLASSES, WIDTH, width_of
 from mnist_pipeline.digits.evaluation.metrics import CalibrationBins
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ def confusion_matrix(figure: "Figure", counts: Sequence[Sequence[int]]) -> None:
 def digits(
     figure: "Figure", images: npt.NDArray[np.uint8], titles: Sequence[str], columns: int = 10
 ) -> None:
-    """Draw digits, an array of shape (n, 784), as ink on paper with a title of one line each."""
-    axes, sheet = _tiles(figure, titles, columns, inches=0.6, fontsize=8)
+    """Draw digits, an array of shape (n, pixels), as ink on paper with a title of one line each."""
+    axes, sheet = _tiles(figure, titles, columns, width_of(images), inches=0.6, fontsize=8)
     axes.imshow(sheet(images), cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
 
 
@@ -151,11 +151,12 @@ def confidences(
 def class_maps(
     figure: "Figure", maps: npt.NDArray[np.floating], outlines: npt.NDArray[np.floating]
 ) -> None:
-    """Draw what speaks for each class (dark orange) and against it (violet), shape (10, 784).
+    """Draw what speaks for each class (dark orange) and against it (violet), shape (10, pixels).
 
     `outlines`, of the same shape, are the mean images of the classes: their contour is drawn.
     """
-    axes, sheet = _tiles(figure, [str(digit) for digit in range(CLASSES)], 5, inches=1.3)
+    titles = [str(digit) for digit in range(CLASSES)]
+    axes, sheet = _tiles(figure, titles, 5, width_of(maps), inches=1.3)
     shares = -maps / np.maximum(np.abs(maps).max(axis=1, keepdims=True), 1e-12)
     axes.imshow(sheet(shares, blank=np.nan), cmap=SIGNED, vmin=-1, vmax=1)
     means = outlines / np.maximum(outlines.max(axis=1, keepdims=True), 1e-12)
@@ -214,19 +215,27 @@ def epochs(figure: "Figure", accuracies: Sequence[float]) -> None:
 
 
 def _tiles(
-    figure: "Figure", titles: Sequence[str], columns: int, *, inches: float, fontsize: int = 10
+    figure: "Figure",
+    titles: Sequence[str],
+    columns: int,
+    width: int,
+    *,
+    inches: float,
+    fontsize: int = 10,
 ) -> tuple["Axes", Callable[..., npt.NDArray[Any]]]:
-    """Make a figure of images of 28 x 28 pixels in rows, `inches` wide, with a title over each.
+    """Make a figure of images, `width` pixels a side and `inches` wide, with a title over each.
 
     Returns
     -------
     axes : Axes
         With the titles.
     sheet : callable
-        From images, an array of shape (n, 784), to one array that holds them in their places.
+        From images, an array of shape (n, pixels), to one array that holds them in their places.
     """
-    line, gap = 9, 3  # of a title, and between images, in pixels of the images
-    cell = np.array([WIDTH + line, WIDTH + gap])
+    pixel = width / WIDTH
+    # of a title, and between images, in pixels of the images
+    line, gap = round(9 * pixel), round(3 * pixel)
+    cell = np.array([width + line, width + gap])
     shape = cell * [-(-len(titles) // columns), columns]
     corners = [cell * divmod(place, columns) + [line, 0] for place in range(len(titles))]
     figure.set_size_inches(inches * columns, inches * columns * shape[0] / shape[1])
@@ -234,13 +243,13 @@ def _tiles(
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     for (top, left), title in zip(corners, titles, strict=True):
-        middle = left + WIDTH / 2
-        axes.text(middle, top - 1.5, title, ha="center", va="bottom", fontsize=fontsize)
+        middle = left + width / 2
+        axes.text(middle, top - 1.5 * pixel, title, ha="center", va="bottom", fontsize=fontsize)
 
     def sheet(images: npt.NDArray[Any], blank: float = 0) -> npt.NDArray[Any]:
         whole = np.full(shape, blank, images.dtype)
         for (top, left), image in zip(corners, images, strict=True):
-            whole[top : top + WIDTH, left : left + WIDTH] = image.reshape(WIDTH, WIDTH)
+            whole[top : top + width, left : left + width] = image.reshape(width, width)
         return whole
 
     return axes, sheet

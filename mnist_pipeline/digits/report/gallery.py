@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.data.dataset import Digits
-from mnist_pipeline.digits.data.shape import CLASSES, WIDTH
+from mnist_pipeline.digits.data.shape import CLASSES, width_of
 from mnist_pipeline.digits.model.prediction import Predictions
 
 IN_A_CELL = 30
@@ -29,7 +29,7 @@ class Shown:
     confidence : float or None
         None where the model has no probabilities.
     picture : str
-        A PNG of 28 x 28 pixels as a data URL, ink on paper.
+        A PNG as a data URL, ink on paper.
     """
 
     row_id: int
@@ -105,11 +105,11 @@ def samples(train: Digits) -> list[Shown]:
 
 
 def picture(pixels: npt.NDArray[np.uint8]) -> str:
-    """Return a digit, shape (784,), as a PNG in a data URL."""
+    """Return a digit, of shape (pixels,), as a PNG in a data URL."""
     from PIL import Image
 
-    buffer = io.BytesIO()
-    Image.fromarray(255 - pixels.reshape(WIDTH, WIDTH)).save(buffer, "PNG")
+    buffer, width = io.BytesIO(), width_of(pixels)
+    Image.fromarray(255 - pixels.reshape(width, width)).save(buffer, "PNG")
     return data_url(buffer.getvalue())
 
 
