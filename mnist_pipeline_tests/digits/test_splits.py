@@ -12,10 +12,9 @@ import pytest
 from mnist_pipeline.digits.data import checks
 from mnist_pipeline.digits.data.dataset import Digits, columns
 from mnist_pipeline.digits.data.split import Split, split
-from mnist_pipeline.digits.sources import checksums
 from mnist_pipeline.digits.sources.archive import Archive
 from mnist_pipeline.digits.sources.formats import decode
-from mnist_pipeline.digits.sources.table import DigitTable
+from mnist_pipeline.digits.sources.table import IDX_MD5, ROWS, DigitTable, idx_md5
 from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline_tests.conftest import archive
@@ -173,14 +172,14 @@ def all_of_mnist(genuine: Archive) -> DigitTable:
 
 
 def test_the_genuine_digits_are_proven_to_be_mnist(all_of_mnist: DigitTable) -> None:
-    assert checksums.idx_md5(all_of_mnist.pixels, all_of_mnist.labels) == checksums.IDX_MD5
+    assert idx_md5(all_of_mnist.pixels, all_of_mnist.labels) == IDX_MD5
     assert checks.is_mnist(all_of_mnist).passed
     assert all_of_mnist.labels[:5].tolist() == [5, 0, 4, 1, 9]
     assert all_of_mnist.labels[60_000:60_005].tolist() == [7, 2, 1, 0, 4]
 
 
 def test_mnist_with_two_rows_swapped_is_not_mnist(all_of_mnist: DigitTable) -> None:
-    order = np.arange(checksums.ROWS)
+    order = np.arange(ROWS)
     order[[10, 11]] = order[[11, 10]]
     swapped = DigitTable(all_of_mnist.pixels[order], all_of_mnist.labels[order], "openml")
     assert not checks.is_mnist(swapped).passed

@@ -98,7 +98,7 @@ def build(params: ModelParams, width: int) -> "Pipeline":
     if params.features in {"gradients", "kernel"} and max(params.cells) > width:
         raise FitError(
             f"cells = {list(params.cells)}, but images of {width} x {width} pixels have room for "
-            f"{width} cells a side. Set fewer in [model] of the params file, as in cells = [4, 2]"
+            f"{width} cells a side. Set fewer in [model] of the params file, as in cells = [6, 3]"
         )
     gradients = OrientedGradients(params.orientations, params.cells, width)
     kernel = Nystroem(
