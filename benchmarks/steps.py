@@ -114,7 +114,7 @@ def _own_split(archive: str) -> Split:
     # of no split that `Origin` could name: nothing here asks it
     origin = Origin(table.source, table.digest, len(table.labels), table.is_mnist, 1 / 7, 0)
     rows = np.arange(len(table.labels), dtype=np.int32)
-    parts = rows[: TRAIN_ROWS], rows[TRAIN_ROWS :]
+    parts = rows[:TRAIN_ROWS], rows[TRAIN_ROWS:]
     return Split(*(Digits(row, table.pixels[row], table.labels[row], origin) for row in parts))
 
 

@@ -8,7 +8,7 @@ import dagster as dg
 from mnist_pipeline.digits.errors import UnavailableError
 from mnist_pipeline.digits.sources import registry, transfer
 from mnist_pipeline.digits.sources.archive import MAX_BYTES, Archive, checksum
-from mnist_pipeline.digits.sources.source import Access, Kept, Progress
+from mnist_pipeline.digits.sources.source import Access, Acquired, Progress
 from mnist_pipeline.incremental import history
 from mnist_pipeline.incremental.codecs import Codec
 from mnist_pipeline.incremental.errors import StoreError
@@ -48,41 +48,9 @@ def raw_mnist(
     An archive that is in the store already is not downloaded again while OpenML names its md5.
     Where OpenML fails, the same digits come from a mirror; the metadata say from where.
     """
-    chosen = registry.named(source)
-
-    def stored(md5: str) -> Archive | None:
-        """Return the source's archive with an MD5, if the store has it intact."""
-        made = history.with_version(context.instance, store, KEY, md5)
-        found = made.artifact(store) if made else None
-        if found is None or found.filename not in chosen.files or found.size > MAX_BYTES:
-            return None
-        with contextlib.suppress(StoreError):  # a damaged one is downloaded again
-            archive = Archive(store.read(found), found.filename)
-            return archive if checksum(archive, md5).passed else None
-        return None
-
-    def newest() -> Kept | None:
-        """Return the newest archive of the source that was published here and is intact."""
-        for made in history.all_of(context.instance, KEY):
-            artifact = made.artifact(store)
-            if artifact and made.value("source") == source:
-                with contextlib.suppress(StoreError):
-                    archive = Archive(store.read(artifact), artifact.filename)
-                    return Kept(archive, made.data_version or "", made.value("origin"))
-        return None
-
     try:
-        acquired = chosen.acquire(
-            Access(
-                transfer.get,
-                openml_server,
-                mirrors,
-                stored,
-                newest,
-                _progress(context),
-                context.log.info,
-            )
-        )
+        access = _access(context, store, source, openml_server, mirrors)
+        acquired = registry.named(source).acquire(access)
     except UnavailableError as error:
         if (error.wait_seconds or 0) > transfer.LONGEST_WAIT:
             raise
@@ -102,6 +70,42 @@ def raw_mnist(
             "failed": acquired.failed,
         },
     )
+
+
+def _access(
+    context: dg.AssetExecutionContext,
+    store: Store,
+    source: str,
+    server: str,
+    mirrors: tuple[str, ...],
+) -> Access:
+    """Return what a source acquires its file with: HTTP, and its earlier files in the store."""
+    files = registry.named(source).files
+
+    def stored(md5: str) -> Archive | None:
+        """Return the archive with an MD5, if the store has it intact."""
+        made = history.with_version(context.instance, store, KEY, md5)
+        found = made.artifact(store) if made else None
+        if found is None or found.filename not in files or found.size > MAX_BYTES:
+            return None
+        with contextlib.suppress(StoreError):  # a damaged one is downloaded again
+            archive = Archive(store.read(found), found.filename)
+            return archive if checksum(archive, md5).passed else None
+        return None
+
+    def newest() -> Acquired | None:
+        """Return the newest archive of the source that was published here and is intact."""
+        for made in history.all_of(context.instance, KEY):
+            artifact = made.artifact(store)
+            if artifact and made.value("source") == source:
+                with contextlib.suppress(StoreError):
+                    archive = Archive(store.read(artifact), artifact.filename)
+                    same = checksum(archive, made.data_version or "")
+                    return Acquired(archive, made.value("origin"), same)
+        return None
+
+    progress, report = _progress(context), context.log.info
+    return Access(transfer.get, server, mirrors, stored, newest, progress, report)
 
 
 def _progress(context: dg.AssetExecutionContext) -> Progress:

@@ -18,6 +18,11 @@ from mnist_pipeline.incremental.steps import Asset, Result, asset
 
 Part = Literal["train", "test"]
 
+_PARTS: dict[Part, str] = {
+    "train": "The digits to learn from, split off as the tutorial does: `[split]` of params.toml.",
+    "test": "The digits kept for the evaluation: the rest of the source, in the split's own order.",
+}
+
 
 def codec(part: Part) -> Codec[Digits]:
     """Return the codec of one part."""
@@ -26,22 +31,10 @@ def codec(part: Part) -> Codec[Digits]:
 
 def split_assets(shape: Shape) -> list[Asset]:
     """Define `train_set` and `test_set` for images of this shape."""
-    return [
-        _split_asset(
-            "train",
-            "The digits to learn from, split off as the tutorial does: `[split]` of params.toml.",
-            shape,
-        ),
-        _split_asset(
-            "test",
-            "The digits kept for the evaluation: the rest of the source, in the split's own order.",
-            shape,
-        ),
-    ]
+    return [_split_asset(part, description, shape) for part, description in _PARTS.items()]
 
 
 def _split_asset(part: Part, description: str, shape: Shape) -> Asset:
-
     @asset(
         codec(part),
         key=f"{part}_set",

@@ -96,7 +96,9 @@ def edited(
 @pytest.mark.parametrize(
     ("file", "added", "computed", "reused"),
     [
-        pytest.param("digits/model/training.py", "\n\n# a comment\n", set(), set(), id="formatting"),
+        pytest.param(
+            "digits/model/training.py", "\n\n# a comment\n", set(), set(), id="formatting",
+        ),
         pytest.param(
             "digits/sources/arff.py", "\n_UNUSED = 1\n", SPLITS | DECISION,
             FROM_MODEL - DECISION, id="the ARFF reader, without effect",

@@ -95,9 +95,12 @@ def test_a_run_of_the_command_line_is_in_the_timeline_and_is_executed_again_from
             ASSETS - {"raw_mnist"}, id="split.random_state",
         ),
         pytest.param(
-            f"{DIGITS}/sources/arff.py", "number", "line_number", SPLITS, id="the ARFF reader, no effect"
+            f"{DIGITS}/sources/arff.py", "number", "line_number", SPLITS,
+            id="the ARFF reader, no effect",
         ),
-        pytest.param(f"{DIGITS}/report/figures.py", '"PuOr"', '"RdBu"', {"report"}, id="the figures"),
+        pytest.param(
+            f"{DIGITS}/report/figures.py", '"PuOr"', '"RdBu"', {"report"}, id="the figures"
+        ),
     ],
 )  # fmt: skip
 def test_materialize_unsynced_until_nothing_is_fails_nowhere_and_computes_nothing_twice(

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mnist_pipeline.digits.sources.openml import PUBLIC
 
 from mnist_pipeline.config import settings as page
 from mnist_pipeline.config.params import Params
 from mnist_pipeline.config.settings import PROJECT, Settings
 from mnist_pipeline.digits.params import ModelParams
+from mnist_pipeline.digits.sources.openml import PUBLIC
 from mnist_pipeline.incremental.errors import SettingsError
 from mnist_pipeline_tests.conftest import NEUTRAL
 

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.data.pixels import CHUNK, is_large, slices, stacked
-from mnist_pipeline.digits.data.shape import pixel_names
 from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.incremental.errors import FormatError
 
@@ -27,8 +26,9 @@ each comes as often; of the sample three classes on, so that any stretch of rows
 
 
 def columns(pixels: int) -> dict[str, str]:
-    """Return column names and Arrow types of a file of images with so many pixels, in order."""
-    return {"row_id": "int32"} | dict.fromkeys(pixel_names(pixels), "uint8") | {"class": "uint8"}
+    """Return OpenML's column names and Arrow types for images with so many pixels, in order."""
+    names = [f"pixel{number}" for number in range(1, pixels + 1)]
+    return {"row_id": "int32"} | dict.fromkeys(names, "uint8") | {"class": "uint8"}
 
 
 def base_of(row_id: npt.NDArray[np.integer], bases: int) -> npt.NDArray[np.integer]:

@@ -37,8 +37,3 @@ class Shape:
 def width_of(pixels: npt.NDArray[np.generic]) -> int:
     """Return the pixels a side of images, an array of shape (..., width * width)."""
     return math.isqrt(pixels.shape[-1])
-
-
-def pixel_names(count: int) -> list[str]:
-    """Name the pixels as OpenML's table does."""
-    return [f"pixel{number}" for number in range(1, count + 1)]

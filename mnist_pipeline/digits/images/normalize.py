@@ -69,9 +69,10 @@ def prepare(grey: npt.NDArray[np.float32], shape: Shape) -> npt.NDArray[np.uint8
     if min(grey.shape) < _LEAST_SIDE:
         raise PictureError("has too few pixels a side to show a digit")
     if grey.shape == (shape.width, shape.width) and shape.box == shape.width:
-        # an image as the source has them: its digit goes up to the frame
+        # an image as the source has them: its digit goes up to the frame, paper is put around it
         edges = np.concatenate([grey[[0, -1]].ravel(), grey[:, [0, -1]].ravel()])
-        grey = np.pad(grey, 1, constant_values=np.median(edges))
+        own = _ink(np.pad(grey, 1, constant_values=np.median(edges)))[1:-1, 1:-1]
+        return np.round(255 * own).astype(np.uint8).ravel()
     ink = _ink(grey)
     return _scaled(_thick_enough(ink * _digit(ink)), shape)
 

@@ -230,8 +230,7 @@ def _kept(access: Access, errors: Sequence[SourceError]) -> Acquired | None:
     if (kept := access.newest()) is None:
         return None
     access.report(f"{errors[0]}. The archive in the store, from {kept.origin}, serves")
-    result = checksum(kept.archive, kept.md5)
-    return Acquired(kept.archive, kept.origin, result, False, _texts(errors))
+    return replace(kept, failed=_texts(errors))
 
 
 def _failed(errors: Sequence[SourceError]) -> SourceError:

@@ -42,41 +42,6 @@ class Get(Protocol):
 
 
 @dataclass(frozen=True)
-class Kept:
-    """An earlier archive, the MD5 that it was verified by then, and where it came from."""
-
-    archive: Archive
-    md5: str
-    origin: str
-
-
-@dataclass(frozen=True)
-class Access:
-    """What a source acquires its file with.
-
-    Attributes
-    ----------
-    get : Get
-    server : str
-        Base URL of OpenML.
-    mirrors : sequence of str
-        URLs of mirrors, in the order in which they are tried.
-    stored, newest : callables
-        Return an earlier archive of the same source: that with an MD5, the newest one.
-    progress, report : callables
-        Called with how far a download is, and with what is tried next.
-    """
-
-    get: Get
-    server: str = ""
-    mirrors: Sequence[str] = ()
-    stored: Callable[[str], Archive | None] = lambda md5: None
-    newest: Callable[[], Kept | None] = lambda: None
-    progress: Progress = lambda done, total: None
-    report: Callable[[str], None] = lambda text: None
-
-
-@dataclass(frozen=True)
 class Acquired:
     """An archive, and how it was acquired.
 
@@ -98,6 +63,33 @@ class Acquired:
     checksum: CheckResult
     downloaded: bool = False
     failed: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a source acquires its file with.
+
+    Attributes
+    ----------
+    get : Get
+    server : str
+        Base URL of OpenML.
+    mirrors : sequence of str
+        URLs of mirrors, in the order in which they are tried.
+    stored, newest : callables
+        Return an earlier archive of the same source: that with an MD5, the newest one, compared
+        with the MD5 that it was verified by then.
+    progress, report : callables
+        Called with how far a download is, and with what is tried next.
+    """
+
+    get: Get
+    server: str = ""
+    mirrors: Sequence[str] = ()
+    stored: Callable[[str], Archive | None] = lambda md5: None
+    newest: Callable[[], Acquired | None] = lambda: None
+    progress: Progress = lambda done, total: None
+    report: Callable[[str], None] = lambda text: None
 
 
 @dataclass(frozen=True)
