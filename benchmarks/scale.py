@@ -16,7 +16,6 @@ from typing import Any
 
 from benchmarks.processes import Measured, measure
 from benchmarks.tables import machine
-from mnist_pipeline.config.params import ModelParams
 from mnist_pipeline.config.settings import PROJECT
 from mnist_pipeline.digits.data import checks, validation
 from mnist_pipeline.digits.data.dataset import Digits
@@ -24,8 +23,9 @@ from mnist_pipeline.digits.data.pixels import IN_MEMORY
 from mnist_pipeline.digits.data.split import split
 from mnist_pipeline.digits.evaluation import metrics
 from mnist_pipeline.digits.model import prediction, training
-from mnist_pipeline.digits.sources.table import decode
-from mnist_pipeline.digits.streaming import synthetic
+from mnist_pipeline.digits.params import ModelParams
+from mnist_pipeline.digits.sources import infinite
+from mnist_pipeline.digits.sources.formats import decode
 
 ROWS = (70_000, 700_000, 2_800_000)
 
@@ -63,7 +63,7 @@ def steps(rows: int) -> dict[str, Any]:
 
 
 def _filed(rows: int, part: Any, folder: str, found: dict[str, Any], clock: "_Clock") -> Digits:
-    table = decode(synthetic.Recipe(rows).archive())
+    table = decode(infinite.Recipe(rows).archive())
     drawn = split(table, test_size=0.2, random_state=42, progress=_say)
     digits: Digits = getattr(drawn, part)
     results = checks.of_split(table, drawn, part)

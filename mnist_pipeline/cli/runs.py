@@ -103,6 +103,8 @@ def _summary(done: "RunResult", start: float) -> str:
     """What a successful run did, and where to look next."""
     if not done.success:
         return ""
+    from mnist_pipeline.digits.sources.registry import named
+
     metadata = done.metadata
     lines = [f"Done in {time.perf_counter() - start:.1f} s: {_did(done)}."]
     if found := metadata.get("evaluation"):
@@ -118,8 +120,8 @@ def _summary(done: "RunResult", start: float) -> str:
     if found := metadata.get("report"):
         lines.append(f"  report     {found['path']}")
     lines.append("  Dagster UI: make ui")
-    if source.get("source") == "sample":
-        lines.append("  all 70,000 digits: make run SOURCE=openml")
+    if source and (hint := named(source["source"]).hint):
+        lines.append(f"  {hint}")
     return "\n".join(lines)
 
 

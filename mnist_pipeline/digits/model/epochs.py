@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.config.params import ModelParams
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.data.pixels import CHUNK, slices, stacked
 from mnist_pipeline.digits.data.shape import CLASSES
 from mnist_pipeline.digits.data.validation import Parts
 from mnist_pipeline.digits.features.batches import in_batches
+from mnist_pipeline.digits.params import ModelParams
 from mnist_pipeline.digits.progress import Progress, Throttled
 
 if TYPE_CHECKING:
