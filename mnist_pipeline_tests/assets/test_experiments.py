@@ -164,7 +164,8 @@ def test_a_candidate_whose_file_is_gone_is_left_out_until_it_is_fitted_again(
     session = compared_house.session()
     [newest] = session.instance.fetch_materializations(CANDIDATE, limit=1).records
     assert newest.asset_materialization is not None
-    Path(str(newest.asset_materialization.metadata["path"].value)).unlink()
+    sha256 = str(newest.asset_materialization.metadata["sha256"].value)
+    (compared_house.folder / "candidate" / sha256 / "candidate.skops").unlink()
     assert session.run([LEADERBOARD]).computed == ["leaderboard"]
     assert leaderboard(compared_house.folder).left_out == {
         newest.partition_key: experiments.NOT_FITTED
