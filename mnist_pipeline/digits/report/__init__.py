@@ -8,6 +8,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline.digits.data.shape import width_of
 from mnist_pipeline.digits.evaluation.champion import Champion
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
@@ -122,6 +123,7 @@ def render(evidence: Evidence, as_of: AsOf | None = None) -> Report:
     mistakes = contents.mistakes(predictions)[: contents.WORST]
     html = environment.get_template("page.html.j2").render(
         asdict(evidence.evaluation),
+        patch=contents.patch(width_of(test.pixels)),
         champion=evidence.champion,
         model=evidence.model,
         train=evidence.train,
