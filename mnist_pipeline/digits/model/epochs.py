@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.data.pixels import CHUNK, slices, stacked
-from mnist_pipeline.digits.data.shape import CLASSES
+from mnist_pipeline.digits.data.shape import CLASSES, width_of
 from mnist_pipeline.digits.data.validation import Parts
 from mnist_pipeline.digits.features.batches import in_batches
 from mnist_pipeline.digits.params import ModelParams
@@ -252,6 +252,7 @@ class Epochs:
         from mnist_pipeline.digits.features.transformers import Distortion, deskew
 
         count, by = len(digits), self._params
+        width = width_of(digits.pixels)
         order = np.arange(count) if self._large else self._rng.permutation(count)
         drawn = Distortion.draw(
             self._rng, count, rotation=by.rotation, zoom=by.zoom, shift=by.shift
@@ -259,7 +260,8 @@ class Epochs:
 
         def features(places: npt.NDArray[np.int64]) -> Features:
             some = Distortion(drawn.matrix[places], drawn.shift[places])
-            return self._features(deskew(digits.pixels[order[places]], distortion=some))
+            upright = deskew(digits.pixels[order[places]], width=width, distortion=some)
+            return self._features(upright)
 
         for rows in slices(count, CHUNK if self._large else DISTORTED):
             places = np.arange(rows.start, rows.stop)
