@@ -16,7 +16,6 @@ from typing import Any
 
 from benchmarks.processes import Measured, measure
 from benchmarks.tables import machine
-from mnist_pipeline.config.params import ModelParams
 from mnist_pipeline.config.settings import PROJECT
 from mnist_pipeline.digits.data import checks, validation
 from mnist_pipeline.digits.data.dataset import Digits
@@ -24,7 +23,8 @@ from mnist_pipeline.digits.data.pixels import IN_MEMORY
 from mnist_pipeline.digits.data.split import split
 from mnist_pipeline.digits.evaluation import metrics
 from mnist_pipeline.digits.model import prediction, training
-from mnist_pipeline.digits.sources.table import decode
+from mnist_pipeline.digits.params import ModelParams
+from mnist_pipeline.digits.sources.formats import decode
 from mnist_pipeline.digits.streaming import synthetic
 
 ROWS = (70_000, 700_000, 2_800_000)

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_pipeline.config.params import ModelParams
 from mnist_pipeline.digits.data import validation
 from mnist_pipeline.digits.data.dataset import Digits, Origin
 from mnist_pipeline.digits.data.split import Split, split
 from mnist_pipeline.digits.evaluation import metrics
 from mnist_pipeline.digits.features.batches import in_batches
 from mnist_pipeline.digits.model import prediction, training
-from mnist_pipeline.digits.sources import checksums
+from mnist_pipeline.digits.params import ModelParams
 from mnist_pipeline.digits.sources.archive import Archive
-from mnist_pipeline.digits.sources.table import DigitTable, decode
+from mnist_pipeline.digits.sources.formats import decode
+from mnist_pipeline.digits.sources.table import TRAIN_ROWS, DigitTable
 
 Numbers = dict[str, float]
 
@@ -114,7 +114,7 @@ def _own_split(archive: str) -> Split:
     # of no split that `Origin` could name: nothing here asks it
     origin = Origin(table.source, table.digest, len(table.labels), table.is_mnist, 1 / 7, 0)
     rows = np.arange(len(table.labels), dtype=np.int32)
-    parts = rows[: checksums.TRAIN_ROWS], rows[checksums.TRAIN_ROWS :]
+    parts = rows[:TRAIN_ROWS], rows[TRAIN_ROWS:]
     return Split(*(Digits(row, table.pixels[row], table.labels[row], origin) for row in parts))
 
 

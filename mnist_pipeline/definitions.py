@@ -9,9 +9,10 @@ from mnist_pipeline.assets.predictions import predictions
 from mnist_pipeline.assets.raw_mnist import raw_mnist
 from mnist_pipeline.assets.report import report
 from mnist_pipeline.assets.sgd_model import sgd_model
-from mnist_pipeline.assets.splits import test_set, train_set
+from mnist_pipeline.assets.splits import split_assets
 from mnist_pipeline.config.params import Params
 from mnist_pipeline.config.settings import PROJECT, Settings
+from mnist_pipeline.digits.sources import registry
 from mnist_pipeline.incremental import automation
 from mnist_pipeline.incremental.errors import SettingsError
 from mnist_pipeline.incremental.pipeline import Pipeline
@@ -22,6 +23,7 @@ NOT_COUNTED = {
     "mnist_pipeline.assets.display",
     "mnist_pipeline.assets.lineage",
     # their values count, for the steps that read them
+    "mnist_pipeline.digits.params",
     "mnist_pipeline.config.params",
     "mnist_pipeline.config.settings",
     "mnist_pipeline.config.settings_file",
@@ -44,8 +46,7 @@ def build(settings: Settings) -> Pipeline:
         module="mnist_pipeline.definitions",
         assets=[
             raw_mnist,
-            train_set,
-            test_set,
+            *split_assets(registry.named(settings.source).shape),
             sgd_model,
             predictions,
             evaluation,
@@ -62,7 +63,7 @@ def build(settings: Settings) -> Pipeline:
             "validation_params": params.validation,
             "evaluation_params": params.evaluation,
             "champion_params": params.champion,
-            "floor_params": params.floor,
+            "floor_params": params.floor.model_dump(),
         },
         resources={
             "openml_server": settings.openml_server,

@@ -1,10 +1,11 @@
 """The asset `champion_model`: the model in use."""
 
+from collections.abc import Mapping
+
 import dagster as dg
 
 from mnist_pipeline.assets import champion_history
 from mnist_pipeline.assets.display import past_models
-from mnist_pipeline.config.params import ChampionParams, FloorParams
 from mnist_pipeline.digits.data import validation
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.evaluation import promotion
@@ -13,6 +14,7 @@ from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline.digits.evaluation.promotion import ChampionPredictions, Gate
 from mnist_pipeline.digits.model import persistence
 from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.params import ChampionParams
 from mnist_pipeline.incremental.codecs import json_class
 from mnist_pipeline.incremental.errors import FormatError, StoreError
 from mnist_pipeline.incremental.steps import Result, asset
@@ -34,7 +36,7 @@ def champion_model(
     evaluation: Evaluation,
     sgd_model: TrainedModel,
     train_set: Digits,
-    floor_params: dg.ResourceParam[FloorParams],
+    floor_params: dg.ResourceParam[Mapping[str, float]],
     champion_params: dg.ResourceParam[ChampionParams],
     store: dg.ResourceParam[Store],
 ) -> Result:
@@ -55,7 +57,7 @@ def champion_model(
         # the step's lock is held until this is recorded: no other decision comes in between
         before = champion_history.before(instance, tags)
         champion = _predictions(before.model_version, context, store, sgd_model, train_set)
-        gate = Gate(getattr(floor_params, train_set.origin.source), champion_params.level)
+        gate = Gate(floor_params[train_set.origin.source], champion_params.level)
         decision = gate.decide(sgd_model, train_set, evaluation, before, champion)
     context.log.info(f"{decision.outcome}: {decision.why}")
     decided = [(one.accuracy, one.outcome) for one in champion_history.decisions(instance)[::-1]]

@@ -3,10 +3,10 @@
 import dagster as dg
 
 from mnist_pipeline.assets import display
-from mnist_pipeline.config.params import EvaluationParams
 from mnist_pipeline.digits.evaluation import metrics
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline.digits.model.prediction import Predictions
+from mnist_pipeline.digits.params import EvaluationParams
 from mnist_pipeline.incremental.codecs import json_class
 from mnist_pipeline.incremental.steps import Result, asset
 

@@ -7,11 +7,11 @@ import dagster as dg
 
 from mnist_pipeline.assets import display
 from mnist_pipeline.assets.sgd_model import CHECKS, codec, fit
-from mnist_pipeline.config.params import ModelParams, ValidationParams
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.evaluation import comparison
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
 from mnist_pipeline.digits.model import persistence
+from mnist_pipeline.digits.params import ModelParams, ValidationParams
 from mnist_pipeline.incremental import history, results
 from mnist_pipeline.incremental.codecs import json_class
 from mnist_pipeline.incremental.engine import Engine

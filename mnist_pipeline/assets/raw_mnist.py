@@ -6,17 +6,9 @@ import time
 import dagster as dg
 
 from mnist_pipeline.digits.errors import UnavailableError
+from mnist_pipeline.digits.sources import registry, transfer
 from mnist_pipeline.digits.sources.archive import MAX_BYTES, Archive, checksum
-from mnist_pipeline.digits.sources.download import (
-    Acquired,
-    Kept,
-    from_openml,
-    from_recipe,
-    from_sample,
-)
-from mnist_pipeline.digits.sources.openml import FILENAME
-from mnist_pipeline.digits.sources.transfer import Progress
-from mnist_pipeline.digits.streaming import synthetic
+from mnist_pipeline.digits.sources.source import Access, Acquired, Progress
 from mnist_pipeline.incremental import history
 from mnist_pipeline.incremental.codecs import Codec
 from mnist_pipeline.incremental.errors import StoreError
@@ -51,19 +43,17 @@ def raw_mnist(
     mirrors: dg.ResourceParam[tuple[str, ...]],
     store: dg.ResourceParam[Store],
 ) -> Result:
-    """The download as served: OpenML's `mnist_784` version 1, the bundled sample, or a recipe.
+    """The source's file as served: OpenML's `mnist_784` version 1, the bundled sample, or a recipe.
 
     An archive that is in the store already is not downloaded again while OpenML names its md5.
     Where OpenML fails, the same digits come from a mirror; the metadata record from where.
     """
     try:
-        if source == "sample":
-            acquired = from_sample()
-        elif rows := synthetic.rows_named(source):
-            acquired = from_recipe(rows)
-        else:
-            acquired = _from_openml(context, openml_server, mirrors, store)
+        access = _access(context, store, source, openml_server, mirrors)
+        acquired = registry.named(source).acquire(access)
     except UnavailableError as error:
+        if (error.wait_seconds or 0) > transfer.LONGEST_WAIT:
+            raise
         pause = _RETRY_SECONDS * 2**context.retry_number + (error.wait_seconds or 0)
         raise dg.RetryRequested(_RETRIES, pause) from error
     for failed in acquired.failed:
@@ -82,31 +72,40 @@ def raw_mnist(
     )
 
 
-def _from_openml(
-    context: dg.AssetExecutionContext, server: str, mirrors: tuple[str, ...], store: Store
-) -> Acquired:
+def _access(
+    context: dg.AssetExecutionContext,
+    store: Store,
+    source: str,
+    server: str,
+    mirrors: tuple[str, ...],
+) -> Access:
+    """Return what a source acquires its file with: HTTP, and its earlier files in the store."""
+    files = registry.named(source).files
+
     def stored(md5: str) -> Archive | None:
         """Return the archive with an MD5, if the store has it intact."""
         made = history.with_version(context.instance, store, KEY, md5)
         found = made.artifact(store) if made else None
-        if found is None or found.filename != FILENAME or found.size > MAX_BYTES:
+        if found is None or found.filename not in files or found.size > MAX_BYTES:
             return None
         with contextlib.suppress(StoreError):  # a damaged one is downloaded again
-            archive = Archive(store.read(found), FILENAME)
+            archive = Archive(store.read(found), found.filename)
             return archive if checksum(archive, md5).passed else None
         return None
 
-    def newest() -> Kept | None:
-        """Return the newest archive of all digits that was published here and is intact."""
+    def newest() -> Acquired | None:
+        """Return the newest archive of the source that was published here and is intact."""
         for made in history.all_of(context.instance, KEY):
             artifact = made.artifact(store)
-            if artifact and made.value("source") == "openml":
+            if artifact and made.value("source") == source:
                 with contextlib.suppress(StoreError):
                     archive = Archive(store.read(artifact), artifact.filename)
-                    return Kept(archive, made.data_version or "", made.value("origin"))
+                    same = checksum(archive, made.data_version or "")
+                    return Acquired(archive, made.value("origin"), same)
         return None
 
-    return from_openml(server, mirrors, stored, newest, _progress(context), context.log.info)
+    progress, report = _progress(context), context.log.info
+    return Access(transfer.get, server, mirrors, stored, newest, progress, report)
 
 
 def _progress(context: dg.AssetExecutionContext) -> Progress:

@@ -6,11 +6,11 @@ from typing import Any
 import dagster as dg
 
 from mnist_pipeline.assets import display
-from mnist_pipeline.config.params import ModelParams, ValidationParams
 from mnist_pipeline.digits.data import validation
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.model import persistence, training
 from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.params import ModelParams, ValidationParams
 from mnist_pipeline.incremental.codecs import Codec
 from mnist_pipeline.incremental.steps import Result, asset
 

@@ -6,26 +6,42 @@ from typing import Literal
 import dagster as dg
 
 from mnist_pipeline.assets.display import class_balance, column_schema, first_digits
-from mnist_pipeline.config.params import SplitParams
 from mnist_pipeline.digits.data import checks
-from mnist_pipeline.digits.data.dataset import COLUMNS, Digits
+from mnist_pipeline.digits.data.dataset import Digits, columns
+from mnist_pipeline.digits.data.shape import Shape
 from mnist_pipeline.digits.data.split import split
+from mnist_pipeline.digits.params import SplitParams
 from mnist_pipeline.digits.sources.archive import Archive
-from mnist_pipeline.digits.sources.table import decode
+from mnist_pipeline.digits.sources.formats import decode
 from mnist_pipeline.incremental.codecs import Codec
 from mnist_pipeline.incremental.steps import Asset, Result, asset
 
+Part = Literal["train", "test"]
 
-def split_asset(part: Literal["train", "test"], description: str) -> Asset:
-    """Define the asset of one part."""
+_PARTS: dict[Part, str] = {
+    "train": "The digits to learn from, split off as the tutorial does: `[split]` of params.toml.",
+    "test": "The digits kept for the evaluation: the rest of the source, in the split's own order.",
+}
 
+
+def codec(part: Part) -> Codec[Digits]:
+    """Return the codec of one part."""
+    return Codec(f"{part}_set.parquet", write=Digits.write, open=Digits.read)
+
+
+def split_assets(shape: Shape) -> list[Asset]:
+    """Define `train_set` and `test_set` for images of this shape."""
+    return [_split_asset(part, description, shape) for part, description in _PARTS.items()]
+
+
+def _split_asset(part: Part, description: str, shape: Shape) -> Asset:
     @asset(
-        Codec(f"{part}_set.parquet", write=Digits.write, open=Digits.read),
+        codec(part),
         key=f"{part}_set",
         description=description,
         group_name="digits",
         kinds={"parquet"},
-        metadata=column_schema(COLUMNS),
+        metadata=column_schema(columns(shape.pixels)),
         blocking=[
             checks.schema_and_range,
             checks.row_counts,
@@ -57,11 +73,3 @@ def split_asset(part: Literal["train", "test"], description: str) -> Asset:
         )
 
     return digits_of_part
-
-
-train_set = split_asset(
-    "train", "The digits to learn from, split off as the tutorial does: `[split]` of params.toml."
-)
-test_set = split_asset(
-    "test", "The digits kept for the evaluation: the rest of the source, in the split's own order."
-)

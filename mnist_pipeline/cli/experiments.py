@@ -17,8 +17,8 @@ from mnist_pipeline.incremental import files
 from mnist_pipeline.incremental.errors import SettingsError
 
 if TYPE_CHECKING:
-    from mnist_pipeline.config.params import ModelParams
     from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
+    from mnist_pipeline.digits.params import ModelParams
 
 
 @click.command(cls=Command, nothing={"fitted": [], "entries": [], "left_out": {}, "seconds": 0.0})

@@ -111,6 +111,8 @@ def _summary(done: "RunResult", start: float) -> str:
             f"  accuracy   {found['accuracy']:.2%} of {found['n_test']:,} test digits "
             f"(95% interval {low:.2%} to {high:.2%})"
         )
+    from mnist_pipeline.digits.sources import registry
+
     source = metadata.get("raw_mnist", {})
     if source.get("failed"):
         used = "the digits are" if source["downloaded"] else "the archive in the store is used,"
@@ -118,8 +120,8 @@ def _summary(done: "RunResult", start: float) -> str:
     if found := metadata.get("report"):
         lines.append(f"  report     {found['path']}")
     lines.append("  Dagster UI: make ui")
-    if source.get("source") == "sample":
-        lines.append("  all 70,000 digits: make run SOURCE=openml")
+    if source and (hint := registry.named(source["source"]).hint):
+        lines.append(f"  {hint}")
     return "\n".join(lines)
 
 

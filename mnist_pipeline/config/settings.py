@@ -20,8 +20,9 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mnist_pipeline.config import settings_file
-from mnist_pipeline.digits.sources.mirrors import PUBLIC
-from mnist_pipeline.digits.sources.transfer import redacted
+from mnist_pipeline.digits.errors import redacted
+from mnist_pipeline.digits.sources.openml import PUBLIC
+from mnist_pipeline.digits.sources.registry import named
 from mnist_pipeline.incremental.errors import SettingsError
 from mnist_pipeline.incremental.store import BucketPath, StorePath
 
@@ -76,15 +77,7 @@ def _place(value: object) -> StorePath:
 
 
 def _source(value: str) -> str:
-    if value in {"openml", "sample"}:
-        return value
-    from mnist_pipeline.digits.streaming import synthetic
-
-    if synthetic.rows_named(value) is None:
-        raise ValueError(
-            "it is 'openml' or 'sample', or infinite:N for N digits, "
-            f"{synthetic.LEAST} to {synthetic.MOST} of them"
-        )
+    named(value)
     return value
 
 

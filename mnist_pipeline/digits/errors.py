@@ -1,6 +1,18 @@
 """The errors of the domain. Those of files and of the store are in `incremental.errors`."""
 
+import re
+
 from mnist_pipeline.incremental.errors import PipelineError
+
+
+def redacted(text: str) -> str:
+    """Return a text without what its URLs may hold of secrets: user, password and query.
+
+    What does not print is escaped: others may have written it.
+    """
+    text = re.sub(r"[^\x20-\x7e]", lambda found: ascii(found[0])[1:-1], text)
+    text = re.sub(r"(?<=://)[^/?#]*@", "***@", text)
+    return re.sub(r"(://[^\s?]{0,500}\?)\S+", r"\1***", text)
 
 
 class SourceError(PipelineError):

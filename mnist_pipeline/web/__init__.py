@@ -20,9 +20,11 @@ from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
 from mnist_pipeline.assets import champion_history
+from mnist_pipeline.digits.data.shape import width_of
 from mnist_pipeline.digits.errors import PictureError
 from mnist_pipeline.digits.images.classify import nearest, read_digit
 from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.sources import registry
 from mnist_pipeline.incremental.errors import PipelineError
 from mnist_pipeline.incremental.session import Session
 
@@ -80,6 +82,7 @@ class Served:
             "digit": reading.digit,
             "confidence": reading.confidence,
             "scores": reading.probabilities.tolist(),
+            "width": width_of(reading.seen),
             "seen": _text(reading.seen),
             "nearest": [
                 {
@@ -102,7 +105,8 @@ def build_app(served: Served, port: int) -> Starlette:
 
     def page(request: Request) -> Response:
         model = served.model()
-        values = {"version": model.data_version, "validated": model.validated}
+        shape = registry.by_name(model.origin.source).shape
+        values = {"version": model.data_version, "validated": model.validated, "shape": shape}
         return templates.TemplateResponse(request, "page.html", values)
 
     async def read(request: Request) -> Response:

@@ -13,11 +13,11 @@ import dagster as dg
 import pytest
 
 from mnist_pipeline.assets import champion_history
-from mnist_pipeline.config.params import ModelParams
 from mnist_pipeline.config.settings import PROJECT
 from mnist_pipeline.digits.data.validation import Parts
 from mnist_pipeline.digits.model import training
 from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.params import ModelParams
 from mnist_pipeline.digits.progress import Progress, silent
 from mnist_pipeline.incremental import retention
 from mnist_pipeline.incremental.session import RunResult

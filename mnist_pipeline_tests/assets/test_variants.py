@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mnist_pipeline.cli import experiments
-from mnist_pipeline.config.params import ModelParams, Params
+from mnist_pipeline.config.params import Params
+from mnist_pipeline.digits.params import ModelParams
 from mnist_pipeline.incremental.errors import SettingsError
 from mnist_pipeline_tests.support.processes import Forked
 

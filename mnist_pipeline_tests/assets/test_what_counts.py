@@ -19,6 +19,7 @@ from mnist_pipeline_tests.support.processes import Forked
 
 SPLITS = {"train_set", "test_set"}
 FROM_MODEL = {"sgd_model", "predictions", "evaluation", "champion_model", "report"}
+FROM_SOURCE = {"raw_mnist", "report"} | SPLITS
 ALL = {"raw_mnist"} | SPLITS | FROM_MODEL
 
 
@@ -92,11 +93,12 @@ def sources(house: House, tmp_path: Path) -> Callable[[], dict[str, str]]:
         ("assets/lineage.py", "_HISTORY = 100", "_HISTORY = 101", set()),
         ("incremental/engine.py", '"computed_with"', '"with"', set()),
         ("web/limits.py", "10_000_000", "20_000_000", set()),
-        ("config/params.py", "tol: float = Field(0.001", "tol: float = Field(0.002", set()),
+        ("digits/params.py", "tol: float = Field(0.001", "tol: float = Field(0.002", set()),
         ("digits/report/figures.py", '"cividis"', '"viridis"', {"report"}),
         ("digits/report/page.js", "new Image(56, 56)", "new Image(57, 57)", {"report"}),
         ("digits/report/page.css", "16px", "17px", {"report"}),
         ("digits/sources/transfer.py", "READ_SECONDS = 30.0", "READ_SECONDS = 31.0", {"raw_mnist"}),
+        ("digits/sources/sample.py", "floor = 0.80", "floor = 0.81", FROM_SOURCE),
         ("digits/sources/csv_rows.py", "MAX_LINE = CHUNK", "MAX_LINE = 2 * CHUNK", SPLITS),
         ("digits/data/checks.py", "UNBALANCED = 0.5", "UNBALANCED = 0.4", SPLITS),
     ],

@@ -9,9 +9,10 @@ import pytest
 
 from mnist_pipeline.config import settings as page
 from mnist_pipeline.config import settings_file
-from mnist_pipeline.config.params import ModelParams, Params
+from mnist_pipeline.config.params import Params
 from mnist_pipeline.config.settings import PROJECT, Settings
-from mnist_pipeline.digits.sources.mirrors import PUBLIC
+from mnist_pipeline.digits.params import ModelParams
+from mnist_pipeline.digits.sources.openml import PUBLIC
 from mnist_pipeline.incremental.errors import SettingsError
 from mnist_pipeline_tests.conftest import NEUTRAL
 
@@ -294,7 +295,7 @@ def test_the_tutorial_preset_is_sgdclassifier_with_its_defaults_and_a_seed() -> 
 
     from mnist_pipeline.digits.model.pipeline import build
 
-    pipeline = build(ModelParams(preset="tutorial", random_state=0))
+    pipeline = build(ModelParams(preset="tutorial", random_state=0), 28)
     [(_, sgd)] = pipeline.steps
     assert sgd.get_params() == SGDClassifier(random_state=0).get_params()
 

@@ -20,7 +20,7 @@ from mnist_pipeline.digits.features.transformers import (
 )
 from mnist_pipeline.digits.model.epochs import Whitening
 from mnist_pipeline.digits.sources import sample
-from mnist_pipeline.digits.sources.table import decode
+from mnist_pipeline.digits.sources.formats import decode
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from mnist_pipeline.digits.sources.archive import Archive
-from mnist_pipeline.digits.sources.table import decode
+from mnist_pipeline.digits.sources.formats import decode
 from mnist_pipeline_tests.conftest import House, open_house
 from mnist_pipeline_tests.support.openml_server import OpenML, serve
 

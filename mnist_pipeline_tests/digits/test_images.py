@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline.digits.data.shape import Shape
 from mnist_pipeline.digits.errors import IncompatibleModelError, PictureError
 from mnist_pipeline.digits.features import transformers
 from mnist_pipeline.digits.images import files, normalize
@@ -20,7 +21,7 @@ from mnist_pipeline.digits.images.classify import read_digit
 from mnist_pipeline.digits.model import persistence
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.sources import sample
-from mnist_pipeline.digits.sources.table import decode
+from mnist_pipeline.digits.sources.formats import decode
 from mnist_pipeline_tests.conftest import House
 from mnist_pipeline_tests.support.photos import encoded, enlarged, photo
 
@@ -44,7 +45,7 @@ def on_paper(pixels: Pixels, *, side: int = 280, margin: int = 60) -> Image.Imag
 
 
 def prepared(image: Image.Image, form: str = "PNG", **more: object) -> Pixels:
-    return normalize.prepare(files.grey(encoded(image, form, **more)))
+    return normalize.prepare(files.grey(encoded(image, form, **more)), Shape())
 
 
 def alike(one: Pixels, other: Pixels) -> float:
@@ -113,7 +114,7 @@ def test_colours_bits_and_orientation_do_not_matter(some: Digits) -> None:
     for image in (red_on_yellow, deep, bilevel, upright.convert("CMYK")):
         form = "JPEG" if image.mode == "CMYK" else "PNG"
         assert alike(prepared(image, form), wanted) > 0.97, image.mode
-    assert alike(normalize.prepare(files.grey(lying)), wanted) > 0.97
+    assert alike(normalize.prepare(files.grey(lying), Shape()), wanted) > 0.97
 
 
 def test_a_digit_may_be_small_in_a_corner_or_fill_the_frame(some: Digits) -> None:
@@ -186,7 +187,7 @@ def test_a_sheet_turned_on_nothing_is_paper(some: Digits) -> None:
 def test_a_phones_picture_with_more_in_it_or_with_damaged_facts_is_read(some: Digits) -> None:
     first, second = on_paper(some.pixels[0]), on_paper(some.pixels[20])
     phone = encoded(first.convert("RGB"), "MPO", save_all=True, append_images=[second])
-    assert alike(normalize.prepare(files.grey(phone)), some.pixels[0]) > 0.95
+    assert alike(normalize.prepare(files.grey(phone), Shape()), some.pixels[0]) > 0.95
     exif = Image.Exif()
     exif[0x0112] = 6
     whole = encoded(first.rotate(90, expand=True), "JPEG", exif=exif)
@@ -263,7 +264,7 @@ def test_a_damaged_file_ends_in_a_message_or_a_digit_never_in_a_crash(
         for place in rng.integers(0, len(data), 4):
             data[place] = rng.integers(256)
         try:
-            normalize.prepare(files.grey(bytes(data[: rng.integers(1, len(data) + 1)])))
+            normalize.prepare(files.grey(bytes(data[: rng.integers(1, len(data) + 1)])), Shape())
         except PictureError:
             continue
 

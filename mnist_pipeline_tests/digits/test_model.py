@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 from threadpoolctl import threadpool_limits
 
-from mnist_pipeline.config.params import ModelParams
 from mnist_pipeline.digits.data import validation
 from mnist_pipeline.digits.data.split import Split, split
 from mnist_pipeline.digits.data.validation import Parts
@@ -22,8 +21,9 @@ from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline.digits.model import persistence, prediction, training
 from mnist_pipeline.digits.model.pipeline import TrainedModel, probabilities
 from mnist_pipeline.digits.model.prediction import Predictions
+from mnist_pipeline.digits.params import ModelParams
 from mnist_pipeline.digits.sources import sample
-from mnist_pipeline.digits.sources.table import decode
+from mnist_pipeline.digits.sources.formats import decode
 from mnist_pipeline.incremental.errors import FormatError
 
 
@@ -155,7 +155,9 @@ def test_a_model_file_with_a_type_that_is_not_trusted_is_refused_by_name(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer
 
-    foreign = make_pipeline(FunctionTransformer(sample.read), model.pipeline[-1])
+    function = FunctionTransformer(sample.read)
+    function.n_features_in_ = 784
+    foreign = make_pipeline(function, model.pipeline[-1])
     data = persistence.dumps(dataclasses.replace(model, pipeline=foreign))
     with pytest.raises(
         FormatError, match=r"not trusted: \['mnist_pipeline.digits.sources.sample.read'\]"

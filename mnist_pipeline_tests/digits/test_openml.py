@@ -7,8 +7,9 @@ import socket
 import pytest
 
 from mnist_pipeline.digits.errors import SourceError, UnreachableError
-from mnist_pipeline.digits.sources import openml, sample
+from mnist_pipeline.digits.sources import openml, sample, transfer
 from mnist_pipeline.digits.sources.archive import Archive, checksum
+from mnist_pipeline.digits.sources.source import Access, Progress
 from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline_tests.support.openml_server import DOWNLOAD, OpenML, serve
 
@@ -16,9 +17,15 @@ LIST = "/api/v1/json/data/list/data_name/mnist_784/limit/2/data_version/1"
 DESCRIPTION = "/api/v1/json/data/554"
 
 
+def obtain(server: OpenML, progress: Progress = lambda done, total: None) -> Archive:
+    """What the client downloads from a server."""
+    access = Access(transfer.get, server.url, progress=progress)
+    return openml.download(openml.describe(access), access)
+
+
 def test_the_archive_is_kept_byte_for_byte_as_it_was_served(small_openml: OpenML) -> None:
     with serve(small_openml) as server:
-        found = openml.download(openml.describe(server.url))
+        found = obtain(server)
     assert found.data == server.packed
     assert found.filename == "mnist_784.arff.gz"
     assert checksum(found, server.md5).passed
@@ -30,7 +37,7 @@ def test_an_uncompressed_download_is_compressed_here_and_has_the_same_version(
 ) -> None:
     small_openml.compress = False
     with serve(small_openml) as server:
-        twice = [openml.download(openml.describe(server.url)) for _ in range(2)]
+        twice = [obtain(server) for _ in range(2)]
     assert gzip.decompress(twice[0].data) == small_arff
     assert twice[0].data == twice[1].data
     assert twice[0].data_version == Archive(small_openml.packed, "mnist_784.arff.gz").data_version
@@ -39,7 +46,7 @@ def test_an_uncompressed_download_is_compressed_here_and_has_the_same_version(
 def test_progress_goes_up_to_the_whole_download(small_openml: OpenML) -> None:
     seen: list[tuple[int, int | None]] = []
     with serve(small_openml) as server:
-        openml.download(openml.describe(server.url), lambda done, total: seen.append((done, total)))
+        obtain(server, lambda done, total: seen.append((done, total)))
     assert seen[-1] == (len(server.packed), len(server.packed))
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
@@ -49,7 +56,7 @@ def test_a_server_that_is_not_there_is_named() -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(UnreachableError, match=f"{url}/api.*refused .3 attempts"):
-        openml.describe(url)
+        openml.describe(Access(transfer.get, url))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +73,7 @@ def test_an_answer_that_is_not_openmls_is_refused(
 ) -> None:
     small_openml.instead[LIST] = answer
     with serve(small_openml) as server, pytest.raises(SourceError, match=message):
-        openml.describe(server.url)
+        openml.describe(Access(transfer.get, server.url))
 
 
 @pytest.mark.parametrize(
@@ -84,13 +91,13 @@ def test_a_description_that_leads_elsewhere_is_refused_before_any_download(
     full = {"url": f"http://127.0.0.1:9{DOWNLOAD}", "md5_checksum": "0" * 32} | description
     small_openml.instead[DESCRIPTION] = json.dumps({"data_set_description": full}).encode()
     with serve(small_openml) as server, pytest.raises(SourceError, match=message):
-        openml.describe(server.url)
+        openml.describe(Access(transfer.get, server.url))
 
 
 def test_a_content_encoding_that_was_not_asked_for_is_refused(small_openml: OpenML) -> None:
     small_openml.encoding = "br"
     with serve(small_openml) as server, pytest.raises(SourceError, match="came as br"):
-        openml.download(openml.describe(server.url))
+        obtain(server)
 
 
 def test_an_archive_that_is_no_gzip_fails_its_checksum_and_does_not_raise() -> None:

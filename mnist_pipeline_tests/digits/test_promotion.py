@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mnist_pipeline.config.params import ModelParams
 from mnist_pipeline.digits.data import validation
 from mnist_pipeline.digits.data.split import Split, split
 from mnist_pipeline.digits.evaluation import metrics, promotion
@@ -14,8 +13,9 @@ from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline.digits.evaluation.promotion import ChampionPredictions, Decision, Gate
 from mnist_pipeline.digits.model import prediction, training
 from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.params import ModelParams
 from mnist_pipeline.digits.sources import sample
-from mnist_pipeline.digits.sources.table import decode
+from mnist_pipeline.digits.sources.formats import decode
 from mnist_pipeline.incremental.errors import FormatError
 
 ROWS = 400

@@ -10,9 +10,11 @@ import dagster as dg
 import pytest
 
 from mnist_pipeline.digits.errors import SourceError
-from mnist_pipeline.digits.sources import checksums, mirrors, transfer
+from mnist_pipeline.digits.sources import openml, transfer
 from mnist_pipeline.digits.sources.archive import Archive
-from mnist_pipeline.digits.sources.table import decode
+from mnist_pipeline.digits.sources.formats import decode
+from mnist_pipeline.digits.sources.source import Access
+from mnist_pipeline.digits.sources.table import IDX_MD5
 from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline.incremental.history import artifact_metadata
 from mnist_pipeline.incremental.session import RunResult
@@ -259,7 +261,7 @@ def test_with_openml_down_a_mirror_brings_the_same_digits_and_nothing_after_the_
         assert set(found["reused"]) == {"sgd_model", "predictions", "evaluation", "report"}
         assert house.versions() == before | {"raw_mnist": raw.data_version}
     assert asked[0] == "/gone/train-images-idx3-ubyte.gz"
-    assert asked[1:] == [f"/{name}.gz" for name in checksums.IDX_MD5]
+    assert asked[1:] == [f"/{name}.gz" for name in IDX_MD5]
 
 
 def of_idx(images: bytes, labels: bytes) -> Archive:
@@ -301,13 +303,13 @@ def test_idx_files_that_are_not_mnists_in_form_are_refused(
 
 
 def test_what_is_not_all_of_mnist_is_no_mirror(tmp_path: Path) -> None:
-    for name in checksums.IDX_MD5:
+    for name in IDX_MD5:
         (tmp_path / f"{name}.gz").write_bytes(gzip.compress(IMAGES))
     with (
         serve_files(tmp_path) as (url, asked),
         pytest.raises(SourceError, match=r"train-images-idx3-ubyte.gz: .* promises"),
     ):
-        mirrors.download(url)
+        openml.from_mirror(url, Access(transfer.get))
     assert len(asked) == 1, "after the first that is wrong, no more is asked for"
 
 

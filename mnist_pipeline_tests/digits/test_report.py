@@ -15,16 +15,16 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from mnist_pipeline.config.params import ModelParams
 from mnist_pipeline.digits import report
 from mnist_pipeline.digits.data import validation
 from mnist_pipeline.digits.data.split import split
 from mnist_pipeline.digits.evaluation import metrics
 from mnist_pipeline.digits.evaluation.champion import Champion
 from mnist_pipeline.digits.model import prediction, training
+from mnist_pipeline.digits.params import ModelParams
 from mnist_pipeline.digits.report import AsOf, Decided, Evidence, Input
 from mnist_pipeline.digits.sources import sample
-from mnist_pipeline.digits.sources.table import decode
+from mnist_pipeline.digits.sources.formats import decode
 from mnist_pipeline_tests.conftest import House
 from mnist_pipeline_tests.support.browser import SCHEMES, WIDTHS, opened
 

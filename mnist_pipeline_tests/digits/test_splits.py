@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from mnist_pipeline.digits.data import checks
-from mnist_pipeline.digits.data.dataset import COLUMNS, Digits
+from mnist_pipeline.digits.data.dataset import Digits, columns
 from mnist_pipeline.digits.data.split import Split, split
-from mnist_pipeline.digits.sources import checksums
 from mnist_pipeline.digits.sources.archive import Archive
-from mnist_pipeline.digits.sources.table import DigitTable, decode
+from mnist_pipeline.digits.sources.formats import decode
+from mnist_pipeline.digits.sources.table import IDX_MD5, ROWS, DigitTable, idx_md5
 from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline_tests.conftest import archive
@@ -62,7 +62,7 @@ def test_pandas_and_duckdb_read_the_file_as_openmls_table(drawn: Split, tmp_path
     file = tmp_path / "test_set.parquet"
     drawn.test.write(file)
     frame = pd.read_parquet(file)
-    assert {name: str(kind) for name, kind in frame.dtypes.items()} == COLUMNS
+    assert {name: str(kind) for name, kind in frame.dtypes.items()} == columns(784)
     np.testing.assert_array_equal(frame["class"], drawn.test.labels)
     query = 'SELECT row_id, pixel784, "class" FROM read_parquet(?) LIMIT 1'
     row = duckdb.connect().execute(query, [str(file)]).fetchone()
@@ -176,14 +176,14 @@ def all_of_mnist(genuine: Archive) -> DigitTable:
 
 
 def test_the_genuine_digits_are_proven_to_be_mnist(all_of_mnist: DigitTable) -> None:
-    assert checksums.idx_md5(all_of_mnist.pixels, all_of_mnist.labels) == checksums.IDX_MD5
+    assert idx_md5(all_of_mnist.pixels, all_of_mnist.labels) == IDX_MD5
     assert checks.is_mnist(all_of_mnist).passed
     assert all_of_mnist.labels[:5].tolist() == [5, 0, 4, 1, 9]
     assert all_of_mnist.labels[60_000:60_005].tolist() == [7, 2, 1, 0, 4]
 
 
 def test_mnist_with_two_rows_swapped_is_not_mnist(all_of_mnist: DigitTable) -> None:
-    order = np.arange(checksums.ROWS)
+    order = np.arange(ROWS)
     order[[10, 11]] = order[[11, 10]]
     swapped = DigitTable(all_of_mnist.pixels[order], all_of_mnist.labels[order], "openml")
     assert not checks.is_mnist(swapped).passed

@@ -12,18 +12,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mnist_pipeline.assets.splits import test_set
-from mnist_pipeline.config.params import ModelParams
+from mnist_pipeline.assets.splits import codec
 from mnist_pipeline.digits.data import checks, pixels, validation
-from mnist_pipeline.digits.data.dataset import COLUMNS, Digits
+from mnist_pipeline.digits.data.dataset import Digits, columns
 from mnist_pipeline.digits.data.split import Split, split
 from mnist_pipeline.digits.errors import FitError
 from mnist_pipeline.digits.model import epochs, prediction, training
 from mnist_pipeline.digits.model.epochs import Epochs, Whitening
 from mnist_pipeline.digits.model.pipeline import TrainedModel, build
+from mnist_pipeline.digits.params import ModelParams
 from mnist_pipeline.digits.report import contents
-from mnist_pipeline.digits.sources.table import DigitTable, decode
-from mnist_pipeline.digits.streaming.synthetic import Recipe
+from mnist_pipeline.digits.sources.formats import decode
+from mnist_pipeline.digits.sources.infinite import Recipe
+from mnist_pipeline.digits.sources.table import DigitTable
 from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.incremental.errors import FormatError, StoreError
 from mnist_pipeline.incremental.store import Store
@@ -89,7 +90,7 @@ def test_the_file_is_the_table_that_pandas_reads(both: Both, tmp_path: Path) -> 
     file = tmp_path / "train_set.parquet"
     both.mapped.train.write(file)
     frame = pd.read_parquet(file)
-    assert {name: str(kind) for name, kind in frame.dtypes.items()} == COLUMNS
+    assert {name: str(kind) for name, kind in frame.dtypes.items()} == columns(784)
     pd.testing.assert_frame_equal(frame, both.whole.train.to_arrow().to_pandas())
 
 
@@ -173,7 +174,7 @@ def test_features_computed_again_are_those_of_the_scratch_file_to_the_bit(
 ) -> None:
     monkeypatch.setattr(epochs, "CHUNK", 1024)
     fitted = both.mapped.train[:3000]
-    pipeline = build(FAST)
+    pipeline = build(FAST, 28)
     features = pipeline[:-1].fit_transform(fitted.pixels)
     whitening = Whitening.of(features, FAST.whitening)
 
@@ -229,7 +230,7 @@ def test_no_room_for_images_a_file_or_features_is_an_error_with_a_remedy(
             split(both.table, **TUTORIAL)  # type: ignore[arg-type]
         with (
             pytest.raises(StoreError, match="cannot write .*test_set.parquet" + remedy),
-            test_set.codec.encoded(both.mapped.test),
+            codec("test").encoded(both.mapped.test),
         ):
             pass
         with pytest.raises(StoreError, match=r"no room for 0\.0 GB of features in " + remedy):
@@ -239,26 +240,26 @@ def test_no_room_for_images_a_file_or_features_is_an_error_with_a_remedy(
 def test_a_file_is_moved_to_the_store_and_verified_before_it_is_parsed(
     both: Both, tmp_path: Path
 ) -> None:
-    store, codec = Store(tmp_path / "data"), test_set.codec
-    with codec.encoded(both.mapped.test) as file:
+    store, test_set = Store(tmp_path / "data"), codec("test")
+    with test_set.encoded(both.mapped.test) as file:
         assert isinstance(file, Path)
         artifact = store.publish("test_set", "test_set.parquet", file)
     assert not file.parent.exists()
-    again = codec.read(store, artifact)
+    again = test_set.read(store, artifact)
     np.testing.assert_array_equal(again.pixels, both.whole.test.pixels)
     path = Path(str(artifact.path))
     damaged = bytearray(path.read_bytes())
     damaged[1000] ^= 1
     path.write_bytes(damaged)
     with pytest.raises(StoreError, match="test_set is damaged"):
-        codec.read(store, artifact)
+        test_set.read(store, artifact)
 
 
 def test_what_is_not_a_split_in_the_store_is_refused(tmp_path: Path) -> None:
     store = Store(tmp_path)
     artifact = store.publish("test_set", "test_set.parquet", b"PAR1 not really")
     with pytest.raises(FormatError, match="not a Parquet file"):
-        test_set.codec.read(store, artifact)
+        codec("test").read(store, artifact)
 
 
 def test_the_pipeline_goes_through_digits_without_end(house: House) -> None:

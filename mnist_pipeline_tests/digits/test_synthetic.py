@@ -9,16 +9,17 @@ from joblib import parallel_config
 
 from mnist_pipeline.config.settings import Settings
 from mnist_pipeline.digits.data import checks, validation
-from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline.digits.data.dataset import Digits, base_of
+from mnist_pipeline.digits.data.shape import Shape
 from mnist_pipeline.digits.data.split import Split, split
 from mnist_pipeline.digits.evaluation import metrics
 from mnist_pipeline.digits.model.prediction import Predictions
 from mnist_pipeline.digits.sources import sample
 from mnist_pipeline.digits.sources.archive import Archive
-from mnist_pipeline.digits.sources.table import DigitTable, decode
-from mnist_pipeline.digits.streaming import synthetic
+from mnist_pipeline.digits.sources.formats import decode, read
+from mnist_pipeline.digits.sources.infinite import BASE, FILENAME, MOST, GeneratedTable, Recipe
+from mnist_pipeline.digits.sources.table import DigitTable
 from mnist_pipeline.digits.streaming.elastic import Deformation, corners_of
-from mnist_pipeline.digits.streaming.synthetic import BASE, Recipe
 from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.incremental.errors import FormatError, SettingsError
 
@@ -67,10 +68,10 @@ def test_the_first_rows_are_the_samples_own_digits(table: DigitTable) -> None:
 
 
 def test_every_base_digit_is_deformed_as_often_as_any_other_and_into_other_images() -> None:
-    assert set(np.bincount(synthetic.base_of(np.arange(3 * BASE))).tolist()) == {3}
+    assert set(np.bincount(base_of(np.arange(3 * BASE), BASE)).tolist()) == {3}
     classes = decode(Recipe(10_000).archive()).labels[BASE : BASE + 100]
     assert np.bincount(classes, minlength=10).min() >= 5
-    bases = synthetic.base_of(np.arange(10 * BASE))
+    bases = base_of(np.arange(10 * BASE), BASE)
     pixels = decode(Recipe(10 * BASE).archive()).images(np.flatnonzero(bases == 7))
     assert len(np.unique(pixels, axis=0)) == 10
 
@@ -79,7 +80,7 @@ def test_deformed_digits_keep_their_ink_and_their_shape(table: DigitTable) -> No
     """The correlation with the base digit is that of the same digit written again."""
     rows = np.arange(BASE, 2 * BASE)
     made = table.images(rows).astype(float)
-    base = table.pixels[synthetic.base_of(rows)].astype(float)
+    base = table.pixels[base_of(rows, BASE)].astype(float)
     ink = made.sum(axis=1) / base.sum(axis=1)
     assert 0.6 < np.quantile(ink, 0.01) < np.quantile(ink, 0.99) < 1.5
     like = [np.corrcoef(one, other)[0, 1] for one, other in zip(made, base, strict=True)]
@@ -119,8 +120,8 @@ def test_a_test_digit_is_never_learnt_from_deformed(table: DigitTable, drawn: Sp
     from sklearn.model_selection import train_test_split
 
     _, test_base = train_test_split(np.arange(BASE), **TUTORIAL)
-    assert set(synthetic.base_of(drawn.test.row_id).tolist()) == set(test_base.tolist())
-    assert not set(synthetic.base_of(drawn.train.row_id).tolist()) & set(test_base.tolist())
+    assert set(base_of(drawn.test.row_id, BASE).tolist()) == set(test_base.tolist())
+    assert not set(base_of(drawn.train.row_id, BASE).tolist()) & set(test_base.tolist())
     parts = np.concatenate([drawn.train.row_id, drawn.test.row_id])
     np.testing.assert_array_equal(np.sort(parts), np.arange(ROWS))
     np.testing.assert_array_equal(drawn.test.labels, table.labels[drawn.test.row_id])
@@ -131,9 +132,9 @@ def test_a_test_digit_is_never_learnt_from_deformed(table: DigitTable, drawn: Sp
 def test_a_base_digit_is_held_out_with_all_that_was_made_from_it(drawn: Split) -> None:
     parts = validation.hold_out(drawn.train, size=0.1, random_state=42)
     assert parts.held_out is not None
-    held_out = set(synthetic.base_of(parts.held_out.row_id).tolist())
+    held_out = set(base_of(parts.held_out.row_id, BASE).tolist())
     assert len(held_out) == 400
-    assert not held_out & set(synthetic.base_of(parts.fitted.row_id).tolist())
+    assert not held_out & set(base_of(parts.fitted.row_id, BASE).tolist())
     assert len(parts.fitted) + len(parts.held_out) == len(drawn.train)
 
 
@@ -230,7 +231,7 @@ def test_the_evaluation_has_the_accuracy_on_real_test_digits_alone(drawn: Split)
     assert found.accuracy == pytest.approx(1000 / len(drawn.test))
     assert metrics.Evaluation.from_json(found.to_json()) == found
     other = dataclasses.replace(
-        predictions, origin=dataclasses.replace(predictions.origin, source="sample")
+        predictions, origin=dataclasses.replace(predictions.origin, bases=None)
     )
     assert "real_test" not in json.loads(metrics.evaluate(other).to_json())
 
@@ -271,15 +272,16 @@ def test_a_recipe_for_other_digits_than_the_code_makes_is_refused(
 ) -> None:
     recipe = json.loads(Recipe(ROWS).archive().data) | change
     with pytest.raises(FormatError, match=r"infinite\.json is "):
-        decode(Archive(json.dumps(recipe).encode(), synthetic.FILENAME))
+        decode(Archive(json.dumps(recipe).encode(), FILENAME))
 
 
 def test_what_is_no_recipe_is_refused() -> None:
     for data in (b"", b"[]", b"{}", b"\xff", b'{"deformation": 3}'):
         with pytest.raises(FormatError, match="no recipe"):
-            decode(Archive(data, synthetic.FILENAME))
+            decode(Archive(data, FILENAME))
 
 
 def test_of_a_billion_rows_only_those_are_made_that_are_asked_for() -> None:
-    make = synthetic.maker(Recipe(synthetic.MOST), decode(sample.read()).pixels)
-    assert make(np.array([synthetic.MOST - 1], np.int32)).any()
+    pixels, labels = read(sample.read(), Shape())
+    table = GeneratedTable(pixels, labels, "infinite", Recipe(MOST))
+    assert table.chunk(np.array([MOST - 1], np.int32)).any()

@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 
-from mnist_pipeline.config.params import ModelParams
 from mnist_pipeline.digits import progress
 from mnist_pipeline.digits.data import validation
 from mnist_pipeline.digits.data.split import Split, split
@@ -14,8 +13,9 @@ from mnist_pipeline.digits.data.validation import Parts
 from mnist_pipeline.digits.errors import FitError
 from mnist_pipeline.digits.model import epochs, persistence, training
 from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.params import ModelParams
 from mnist_pipeline.digits.sources import sample
-from mnist_pipeline.digits.sources.table import decode
+from mnist_pipeline.digits.sources.formats import decode
 from mnist_pipeline.incremental.errors import FormatError
 
 SMALL_KERNEL = {"preset": "accurate", "n_components": 200, "n_whitening": 1000, "max_iter": 3}

@@ -14,10 +14,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from mnist_pipeline.digits.errors import SourceError, UnavailableError, UnreachableError
+from mnist_pipeline.digits.errors import SourceError, UnavailableError, UnreachableError, redacted
 from mnist_pipeline.digits.sources import openml, transfer
-from mnist_pipeline.digits.sources.archive import Archive, checksum
-from mnist_pipeline_tests.digits.test_openml import DESCRIPTION, LIST
+from mnist_pipeline.digits.sources.archive import checksum
+from mnist_pipeline.digits.sources.source import Access
+from mnist_pipeline_tests.digits.test_openml import DESCRIPTION, LIST, obtain
 from mnist_pipeline_tests.support.openml_server import DOWNLOAD, Fault, OpenML, serve
 
 
@@ -25,10 +26,6 @@ from mnist_pipeline_tests.support.openml_server import DOWNLOAD, Fault, OpenML, 
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "FIRST_PAUSE", 0.02)
     monkeypatch.setattr(transfer, "READ_SECONDS", 0.3)
-
-
-def obtain(server: OpenML) -> Archive:
-    return openml.download(openml.describe(server.url))
 
 
 @pytest.mark.parametrize("path", [LIST, DESCRIPTION, DOWNLOAD])
@@ -122,7 +119,7 @@ def test_a_server_is_left_alone_as_long_as_it_asks(
     small_openml.faults[LIST] = [Fault(429, {"Retry-After": asked()})]
     start = time.monotonic()
     with serve(small_openml) as server:
-        openml.describe(server.url)
+        openml.describe(Access(transfer.get, server.url))
     assert time.monotonic() - start >= 0.9
     assert server.requests == [LIST, LIST, DESCRIPTION]
 
@@ -140,7 +137,7 @@ def test_pauses_are_random_and_grow(small_openml: OpenML, monkeypatch: pytest.Mo
     for _ in range(10):
         small_openml.faults[LIST] = [Fault(503)] * 3
         with serve(small_openml) as server, pytest.raises(UnavailableError):
-            openml.describe(server.url)
+            openml.describe(Access(transfer.get, server.url))
     assert len(set(pauses)) == len(pauses) == 20
     assert all(0.25 <= pause <= 0.5 for pause in pauses[::2])
     assert all(0.5 <= pause <= 1.0 for pause in pauses[1::2])
@@ -149,12 +146,12 @@ def test_pauses_are_random_and_grow(small_openml: OpenML, monkeypatch: pytest.Mo
 def test_redirects_are_followed_but_not_for_ever(small_openml: OpenML) -> None:
     small_openml.faults[LIST] = [Fault(302, {"Location": LIST})] * 2
     with serve(small_openml) as server:
-        openml.describe(server.url)
+        openml.describe(Access(transfer.get, server.url))
     assert server.requests.count(LIST) == 3
     small_openml.requests.clear()
     small_openml.faults[LIST] = [Fault(302, {"Location": LIST})] * 100
     with serve(small_openml) as server, pytest.raises(SourceError, match="5 redirects"):
-        openml.describe(server.url)
+        openml.describe(Access(transfer.get, server.url))
     assert server.requests.count(LIST) == transfer.REDIRECTS + 1
 
 
@@ -235,11 +232,11 @@ def test_what_is_no_plain_answer_is_none(status: int, small_openml: OpenML) -> N
     ["http://u:it'spw@h/x", 'http://u:it"spw@h/x', "http://u:it spw@h/x", "http://h/?a='it spw"],
 )
 def test_odd_passwords_are_secrets_too(url: str) -> None:
-    assert "it" not in transfer.redacted(f"{url}: refused").removesuffix("refused").split("spw")[0]
+    assert "it" not in redacted(f"{url}: refused").removesuffix("refused").split("spw")[0]
 
 
 def test_what_others_wrote_does_not_reach_the_terminal_as_it_is() -> None:
-    assert transfer.redacted("a\x1b[2Jb\nc\ud800") == "a\\x1b[2Jb\\nc\\ud800"
+    assert redacted("a\x1b[2Jb\nc\ud800") == "a\\x1b[2Jb\\nc\\ud800"
 
 
 def test_a_body_that_does_not_end_is_left_at_the_limit(
@@ -251,7 +248,7 @@ def test_a_body_that_does_not_end_is_left_at_the_limit(
     # without a Content-Length only the bytes themselves tell
     small_openml.faults[DOWNLOAD] = [Fault(headers={"Content-Length": ""})]
     with serve(small_openml) as server, pytest.raises(SourceError, match="more than 100,000 bytes"):
-        openml.download(openml.describe(server.url), lambda done, total: received.append(done))
+        obtain(server, lambda done, total: received.append(done))
     assert max(received, default=0) <= 100_000
     assert server.downloads == 1
 
@@ -264,7 +261,7 @@ def test_an_attempt_that_trickles_is_given_up(
     small_openml.faults[DESCRIPTION] = [Fault(drip=0.1, body=b"{}" * 600)] * transfer.ATTEMPTS
     start = time.monotonic()
     with serve(small_openml) as server, pytest.raises(UnavailableError, match="not done within"):
-        openml.describe(server.url)
+        openml.describe(Access(transfer.get, server.url))
     assert time.monotonic() - start < 20
     assert server.requests.count(DESCRIPTION) == transfer.ATTEMPTS
 

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mnist_pipeline.digits.data.shape import PIXELS
+from mnist_pipeline.digits.data.shape import Shape
 from mnist_pipeline.digits.errors import PictureError
 from mnist_pipeline.digits.images import files, normalize
-from mnist_pipeline.digits.sources import checksums
 from mnist_pipeline.digits.sources.archive import Archive
-from mnist_pipeline.digits.sources.table import DigitTable, decode
+from mnist_pipeline.digits.sources.formats import decode
+from mnist_pipeline.digits.sources.table import ROWS, DigitTable
 from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline_tests.conftest import HEADER
 
@@ -35,11 +35,11 @@ def read_arff(archive: Archive) -> DigitTable | None:
     except FormatError as error:
         assert str(error).startswith(archive.filename)
         return None
-    assert table.pixels.shape == (len(table.labels), PIXELS)
+    assert table.pixels.shape == (len(table.labels), Shape().pixels)
     assert table.pixels.dtype == table.labels.dtype == np.uint8
     assert table.labels.max() <= 9
     assert isinstance(table.is_mnist, bool)
-    assert len(table.labels) == checksums.ROWS or not table.is_mnist
+    assert len(table.labels) == ROWS or not table.is_mnist
     return table
 
 
@@ -54,11 +54,11 @@ def plainly(arff: bytes) -> list[list[int]]:
 def read_picture(data: bytes) -> bool:
     """Find the digit in an image file; return False where it is refused as documented."""
     try:
-        digit = normalize.prepare(files.grey(data))
+        digit = normalize.prepare(files.grey(data), Shape())
     except PictureError as error:
         assert str(error)
         return False
-    assert digit.shape == (PIXELS,)
+    assert digit.shape == (Shape().pixels,)
     assert digit.dtype == np.uint8
     assert digit.any()
     return True

@@ -24,9 +24,10 @@ from mnist_pipeline.config.params import Params
 from mnist_pipeline.digits.errors import PictureError, SourceError
 from mnist_pipeline.digits.images import files
 from mnist_pipeline.digits.model import persistence
-from mnist_pipeline.digits.sources import openml, transfer
+from mnist_pipeline.digits.sources import openml
 from mnist_pipeline.digits.sources.archive import Archive
-from mnist_pipeline.digits.sources.table import decode
+from mnist_pipeline.digits.sources.formats import decode
+from mnist_pipeline.digits.sources.source import Access, Answer
 from mnist_pipeline.incremental.errors import FormatError, SettingsError
 from mnist_pipeline_tests.conftest import HEADER
 from mnist_pipeline_tests.digits.test_raw_mnist import IMAGES, LABELS, of_idx
@@ -301,16 +302,14 @@ JSON = st.recursive(
 @given(JSON, JSON)
 def test_whatever_json_the_api_answers_is_a_description_or_refused(one: Any, other: Any) -> None:
     answers = iter([one, other])
-    get = transfer.get
-    transfer.get = lambda *arguments, **more: transfer.Answer(
-        json.dumps(next(answers)).encode(), "identity"
-    )
+
+    def get(*arguments: Any, **more: Any) -> Answer:
+        return Answer(json.dumps(next(answers)).encode(), "identity")
+
     try:
-        openml.describe("http://127.0.0.1:9")
+        openml.describe(Access(get, "http://127.0.0.1:9"))
     except SourceError as error:
         assert "http://127.0.0.1:9" in str(error)
-    finally:
-        transfer.get = get
 
 
 class Planted:

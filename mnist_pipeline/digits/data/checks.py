@@ -5,11 +5,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits.data.dataset import COLUMNS, Digits
+from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.data.shape import CLASSES
 from mnist_pipeline.digits.data.split import Split
-from mnist_pipeline.digits.sources import checksums
-from mnist_pipeline.digits.sources.table import DigitTable
+from mnist_pipeline.digits.sources.table import ROWS, DigitTable
 from mnist_pipeline.incremental.check import CheckResult
 
 UNBALANCED = 0.5
@@ -34,7 +33,9 @@ def schema_and_range(digits: Digits) -> CheckResult:
     found = {field.name: str(field.type) for field in digits[:0].to_arrow().schema}
     lowest, highest = int(digits.pixels.min()), int(digits.pixels.max())
     top = int(digits.labels.max())
-    passed = list(found.items()) == list(COLUMNS.items()) and lowest < highest and top < CLASSES
+    passed = (
+        list(found.items()) == list(digits.columns.items()) and lowest < highest and top < CLASSES
+    )
     description = f"{len(found)} columns, pixels from {lowest} to {highest}, classes up to {top}"
     return CheckResult(
         "schema_and_range", passed, description, {"pixel_min": lowest, "pixel_max": highest}
@@ -99,7 +100,7 @@ def equals_sklearn(table: DigitTable, drawn: Split, part: Literal["train", "test
     X, y, expected = both[part == "test" :: 2]
     digits: Digits = getattr(drawn, part)
     own = np.flatnonzero(digits.row_id < base)
-    if table.recipe:
+    if table.bases:
         own = own[np.argsort(digits.row_id[own])]
         order = np.argsort(expected)
         X, y = X[order], y[order]
@@ -121,8 +122,7 @@ def is_mnist(table: DigitTable) -> CheckResult:
         description = "the four IDX files have MNIST's md5 sums"
     else:
         description = (
-            f"{len(table.labels):,} digits that are not all {checksums.ROWS:,} "
-            "of MNIST in its order"
+            f"{len(table.labels):,} digits that are not all {ROWS:,} of MNIST in its order"
         )
     return CheckResult("is_mnist", table.is_mnist, description)
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,19 +12,33 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.data.pixels import CHUNK, is_large, slices, stacked
-from mnist_pipeline.digits.data.shape import PIXEL_NAMES, PIXELS
-from mnist_pipeline.digits.sources.archive import Source
-from mnist_pipeline.digits.streaming import synthetic
+from mnist_pipeline.digits.data.shape import Shape
 from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.incremental.errors import FormatError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-COLUMNS = {"row_id": "int32"} | dict.fromkeys(PIXEL_NAMES, "uint8") | {"class": "uint8"}
-"""Column names and Arrow types of the file, in order."""
-
 _META = b"mnist_pipeline"
+
+_STRIDE = 1501
+"""From the base row of a made row to that of the next: prime to the number of base rows, so that
+each comes as often; of the sample three classes on, so that any stretch of rows has all of them."""
+
+
+def columns(pixels: int) -> dict[str, str]:
+    """Return OpenML's column names and Arrow types for images with so many pixels, in order."""
+    names = [f"pixel{number}" for number in range(1, pixels + 1)]
+    return {"row_id": "int32"} | dict.fromkeys(names, "uint8") | {"class": "uint8"}
+
+
+def base_of(row_id: npt.NDArray[np.integer], bases: int) -> npt.NDArray[np.integer]:
+    """Return the base row, below `bases`, of each row: its own, or what it is made from."""
+    base = row_id % bases
+    base *= _STRIDE
+    base %= bases
+    np.copyto(base, row_id, where=row_id < bases)
+    return base
 
 
 @dataclass(frozen=True)
@@ -32,8 +47,8 @@ class Origin:
 
     Attributes
     ----------
-    source : {"openml", "sample", "infinite"}
-        Where the digits come from.
+    source : str
+        Name of the source.
     table : str
         Digest of all decoded digits of the source (`DigitTable.digest`).
     rows : int
@@ -42,14 +57,23 @@ class Origin:
         Whether that table is all of MNIST, in MNIST's own order.
     test_size, random_state
         Arguments of the split.
+    bases : int or None
+        How many rows, the first ones, all others are made from (`base_of`), as deformed digits
+        are; None where no row is made from another.
     """
 
-    source: Source
+    source: str
     table: str
     rows: int
     is_mnist: bool
     test_size: float
     random_state: int
+    bases: int | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What files record: all but `bases` where that is None."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     @property
     def is_large(self) -> bool:
@@ -59,27 +83,31 @@ class Origin:
     def draw(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """Return the row ids of the training part and of the test part, in scikit-learn's order.
 
-        Of generated digits the base is split so, and the others after it: `synthetic.draw`.
+        Where rows are made from others, the base rows are split so, and every other row goes where
+        its base row goes: no model learns from what is made of a test digit. Within a part, rows
+        are shuffled then.
         """
-        if self.source == "infinite":
-            return synthetic.draw(
-                self.rows, test_size=self.test_size, random_state=self.random_state
-            )
         from sklearn.model_selection import train_test_split
 
         train, test = train_test_split(
-            np.arange(self.rows, dtype=np.int32),
+            np.arange(self.bases or self.rows, dtype=np.int32),
             test_size=self.test_size,
             random_state=self.random_state,
         )
-        return train, test
+        if self.bases is None:
+            return train, test
+        every = np.arange(self.rows, dtype=np.int32)
+        in_test = np.isin(np.arange(self.bases), test)[self.together(every)]
+        # its stream is the same in every numpy
+        shuffle = np.random.RandomState(self.random_state).permutation
+        return shuffle(every[~in_test]), shuffle(every[in_test])
 
     def together(self, row_id: npt.NDArray[np.int32]) -> npt.NDArray[np.integer]:
         """Return a number for each row that it shares with those it must not be parted from.
 
-        Deformed digits have that of their base digit; any other row stands alone.
+        That of its base row; where no row is made from another, each stands alone.
         """
-        return synthetic.base_of(row_id) if self.source == "infinite" else row_id
+        return row_id if self.bases is None else base_of(row_id, self.bases)
 
 
 @dataclass(frozen=True)
@@ -90,7 +118,7 @@ class Digits:
     ----------
     row_id : int32 array of shape (n,)
         The row in the source's file, from 0.
-    pixels : uint8 array of shape (n, 784)
+    pixels : uint8 array of shape (n, width * width)
         In memory, or mapped from a file where the source is large; not to be written to.
     labels : uint8 array of shape (n,)
     origin : Origin
@@ -104,10 +132,15 @@ class Digits:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """Column names and Arrow types of the file, in order."""
+        return columns(self.pixels.shape[1])
+
     @cached_property
     def data_version(self) -> str:
         """Digest of rows, pixels, labels and origin."""
-        return content_digest(self.row_id, self.pixels, self.labels, asdict(self.origin))
+        return content_digest(self.row_id, self.pixels, self.labels, self.origin.facts)
 
     def __getitem__(self, rows: slice) -> "Digits":
         """Return some rows: views of the same arrays."""
@@ -120,11 +153,11 @@ class Digits:
         return Digits(self.row_id[places], pixels, self.labels[places], self.origin)
 
     def to_arrow(self) -> "pa.Table":
-        """Return the table as it is filed: `row_id`, `pixel1` ... `pixel784`, `class`."""
+        """Return the table as it is filed: `row_id`, `pixel1`, `pixel2` and so on, `class`."""
         import pyarrow as pa
 
-        columns = [self.row_id, *np.ascontiguousarray(self.pixels.T), self.labels]
-        return with_metadata(pa.table(columns, names=list(COLUMNS)), origin=asdict(self.origin))
+        values = [self.row_id, *np.ascontiguousarray(self.pixels.T), self.labels]
+        return with_metadata(pa.table(values, names=list(self.columns)), origin=self.origin.facts)
 
     def write(self, file: Path | BinaryIO) -> None:
         """Encode as Parquet (zstd), a row group at a time."""
@@ -154,10 +187,14 @@ class Digits:
 
         try:
             with pyarrow.parquet.ParquetFile(file) as parquet:
-                origin = Origin(**facts_of(parquet.schema_arrow, COLUMNS)["origin"])
+                names = [name for name in parquet.schema_arrow.names if name.startswith("pixel")]
+                facts = facts_of(parquet.schema_arrow, columns(len(names) or Shape().pixels))
+                if math.isqrt(len(names)) ** 2 != len(names):
+                    raise FormatError(f"{len(names)} pixel columns make no square image")
+                origin = Origin(**facts["origin"])
                 row_id, labels = _whole(parquet.read(["row_id", "class"]))
                 groups = range(parquet.num_row_groups)
-                chunks = (_pixels(parquet.read_row_group(one, PIXEL_NAMES)) for one in groups)
+                chunks = (_pixels(parquet.read_row_group(one, names)) for one in groups)
                 pixels = stacked(chunks, len(labels), large=origin.is_large)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise FormatError(f"not a Parquet file: {error}") from None
@@ -173,7 +210,7 @@ def _whole(table: "pa.Table") -> list[npt.NDArray[Any]]:
 
 
 def _pixels(table: "pa.Table") -> npt.NDArray[np.uint8]:
-    pixels = np.empty((table.num_rows, PIXELS), np.uint8)
+    pixels = np.empty((table.num_rows, table.num_columns), np.uint8)
     for column, values in enumerate(_whole(table)):
         pixels[:, column] = values
     return pixels

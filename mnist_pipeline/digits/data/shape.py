@@ -1,13 +1,39 @@
-"""The numbers that MNIST is made of, and nothing that depends on them."""
+"""The geometry of the images: square, row by row from the top left, ink from 0 to 255."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 WIDTH = 28
-"""Pixels a row of an image, and rows."""
-
-PIXELS = WIDTH * WIDTH
-"""Of an image, row by row from the top left."""
-
-PIXEL_NAMES = [f"pixel{number}" for number in range(1, PIXELS + 1)]
-"""What OpenML's table calls them."""
+"""Pixels a side of MNIST's images."""
 
 CLASSES = 10
 """The digits 0 to 9."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The images of a source; MNIST's by default.
+
+    Attributes
+    ----------
+    width : int
+        Pixels a side.
+    box : int
+        Pixels of the longer side of the digit itself, which is centred by its mass.
+    """
+
+    width: int = WIDTH
+    box: int = 20
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels an image has."""
+        return self.width**2
+
+
+def width_of(pixels: npt.NDArray[np.generic]) -> int:
+    """Return the pixels a side of images, an array of shape (..., width * width)."""
+    return math.isqrt(pixels.shape[-1])

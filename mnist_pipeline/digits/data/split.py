@@ -27,7 +27,7 @@ def split(
     """Split as `train_test_split(X, y, test_size=..., random_state=...)` does.
 
     Rows keep the order that scikit-learn gives them; `row_id` says which rows of the table they
-    are. Generated digits are split by base digit (`infinite.draw`).
+    are. Rows that are made from others go where these go (`Origin.draw`).
 
     Parameters
     ----------
@@ -44,7 +44,9 @@ def split(
         The temporary folder has no room for the images of a large table.
     """
     count = len(table.labels)
-    origin = Origin(table.source, table.digest, count, table.is_mnist, test_size, random_state)
+    origin = Origin(
+        table.source, table.digest, count, table.is_mnist, test_size, random_state, table.bases
+    )
 
     def part(row: npt.NDArray[np.int32]) -> Digits:
         return Digits(row, table.images(row, progress), table.labels[row], origin)

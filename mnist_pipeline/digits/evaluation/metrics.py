@@ -11,8 +11,7 @@ from mnist_pipeline.digits.data.shape import CLASSES
 from mnist_pipeline.digits.documents import Document
 from mnist_pipeline.digits.model.pipeline import probabilities
 from mnist_pipeline.digits.model.prediction import Predictions
-from mnist_pipeline.digits.sources import checksums
-from mnist_pipeline.digits.streaming import synthetic
+from mnist_pipeline.digits.sources.table import TRAIN_ROWS
 from mnist_pipeline.incremental.check import CheckResult
 
 CONFIDENCE_LEVEL = 0.95
@@ -75,11 +74,11 @@ def evaluate(predictions: Predictions) -> Evaluation:
     numbers = _numbers(predictions, np.ones(len(predictions.label), bool))
     mnist_test = None
     if predictions.origin.is_mnist:
-        own = predictions.row_id >= checksums.TRAIN_ROWS
+        own = predictions.row_id >= TRAIN_ROWS
         mnist_test = _numbers(predictions, own) if own.any() else None
     real = None
-    if predictions.origin.source == "infinite":
-        own = predictions.row_id < synthetic.BASE
+    if bases := predictions.origin.bases:
+        own = predictions.row_id < bases
         real = _numbers(predictions, own) if own.any() else None
     return Evaluation(
         n_test=numbers.pop("n"),

@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from mnist_pipeline.config.params import ModelParams
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.data.validation import Fitted, hold_out_rows
 from mnist_pipeline.digits.errors import FitError
@@ -15,6 +14,7 @@ from mnist_pipeline.digits.evaluation.champion import Champion
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline.digits.model import training
 from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.params import ModelParams
 from mnist_pipeline.digits.progress import Progress, silent
 from mnist_pipeline.incremental.check import CheckResult, Scalar
 

@@ -9,6 +9,7 @@ from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.features.batches import in_batches
 from mnist_pipeline.digits.images import files, normalize
 from mnist_pipeline.digits.model.pipeline import TrainedModel, probabilities
+from mnist_pipeline.digits.sources import registry
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Reading:
 
     Attributes
     ----------
-    seen : uint8 array of shape (784,)
+    seen : uint8 array of shape (pixels,)
         The image as it was prepared for the model, ink 0-255.
     probabilities : float64 array of shape (10,)
     """
@@ -43,21 +44,26 @@ def read_digit(model: TrainedModel, image: bytes) -> Reading:
     ------
     PictureError
         The bytes are not an image, or it does not show a single digit.
+    FormatError
+        The model was fitted on digits of a source that is not registered any more.
     ValueError
         The model has no probabilities: nothing was held out of its fit.
     """
     if model.validated is None:
         raise ValueError("a model without probabilities cannot classify images")
-    seen = normalize.prepare(files.grey(image))
+    shape = registry.by_name(model.origin.source).shape
+    seen = normalize.prepare(files.grey(image), shape)
     scores = model.scores(seen[np.newaxis])
     return Reading(seen, probabilities(scores, model.validated.temperature)[0])
 
 
 def nearest(digits: Digits, pixels: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.intp]:
-    """Return the places of the `count` digits nearest to `pixels`, shape (784,), nearest first.
+    """Return the places of the `count` digits nearest to an image, nearest first.
 
-    Distance is the Euclidean one between pixels.
+    Distance is the Euclidean one between pixels. Of images of another size none is near.
     """
+    if digits.pixels.shape[1] != len(pixels):
+        return np.empty(0, np.intp)
     ink = pixels.astype(np.float32)
 
     def distances(part: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -9,12 +9,10 @@ C. J. C. Burges, "The MNIST database of handwritten digits"). Which pixels are i
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits.data.shape import PIXELS, WIDTH
+from mnist_pipeline.digits.data.shape import Shape
 from mnist_pipeline.digits.errors import PictureError
 
-BOX = 20
-"""Pixels of the longer side of a digit in MNIST."""
-
+MNIST = Shape()
 _LEAST_SIDE = 8
 _LEAST_CONTRAST = 0.06
 _LEAST_SIGNAL = 6.0
@@ -46,8 +44,8 @@ _WIDEST = 2.5
 _THINNEST = 1.8
 
 
-def prepare(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Find the digit of a picture and return it as MNIST would have it.
+def prepare(grey: npt.NDArray[np.float32], shape: Shape) -> npt.NDArray[np.uint8]:
+    """Find the digit of a picture and return it as the source would have it.
 
     The paper is a smooth surface through most of the pixels, so light may be uneven. Ink is on that
     side of it, darker or lighter, where pixels are farthest away; where both sides are alike, there
@@ -56,10 +54,12 @@ def prepare(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     Parameters
     ----------
     grey : float32 array of shape (height, width), 0-1
+    shape : Shape
+        Of the images that the model was fitted on.
 
     Returns
     -------
-    uint8 array of shape (784,), ink 0-255
+    uint8 array of shape (shape.pixels,), ink 0-255
 
     Raises
     ------
@@ -68,8 +68,13 @@ def prepare(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """
     if min(grey.shape) < _LEAST_SIDE:
         raise PictureError("has too few pixels a side to show a digit")
+    if grey.shape == (shape.width, shape.width) and shape.box == shape.width:
+        # an image as the source has them: its digit goes up to the frame, paper is put around it
+        edges = np.concatenate([grey[[0, -1]].ravel(), grey[:, [0, -1]].ravel()])
+        own = _ink(np.pad(grey, 1, constant_values=np.median(edges)))[1:-1, 1:-1]
+        return np.round(255 * own).astype(np.uint8).ravel()
     ink = _ink(grey)
-    return _as_mnist(_thick_enough(ink * _digit(ink)))
+    return _scaled(_thick_enough(ink * _digit(ink)), shape)
 
 
 def _ink(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -177,8 +182,10 @@ def _thick_enough(ink: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     from scipy import ndimage
 
     strokes = ink > 0.5
+    # a pixel of MNIST, whatever the shape: pens do not grow with the pixels
     pixel = (
-        max(part.stop - part.start for part in ndimage.find_objects(strokes.astype(int))[0]) / BOX
+        max(part.stop - part.start for part in ndimage.find_objects(strokes.astype(int))[0])
+        / MNIST.box
     )
     # across a stroke the mean distance to its edge is a quarter of its width
     width = 4 * float(ndimage.distance_transform_edt(strokes)[strokes].mean())
@@ -189,23 +196,23 @@ def _thick_enough(ink: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.asarray(np.maximum(ink, np.clip(reach + 1 - far, 0, 1)), np.float32)
 
 
-def _as_mnist(ink: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Scale the ink into a box of 20 x 20 pixels, and that into 28 x 28 by its centre of mass."""
+def _scaled(ink: npt.NDArray[np.float32], shape: Shape) -> npt.NDArray[np.uint8]:
+    """Scale the ink into the box, and place that in the image by its centre of mass."""
     from PIL import Image
 
     rows, columns = (np.flatnonzero((ink > 0.5).any(axis=axis)) for axis in (1, 0))
     box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-    scale = BOX / max(box[2] - box[0], box[3] - box[1])
+    scale = shape.box / max(box[2] - box[0], box[3] - box[1])
     size = (
         max(1, round(scale * (box[2] - box[0]))),
         max(1, round(scale * (box[3] - box[1]))),
     )
     small = np.asarray(Image.fromarray(ink).resize(size, Image.Resampling.BOX, box))
     mass = small.sum()
-    digit = np.zeros((WIDTH, WIDTH), np.float32)
+    digit = np.zeros((shape.width, shape.width), np.float32)
     corner = []
     for axis, side in enumerate(small.shape):
         centre = float(small.sum(axis=1 - axis) @ np.arange(side)) / mass
-        corner.append(int(np.clip(round(WIDTH / 2 - centre), 0, WIDTH - side)))
+        corner.append(int(np.clip(round(shape.width / 2 - centre), 0, shape.width - side)))
     digit[corner[0] : corner[0] + small.shape[0], corner[1] : corner[1] + small.shape[1]] = small
-    return np.round(255 * digit).astype(np.uint8).reshape(PIXELS)
+    return np.round(255 * digit).astype(np.uint8).reshape(shape.pixels)

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.config.params import ModelParams
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.data.pixels import CHUNK, slices, stacked
-from mnist_pipeline.digits.data.shape import CLASSES
+from mnist_pipeline.digits.data.shape import CLASSES, width_of
 from mnist_pipeline.digits.data.validation import Parts
 from mnist_pipeline.digits.features.batches import in_batches
+from mnist_pipeline.digits.params import ModelParams
 from mnist_pipeline.digits.progress import Progress, Throttled
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ class Epochs:
     def _distorted(self, digits: Digits) -> Iterator[tuple[Features, npt.NDArray[np.uint8]]]:
         from mnist_pipeline.digits.features.transformers import Distortion, deskew
 
-        count, by = len(digits), self._params
+        count, by, width = len(digits), self._params, width_of(digits.pixels)
         order = np.arange(count) if self._large else self._rng.permutation(count)
         drawn = Distortion.draw(
             self._rng, count, rotation=by.rotation, zoom=by.zoom, shift=by.shift
@@ -259,7 +259,9 @@ class Epochs:
 
         def features(places: npt.NDArray[np.int64]) -> Features:
             some = Distortion(drawn.matrix[places], drawn.shift[places])
-            return self._features(deskew(digits.pixels[order[places]], distortion=some))
+            return self._features(
+                deskew(digits.pixels[order[places]], width=width, distortion=some)
+            )
 
         for rows in slices(count, CHUNK if self._large else DISTORTED):
             places = np.arange(rows.start, rows.stop)

@@ -1,6 +1,6 @@
 """The classifier: a scikit-learn pipeline ending in `SGDClassifier`, and what it computes."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.config.params import ModelParams
 from mnist_pipeline.digits.data.validation import Fitted
+from mnist_pipeline.digits.errors import FitError
 from mnist_pipeline.digits.features.batches import in_batches
+from mnist_pipeline.digits.params import ModelParams
 from mnist_pipeline.incremental.digest import content_digest
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class TrainedModel(Fitted):
         # the preset is only a name for the other params
         params = {key: value for key, value in self.params.items() if key != "preset"}
         minor = ".".join(version("scikit-learn").split(".")[:2])
-        parts: list[Any] = [params, asdict(self.origin), self.rows, f"scikit-learn {minor}"]
+        parts: list[Any] = [params, self.origin.facts, self.rows, f"scikit-learn {minor}"]
         parts.append(self.train_version)
         for name, step in self.pipeline.steps:
             for attribute, value in sorted(vars(step).items()):
@@ -60,7 +61,7 @@ class TrainedModel(Fitted):
         return content_digest(*parts)
 
     def scores(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-        """Return `decision_function` of images, shape (n, 784), as an array of shape (n, 10).
+        """Return `decision_function` of images, shape (n, pixels), as an array of shape (n, 10).
 
         The last product is in float64, on one thread: the number of threads, and which instructions
         the processor has, would show in the last bits of one in float32.
@@ -83,8 +84,14 @@ def probabilities(scores: npt.NDArray[np.floating], temperature: float) -> npt.N
     return given
 
 
-def build(params: ModelParams) -> "Pipeline":
-    """Return the unfitted pipeline: the features that `params` names, then `SGDClassifier`."""
+def build(params: ModelParams, width: int) -> "Pipeline":
+    """Return the unfitted pipeline: the features that `params` names, then `SGDClassifier`.
+
+    Raises
+    ------
+    FitError
+        The images, `width` pixels a side, have too few pixels for the cells.
+    """
     from sklearn.kernel_approximation import Nystroem
     from sklearn.linear_model import SGDClassifier
     from sklearn.pipeline import make_pipeline
@@ -95,7 +102,12 @@ def build(params: ModelParams) -> "Pipeline":
         PixelScaler,
     )
 
-    gradients = OrientedGradients(params.orientations, params.cells)
+    if params.features in {"gradients", "kernel"} and max(params.cells) > width:
+        raise FitError(
+            f"cells = {list(params.cells)}, but images of {width} x {width} pixels have room for "
+            f"{width} cells a side. Set fewer in [model] of the params file, as in cells = [6, 3]"
+        )
+    gradients = OrientedGradients(params.orientations, params.cells, width)
     kernel = Nystroem(
         gamma=params.gamma,
         n_components=params.n_components,
@@ -105,8 +117,8 @@ def build(params: ModelParams) -> "Pipeline":
     steps: dict[str, list[Any]] = {
         "raw": [],
         "scaled": [PixelScaler()],
-        "gradients": [Deskewer(), gradients],
-        "kernel": [Deskewer(), gradients, kernel],
+        "gradients": [Deskewer(width), gradients],
+        "kernel": [Deskewer(width), gradients, kernel],
     }
     return make_pipeline(
         *steps[params.features], SGDClassifier(**params.model_dump(include=SGD_PARAMS))

@@ -1,6 +1,6 @@
 """Predictions: a fitted model's answer for every digit of a split, and their Parquet file."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
 
@@ -77,7 +77,7 @@ class Predictions:
             self.label,
             self.prediction,
             self.scores,
-            {"origin": asdict(self.origin), "temperature": self.temperature},
+            {"origin": self.origin.facts, "temperature": self.temperature},
             self.model_version,
             self.test_version,
         )
@@ -93,7 +93,7 @@ class Predictions:
         columns = [self.row_id, self.label, self.prediction, confidence, *scores]
         table = with_metadata(
             pa.table(columns, names=list(COLUMNS)),
-            origin=asdict(self.origin),
+            origin=self.origin.facts,
             model_version=self.model_version,
             test_version=self.test_version,
             temperature=self.temperature,
@@ -138,7 +138,7 @@ def unseen_in_training(model: TrainedModel, digits: Digits) -> CheckResult:
     if passed:
         description = "the model was fitted on the other part of the same split"
     else:
-        different = asdict(model.origin).items() - asdict(digits.origin).items()
+        different = model.origin.facts.items() - digits.origin.facts.items()
         description = (
             f"the model was fitted on another split ({', '.join(sorted(k for k, _ in different))} "
             "differ), so test digits may be training digits: materialize train_set and sgd_model, "

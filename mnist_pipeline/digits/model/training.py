@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.config.params import ModelParams
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.data.pixels import IN_MEMORY
-from mnist_pipeline.digits.data.shape import CLASSES
+from mnist_pipeline.digits.data.shape import CLASSES, width_of
 from mnist_pipeline.digits.data.validation import Parts, Validated, digest_of_rows
 from mnist_pipeline.digits.errors import FitError
 from mnist_pipeline.digits.model.epochs import fit_by_epoch
 from mnist_pipeline.digits.model.pipeline import TrainedModel, build, probabilities
+from mnist_pipeline.digits.params import ModelParams
 from mnist_pipeline.digits.progress import Progress, Throttled, silent
 from mnist_pipeline.incremental.errors import FormatError
 
@@ -57,7 +57,7 @@ def fit(params: ModelParams, parts: Parts, progress: Progress = silent) -> Train
             "preset fast or accurate, or set early_stopping = true: a fit by epoch reads a part "
             "of the rows at a time"
         )
-    pipeline = build(params)
+    pipeline = build(params, width_of(parts.fitted.pixels))
     accuracies: list[float] = []
     with parallel_config(backend="threading", n_jobs=-1), threadpool_limits(limits=1):
         try:

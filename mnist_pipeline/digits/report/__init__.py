@@ -8,12 +8,14 @@ from functools import cached_property, partial
 import numpy as np
 
 from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline.digits.data.shape import width_of
 from mnist_pipeline.digits.evaluation.champion import Champion
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.model.prediction import Predictions
 from mnist_pipeline.digits.report import contents, figures
+from mnist_pipeline.digits.sources import registry
 from mnist_pipeline.incremental.digest import content_digest
 
 TUTORIAL_ACCURACY = 0.8844
@@ -118,10 +120,14 @@ def render(evidence: Evidence, as_of: AsOf | None = None) -> Report:
     )
     as_of = as_of or AsOf()
     test, predictions = evidence.test, evidence.predictions
+    width = width_of(test.pixels)
     cells = contents.in_cells(test, predictions)
     mistakes = contents.mistakes(predictions)[: contents.WORST]
     html = environment.get_template("page.html.j2").render(
         asdict(evidence.evaluation),
+        card=registry.by_name(test.origin.source).card,
+        width=width,
+        patch=contents.patch(width),
         champion=evidence.champion,
         model=evidence.model,
         train=evidence.train,

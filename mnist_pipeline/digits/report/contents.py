@@ -9,16 +9,13 @@ import numpy.typing as npt
 
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.data.pixels import slices
-from mnist_pipeline.digits.data.shape import CLASSES, PIXELS, WIDTH
+from mnist_pipeline.digits.data.shape import CLASSES, width_of
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.model.prediction import Predictions
 
 IN_A_CELL = 30
 WORST = 48
 SAMPLES = 5
-
-_PATCH = 7
-_STEP = 3
 
 
 @dataclass(frozen=True)
@@ -88,11 +85,11 @@ def samples(train: Digits) -> list[Shown]:
 
 
 def picture(pixels: npt.NDArray[np.uint8]) -> str:
-    """Return a digit, shape (784,), as a PNG in a data URL."""
+    """Return a digit, of shape (pixels,), as a PNG in a data URL."""
     from PIL import Image
 
-    buffer = io.BytesIO()
-    Image.fromarray(255 - pixels.reshape(WIDTH, WIDTH)).save(buffer, "PNG")
+    buffer, width = io.BytesIO(), width_of(pixels)
+    Image.fromarray(255 - pixels.reshape(width, width)).save(buffer, "PNG")
     return data_url(buffer.getvalue())
 
 
@@ -110,7 +107,7 @@ def _most_confident_first(predictions: Predictions) -> npt.NDArray[np.intp]:
 
 
 def class_maps(model: TrainedModel, test: Digits) -> npt.NDArray[np.floating]:
-    """Return where ink speaks for each class, shape (10, 784).
+    """Return where ink speaks for each class, shape (10, pixels).
 
     The weights of a classifier of pixels; of one of features, its sensitivity to occlusion.
     """
@@ -119,11 +116,16 @@ def class_maps(model: TrainedModel, test: Digits) -> npt.NDArray[np.floating]:
 
 
 def pixel_weights(model: TrainedModel) -> npt.NDArray[np.floating] | None:
-    """Return the weights of each class, shape (10, 784), of a model whose features are pixels."""
+    """Return the weights of each class, shape (10, pixels), if the features are pixels."""
     if model.params["features"] not in {"raw", "scaled"}:
         return None
     weights: npt.NDArray[np.floating] = model.pipeline[-1].coef_
     return weights
+
+
+def patch(width: int) -> int:
+    """Return the pixels a side of what `occlusion` covers, of so many: a quarter."""
+    return max(1, width // 4)
 
 
 def occlusion(model: TrainedModel, digits: Digits, per_class: int = 10) -> npt.NDArray[np.float64]:
@@ -138,26 +140,28 @@ def occlusion(model: TrainedModel, digits: Digits, per_class: int = 10) -> npt.N
 
     Returns
     -------
-    float64 array of shape (10, 784)
+    float64 array of shape (10, pixels)
         Mean fall of the score where a pixel was covered; below 0 where it rose. 0 for a class that
         is not among the digits.
 
     Notes
     -----
     M. D. Zeiler and R. Fergus, "Visualizing and understanding convolutional networks", ECCV 2014,
-    sec. 4.2; patches of 7 x 7 pixels, every 3 pixels, are made paper.
+    sec. 4.2; patches, which overlap by half and more, are made paper.
     """
     # the patches that start at each row are those that start at each column, crossed
-    starts = np.arange(0, WIDTH - _PATCH + 1, _STEP)[:, np.newaxis]
-    stripes = (np.arange(WIDTH) >= starts) & (np.arange(WIDTH) < starts + _PATCH)
-    masks = (stripes[:, np.newaxis, :, np.newaxis] & stripes[:, np.newaxis]).reshape(-1, PIXELS)
+    width, pixels = width_of(digits.pixels), digits.pixels.shape[1]
+    side = patch(width)
+    starts = np.arange(0, width - side + 1, max(1, side // 2))[:, np.newaxis]
+    stripes = (np.arange(width) >= starts) & (np.arange(width) < starts + side)
+    masks = (stripes[:, np.newaxis, :, np.newaxis] & stripes[:, np.newaxis]).reshape(-1, pixels)
     covered = np.maximum(masks.sum(axis=0), 1)
-    maps = np.zeros((CLASSES, PIXELS))
+    maps = np.zeros((CLASSES, pixels))
     for digit in range(CLASSES):
         images = digits.pixels[np.flatnonzero(digits.labels == digit)[:per_class]]
         if len(images) == 0:
             continue
-        hidden = np.where(masks, 0, images[:, np.newaxis]).reshape(-1, PIXELS)
+        hidden = np.where(masks, 0, images[:, np.newaxis]).reshape(-1, pixels)
         before = model.scores(images)[:, digit, np.newaxis]
         after = model.scores(hidden)[:, digit].reshape(len(images), len(masks))
         maps[digit] = (before - after).mean(axis=0) @ masks / covered
@@ -165,8 +169,8 @@ def occlusion(model: TrainedModel, digits: Digits, per_class: int = 10) -> npt.N
 
 
 def mean_images(digits: Digits) -> npt.NDArray[np.float64]:
-    """Return the mean image of each class, shape (10, 784); 0 for a class without digits."""
-    sums = np.zeros((CLASSES, PIXELS))
+    """Return the mean image of each class, shape (10, pixels); 0 for a class without digits."""
+    sums = np.zeros((CLASSES, digits.pixels.shape[1]))
     for rows in slices(len(digits)):
         chunk, labels = digits.pixels[rows], digits.labels[rows]
         for digit in range(CLASSES):

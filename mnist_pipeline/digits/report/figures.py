@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits.data.shape import CLASSES, WIDTH
+from mnist_pipeline.digits.data.shape import CLASSES, WIDTH, width_of
 from mnist_pipeline.digits.evaluation.leaderboard import Entry
 from mnist_pipeline.digits.evaluation.metrics import calibration_bins
 
@@ -109,8 +109,8 @@ def confusion_matrix(figure: "Figure", counts: Sequence[Sequence[int]]) -> None:
 def digits(
     figure: "Figure", images: npt.NDArray[np.uint8], titles: Sequence[str], columns: int = 10
 ) -> None:
-    """Draw digits, an array of shape (n, 784), as ink on paper with a title of one line each."""
-    axes = _tiled(figure, titles, columns, inches=0.6, fontsize=8)
+    """Draw digits, an array of shape (n, pixels), as ink on paper with a title of one line each."""
+    axes = _tiled(figure, titles, columns, width_of(images), inches=0.6, fontsize=8)
     axes.imshow(_sheet(images, columns), cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
 
 
@@ -156,11 +156,12 @@ def confidences(
 def class_maps(
     figure: "Figure", maps: npt.NDArray[np.floating], outlines: npt.NDArray[np.floating]
 ) -> None:
-    """Draw what speaks for each class (dark orange) and against it (violet), shape (10, 784).
+    """Draw what speaks for each class (dark orange) and against it (violet), shape (10, pixels).
 
     `outlines`, of the same shape, are the mean images of the classes: their contour is drawn.
     """
-    axes = _tiled(figure, [str(digit) for digit in range(CLASSES)], 5, inches=1.3)
+    titles = [str(digit) for digit in range(CLASSES)]
+    axes = _tiled(figure, titles, 5, width_of(maps), inches=1.3)
     shares = -maps / np.maximum(np.abs(maps).max(axis=1, keepdims=True), 1e-12)
     axes.imshow(_sheet(shares, 5, blank=np.nan), cmap=SIGNED, vmin=-1, vmax=1)
     means = outlines / np.maximum(outlines.max(axis=1, keepdims=True), 1e-12)
@@ -211,35 +212,44 @@ def epochs(figure: "Figure", accuracies: Sequence[float]) -> None:
     axes.grid(axis="y")
 
 
-_LINE, _GAP = 9, 3
-"""Of a title, and between images, in pixels of the images."""
-
-
-def _corners(count: int, columns: int) -> npt.NDArray[np.integer]:
+def _corners(count: int, columns: int, width: int) -> npt.NDArray[np.integer]:
     """Return where the images of a sheet begin, shape (count, 2): row and column."""
     row, column = np.divmod(np.arange(count), columns)
-    return np.stack([row * (WIDTH + _LINE) + _LINE, column * (WIDTH + _GAP)], axis=1)
+    high, wide = _cell(width)
+    return np.stack([(row + 1) * high - width, column * wide], axis=1)
+
+
+def _cell(width: int) -> tuple[int, int]:
+    """Return height and width of an image with its title and a gap, in pixels of the images."""
+    return width + round(9 * width / WIDTH), width + round(3 * width / WIDTH)
 
 
 def _sheet(images: npt.NDArray[T], columns: int, blank: float = 0) -> npt.NDArray[T]:
-    """Put images, an array of shape (n, 784), in rows with space for a title over each."""
-    rows = -(-len(images) // columns)
-    whole = np.full((rows * (WIDTH + _LINE), columns * (WIDTH + _GAP)), blank, images.dtype)
-    for (top, left), image in zip(_corners(len(images), columns), images, strict=True):
-        whole[top : top + WIDTH, left : left + WIDTH] = image.reshape(WIDTH, WIDTH)
+    """Put images, an array of shape (n, pixels), in rows with space for a title over each."""
+    width, rows = width_of(images), -(-len(images) // columns)
+    high, wide = _cell(width)
+    whole = np.full((rows * high, columns * wide), blank, images.dtype)
+    for (top, left), image in zip(_corners(len(images), columns, width), images, strict=True):
+        whole[top : top + width, left : left + width] = image.reshape(width, width)
     return whole
 
 
 def _tiled(
-    figure: "Figure", titles: Sequence[str], columns: int, *, inches: float, fontsize: int = 10
+    figure: "Figure",
+    titles: Sequence[str],
+    columns: int,
+    width: int,
+    *,
+    inches: float,
+    fontsize: int = 10,
 ) -> "Axes":
-    """Return axes for a `_sheet`, its images `inches` wide, with the titles."""
-    shape = _sheet(np.empty((len(titles), WIDTH * WIDTH)), columns).shape
+    """Return axes for a `_sheet` of images `width` pixels and `inches` wide, with the titles."""
+    shape = _sheet(np.empty((len(titles), width * width)), columns).shape
     figure.set_size_inches(inches * columns, inches * columns * shape[0] / shape[1])
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    for (top, left), title in zip(_corners(len(titles), columns), titles, strict=True):
-        middle = left + WIDTH / 2
-        axes.text(middle, top - 1.5, title, ha="center", va="bottom", fontsize=fontsize)
+    for (top, left), title in zip(_corners(len(titles), columns, width), titles, strict=True):
+        middle, above = left + width / 2, top - 1.5 * width / WIDTH
+        axes.text(middle, above, title, ha="center", va="bottom", fontsize=fontsize)
     return axes

@@ -1,4 +1,4 @@
-"""The download as it is kept: bytes under the source's file name. Not where they come from."""
+"""The download as it is kept: bytes under the source's file name."""
 
 import gzip
 import hashlib
@@ -8,13 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.errors import FormatError
-
-Source = Literal["openml", "sample", "infinite"]
-"""Where digits come from: all of MNIST, some of them, or those that `infinite` makes."""
 
 CHUNK = 1 << 20
 """Bytes read at a time, 1 MiB."""
@@ -31,20 +27,11 @@ class Archive:
     ----------
     data : bytes
     filename : str
-        Names the format: `*.arff.gz` (OpenML), `*.idx.gz` (MNIST's four files, one after another:
-        together they are a gzip file again), `*.csv.gz` (the sample) or `*.json` (the recipe of
-        digits that are made).
+        Names the source (`Source.files`), and by its suffix the format (`formats.read`).
     """
 
     data: bytes
     filename: str
-
-    @property
-    def source(self) -> Source:
-        """Which source serves this format."""
-        if self.filename.endswith(".json"):
-            return "infinite"
-        return "sample" if self.filename.endswith(".csv.gz") else "openml"
 
     @property
     def data_version(self) -> str:

@@ -1,4 +1,4 @@
-"""The ARFF header of mnist_784: checked, then stepped over. The rows below it are read by `rows`.
+"""The ARFF header of mnist_784: checked, then stepped over. `csv_rows` reads the rows below it.
 
 Format: https://waikato.github.io/weka-wiki/formats_and_processing/arff_stable/
 """
@@ -7,7 +7,6 @@ import codecs
 import re
 from io import BufferedIOBase
 
-from mnist_pipeline.digits.data.shape import PIXELS
 from mnist_pipeline.digits.sources.csv_rows import MAX_LINE
 from mnist_pipeline.incremental.errors import FormatError
 
@@ -16,11 +15,12 @@ _ATTRIBUTE = re.compile(r"""@attribute\s+(['"]?)(\w+)\1(?:\s+|(?=\{))(\S.*)""", 
 _MAX_HEADER_LINES = 100_000
 
 
-def skip_header(stream: BufferedIOBase) -> int:
+def skip_header(stream: BufferedIOBase, pixels: int) -> int:
     """Check the header and leave the stream at the first line after `@DATA`.
 
-    Expected are 784 numeric attributes `pixel1` ... `pixel784` in this order, then `class` with
-    the values 0 to 9. Comments, blank lines, quoted names and any letter case are allowed.
+    Expected are as many numeric attributes as `pixels` says, `pixel1` ... `pixel784` in this order,
+    then `class` with the values 0 to 9. Comments, blank lines, quoted names and any letter case are
+    allowed.
 
     Returns
     -------
@@ -48,12 +48,12 @@ def skip_header(stream: BufferedIOBase) -> int:
         if _RELATION.fullmatch(text) and not relation and not found:
             relation = True
         elif text.lower().startswith("@attribute") and relation:
-            _check_attribute(text, found, number)
+            _check_attribute(text, found, pixels, number)
             found += 1
         elif text.lower() == "@data" and relation:
-            if found != PIXELS + 1:
+            if found != pixels + 1:
                 raise FormatError(
-                    f"line {number}: expected {PIXELS} pixel attributes and the class before "
+                    f"line {number}: expected {pixels} pixel attributes and the class before "
                     f"@DATA, found {found} attributes"
                 )
             return number + 1
@@ -64,9 +64,9 @@ def skip_header(stream: BufferedIOBase) -> int:
     raise FormatError(f"line {number}: expected @DATA, the header goes on or ends without it")
 
 
-def _check_attribute(text: str, index: int, number: int) -> None:
+def _check_attribute(text: str, index: int, pixels: int, number: int) -> None:
     name, kind = f"pixel{index + 1}", "numeric"
-    if index >= PIXELS:
+    if index >= pixels:
         name, kind = "class", "{0,1,2,3,4,5,6,7,8,9}"
     match = _ATTRIBUTE.fullmatch(text)
     found = match[3].lower() if match and match[2].lower() == name else ""

@@ -9,7 +9,7 @@ from io import BufferedIOBase
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits.data.shape import CLASSES, PIXELS, WIDTH
+from mnist_pipeline.digits.data.shape import CLASSES
 from mnist_pipeline.digits.sources.archive import MAX_BYTES
 from mnist_pipeline.incremental.errors import FormatError
 
@@ -17,12 +17,14 @@ IMAGES, LABELS = 2051, 2049
 """The magic numbers: unsigned bytes in three dimensions, and in one."""
 
 
-def decode(stream: BufferedIOBase) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+def decode(
+    stream: BufferedIOBase, width: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Decode images, their labels, more images and their labels, in this order.
 
     Returns
     -------
-    pixels : uint8 array of shape (n, 784)
+    pixels : uint8 array of shape (n, width * width)
     labels : uint8 array of shape (n,)
 
     Raises
@@ -33,9 +35,12 @@ def decode(stream: BufferedIOBase) -> tuple[npt.NDArray[np.uint8], npt.NDArray[n
     pixels, labels = [], []
     for part in ("training", "test"):
         count, *size = _header(stream, IMAGES, 3, f"{part} images")
-        if size != [WIDTH, WIDTH]:
-            raise FormatError(f"the {part} images have {size[0]} x {size[1]} pixels, not 28 x 28")
-        pixels.append(_values(stream, count * PIXELS, f"{part} images").reshape(-1, PIXELS))
+        if size != [width, width]:
+            raise FormatError(
+                f"the {part} images have {size[0]} x {size[1]} pixels, not {width} x {width}"
+            )
+        values = _values(stream, count * width**2, f"{part} images")
+        pixels.append(values.reshape(-1, width**2))
         named = _header(stream, LABELS, 1, f"{part} labels")
         if named != (count,):
             raise FormatError(f"{named[0]:,} {part} labels for {count:,} images")

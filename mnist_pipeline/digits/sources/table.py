@@ -1,22 +1,28 @@
-"""The decoded source: all of its digits in its own row order, whichever format they came in."""
+"""The decoded source: all of its digits in its own row order; and what makes them *the* MNIST."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+import hashlib
+import struct
+from dataclasses import dataclass
 from functools import cached_property
-from io import BufferedIOBase
 
 import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.data.pixels import is_large, slices, stacked
 from mnist_pipeline.digits.progress import Progress, silent
-from mnist_pipeline.digits.sources import arff, checksums, csv_rows, idx, sample
-from mnist_pipeline.digits.sources.archive import Archive, Source
-from mnist_pipeline.digits.streaming import synthetic
-from mnist_pipeline.digits.streaming.synthetic import Recipe
 from mnist_pipeline.incremental.digest import content_digest
-from mnist_pipeline.incremental.errors import FormatError
+
+TRAIN_ROWS = 60_000
+ROWS = 70_000
+
+IDX_MD5 = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+"""MD5 sums of the uncompressed files that LeCun, Cortes and Burges published
+(http://yann.lecun.com/exdb/mnist/)."""
 
 
 @dataclass(frozen=True)
@@ -25,79 +31,61 @@ class DigitTable:
 
     Attributes
     ----------
-    pixels : uint8 array of shape (m, 784)
-        28 x 28 images, row by row from the top left; 0 is background, 255 full ink. Of all rows;
-        of generated digits, of the base that the rows after it are made from.
+    pixels : uint8 array of shape (m, pixels)
+        Square images, row by row from the top left; 0 is background, 255 full ink. Of all rows, or
+        of those that the others are made from.
     labels : uint8 array of shape (n,)
         The digit that each image shows, 0-9.
-    source : {"openml", "sample", "infinite"}
-    recipe : Recipe or None
-        Of generated digits.
+    source : str
+        Its name.
     """
 
     pixels: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.uint8]
-    source: Source
-    recipe: Recipe | None = None
+    source: str
+
+    @property
+    def bases(self) -> int | None:
+        """How many rows, the first ones, the others are made from; None where none is made."""
+        return None
 
     @cached_property
     def digest(self) -> str:
-        """Digest of all pixels and labels, in row order; of generated ones, of their recipe."""
-        if self.recipe:
-            return content_digest(asdict(self.recipe))
+        """Digest of all that the pixels and labels depend on, in row order."""
         return content_digest(self.pixels, self.labels)
 
     @cached_property
     def is_mnist(self) -> bool:
-        """Whether these are all 70,000 digits of MNIST, in its own order, proven by `mnist`."""
-        if len(self.pixels) != checksums.ROWS:
-            return False
-        return checksums.idx_md5(self.pixels, self.labels) == checksums.IDX_MD5
+        """Whether these are all 70,000 digits of MNIST, in its own order, by its MD5 sums."""
+        return len(self.pixels) == ROWS and idx_md5(self.pixels, self.labels) == IDX_MD5
 
     def images(
         self, row_id: npt.NDArray[np.integer], progress: Progress = silent
     ) -> npt.NDArray[np.uint8]:
         """Return the pixels of these rows, mapped from a file where the table is large."""
-        make = synthetic.maker(self.recipe, self.pixels) if self.recipe else self.pixels.__getitem__
-        chunks = (make(row_id[rows]) for rows in slices(len(row_id)))
+        chunks = (self.chunk(row_id[rows]) for rows in slices(len(row_id)))
         return stacked(chunks, len(row_id), large=is_large(len(self.labels)), progress=progress)
 
+    def chunk(self, row_id: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+        """Return the pixels of some rows, in memory."""
+        pixels: npt.NDArray[np.uint8] = self.pixels[row_id]
+        return pixels
 
-def decode(archive: Archive) -> DigitTable:
-    """Decode an archive of any format.
 
-    Raises
-    ------
-    FormatError
-        The file is damaged or breaks its format; the message names the file, where in it, and what
-        was expected there.
+def idx_md5(pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> dict[str, str]:
+    """MD5 sums that digits of shape (n, 784) would have as MNIST's IDX files, training rows first.
+
+    The layout is that page's: a big-endian header (magic, count, and for images 28, 28), then the
+    bytes.
     """
-
-    @contextmanager
-    def body() -> Iterator[tuple[BufferedIOBase, int]]:
-        with archive.open() as stream:
-            yield stream, arff.skip_header(stream) if archive.source == "openml" else 1
-
-    if archive.source == "infinite":
-        return _generated(archive)
-    try:
-        if archive.filename.endswith(".idx.gz"):
-            with archive.open() as stream:
-                digits = idx.decode(stream)
-        else:
-            digits = csv_rows.decode(body)
-    except FormatError as error:
-        raise FormatError(f"{archive.filename}, {error}") from None
-    return DigitTable(*digits, archive.source)
-
-
-def _generated(archive: Archive) -> DigitTable:
-    recipe = synthetic.recipe_of(archive)
-    base = decode(bundled := sample.read())
-    if bundled.md5 != recipe.base_md5:
-        raise FormatError(
-            f"{bundled.filename} has md5 {bundled.md5}, {archive.filename} was made for "
-            f"{recipe.base_md5}: install what requirements.lock names"
-        )
-    labels = base.labels[synthetic.base_of(np.arange(recipe.rows, dtype=np.int32))]
-    return DigitTable(base.pixels, labels, archive.source, recipe)
+    sums = {}
+    for name, rows in {"train": slice(None, TRAIN_ROWS), "t10k": slice(TRAIN_ROWS, None)}.items():
+        count = len(labels[rows])
+        for file, header, body in (
+            (f"{name}-images-idx3-ubyte", struct.pack(">4I", 2051, count, 28, 28), pixels[rows]),
+            (f"{name}-labels-idx1-ubyte", struct.pack(">2I", 2049, count), labels[rows]),
+        ):
+            digest = hashlib.md5(header, usedforsecurity=False)
+            digest.update(np.ascontiguousarray(body).data)
+            sums[file] = digest.hexdigest()
+    return sums

@@ -5,10 +5,8 @@ Which address is asked for what, and whether the bytes are the right ones, is fo
 
 import contextlib
 import random
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urljoin, urlsplit
@@ -19,7 +17,9 @@ from mnist_pipeline.digits.errors import (
     SourceError,
     UnavailableError,
     UnreachableError,
+    redacted,
 )
+from mnist_pipeline.digits.sources.source import Answer, Progress
 
 if TYPE_CHECKING:
     import urllib3
@@ -40,17 +40,6 @@ LONGEST_WAIT = 30.0
 
 REDIRECTS = 5
 _CHUNK = 1 << 18
-
-Progress = Callable[[int, int | None], None]
-"""Called with the bytes received so far and the total, or None where the server does not say."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a server sent: the body as it came, and how its headers call its encoding."""
-
-    body: bytes
-    encoding: str
 
 
 def get(
@@ -95,16 +84,6 @@ def get(
         # not all clients of a server that came back at the same moment
         time.sleep((asked or 0) + random.uniform(pause / 2, pause))
     raise AssertionError("unreachable")
-
-
-def redacted(text: str) -> str:
-    """Return a text without what its URLs may hold of secrets: user, password and query.
-
-    What does not print is escaped: others may have written it.
-    """
-    text = re.sub(r"[^\x20-\x7e]", lambda found: ascii(found[0])[1:-1], text)
-    text = re.sub(r"(?<=://)[^/?#]*@", "***@", text)
-    return re.sub(r"(://[^\s?]{0,500}\?)\S+", r"\1***", text)
 
 
 def _once(url: str, headers: Mapping[str, str], most: int, progress: Progress) -> Answer:

@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits.data.shape import PIXELS, WIDTH
+from mnist_pipeline.digits.data.shape import WIDTH
 
 _ONE = 1 << 16
 _HALF = 1 << 15
@@ -93,7 +93,7 @@ class Deformation:
         for axis, (by_row, by_column) in enumerate([(cosine, -sine), (sine, cosine)]):
             of_row = ((by_row * zooms[0]) >> 16).astype(np.int32) * grid
             of_column = ((by_column * zooms[1]) >> 16).astype(np.int32) * grid
-            place = (of_row[:, :, np.newaxis] + of_column[:, np.newaxis, :]).reshape(-1, PIXELS)
+            place = (of_row[:, :, np.newaxis] + of_column[:, np.newaxis, :]).reshape(-1, WIDTH**2)
             place >>= 9  # from 2 ** -17 to 2 ** -8 pixels
             bent = bank[axis, chosen[0]] * weights[0]
             bent += bank[axis, chosen[1]] * weights[1]
@@ -130,7 +130,7 @@ class Deformation:
         fields = smooth @ noise.reshape(-1, size, size) @ smooth.T
         # noise of 2048 is one pixel
         fields = fields * round(1000 * self.alpha) // (1000 * 8 * sum(weights) ** 2)
-        return fields.reshape(2, self.fields, PIXELS).astype(np.int32)
+        return fields.reshape(2, self.fields, WIDTH**2).astype(np.int32)
 
     @cached_property
     def _turns(self) -> npt.NDArray[np.int64]:

@@ -129,16 +129,15 @@ function show(answer, message) {
     share.textContent = answer ? `${(100 * answer.scores[digit]).toFixed(1)}%` : "";
   });
   const seen = document.getElementById("seen");
-  ink(seen, answer ? answer.seen : "");
+  ink(seen, answer ? answer.width : seen.width, answer ? answer.seen : "");
   seen.setAttribute("aria-label", answer ? "The prepared picture" : "The prepared picture: nothing yet");
   const near = (answer ? answer.nearest : []).map((one) => {
     const item = document.createElement("li");
     const picture = document.createElement("canvas");
-    picture.width = picture.height = 28;
     picture.className = "digit";
     picture.setAttribute("role", "img");
     picture.setAttribute("aria-label", `training digit ${one.label}`);
-    ink(picture, one.pixels);
+    ink(picture, answer.width, one.pixels);
     const label = document.createElement("b");
     label.textContent = one.label;
     item.append(picture, label, one.row_id);
@@ -147,10 +146,11 @@ function show(answer, message) {
   document.getElementById("near").replaceChildren(...near);
 }
 
-function ink(canvas, text) {
-  const image = new ImageData(28, 28);
+function ink(canvas, width, text) {
+  canvas.width = canvas.height = width;
+  const image = new ImageData(width, width);
   const pixels = atob(text);
-  for (let place = 0; place < 784; place += 1) {
+  for (let place = 0; place < width * width; place += 1) {
     image.data.fill(255 - (pixels.charCodeAt(place) || 0), 4 * place, 4 * place + 3);
     image.data[4 * place + 3] = 255;
   }

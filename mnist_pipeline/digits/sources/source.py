@@ -1,0 +1,170 @@
+"""What a source of digits is: the interface that each module of a source implements.
+
+Sources import neither `transfer` nor the readers of `formats`: the steps that need these hand them
+in, so that an edit of a reader makes no download stale.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from mnist_pipeline.digits.data.shape import Shape
+from mnist_pipeline.digits.sources.archive import Archive
+from mnist_pipeline.digits.sources.table import DigitTable
+from mnist_pipeline.incremental.check import CheckResult
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes received so far and the total, or None where the server does not say."""
+
+Read = Callable[[Archive, Shape], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
+"""Reads pixels and labels out of a file, by the format that its name says (`formats.read`)."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server sent: the body as it came, and how its headers call its encoding."""
+
+    body: bytes
+    encoding: str
+
+
+class Get(Protocol):
+    """Gets what is at an address (`transfer.get`)."""
+
+    def __call__(
+        self, url: str, headers: Mapping[str, str], *, most: int, progress: Progress = ...
+    ) -> Answer:
+        """Return the answer, of at most `most` bytes."""
+
+
+@dataclass(frozen=True)
+class Acquired:
+    """An archive, and how it was acquired.
+
+    Attributes
+    ----------
+    archive : Archive
+    origin : str
+        The URL that it was downloaded from, now or before, without secrets; or who bundles it.
+    checksum : CheckResult
+        Whether it is what was promised. The archive is not to be used if that failed.
+    downloaded : bool
+        Whether it came over the network now.
+    failed : list of str
+        What was tried before, and why that failed.
+    """
+
+    archive: Archive
+    origin: str
+    checksum: CheckResult
+    downloaded: bool = False
+    failed: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a source acquires its file with.
+
+    Attributes
+    ----------
+    get : Get
+    server : str
+        Base URL of OpenML.
+    mirrors : sequence of str
+        URLs of mirrors, in the order in which they are tried.
+    stored, newest : callables
+        Return an earlier archive of the same source: that with an MD5, the newest one, compared
+        with the MD5 that it was verified by then.
+    progress, report : callables
+        Called with how far a download is, and with what is tried next.
+    """
+
+    get: Get
+    server: str = ""
+    mirrors: Sequence[str] = ()
+    stored: Callable[[str], Archive | None] = lambda md5: None
+    newest: Callable[[], Acquired | None] = lambda: None
+    progress: Progress = lambda done, total: None
+    report: Callable[[str], None] = lambda text: None
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the report's model card says of the digits, in plain text.
+
+    Attributes
+    ----------
+    name : str
+        Of the data set.
+    description : str
+        Who collected it, from whom, when, and which part of it this is.
+    licence : str
+    """
+
+    name: str
+    description: str
+    licence: str
+
+
+class Source(ABC):
+    """Where digits come from.
+
+    Attributes
+    ----------
+    name : str
+        Recorded in every file made from its digits, and a key of `[floor]`.
+    files : tuple of str
+        Names of the files that it serves: an archive is its own by these.
+    floor : float
+        Least accuracy, 0-1, of a model that may be promoted, where `[floor]` sets none.
+    shape : Shape
+    card : Card
+    allowed : str
+        What MNIST_SOURCE is for this source, for messages.
+    hint : str
+        Printed after a run, empty for nothing.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    floor: float
+    card: Card
+    shape: Shape = Shape()
+    hint: str = ""
+
+    @property
+    def allowed(self) -> str:
+        """The value of MNIST_SOURCE, for messages."""
+        return repr(self.name)
+
+    def named(self, value: str) -> Self | None:
+        """Return the source that a value of MNIST_SOURCE names, None if it is not this one."""
+        return self if value == self.name else None
+
+    @abstractmethod
+    def acquire(self, access: Access) -> Acquired:
+        """Get the file, byte for byte as it is served.
+
+        Raises
+        ------
+        UnavailableError
+            It failed in a way that may pass.
+        SourceError
+            It cannot be had.
+        """
+
+    def decode(self, archive: Archive, read: Read) -> DigitTable:
+        """Decode the file.
+
+        Rows that must stay on one side of the split are the table's to say (`DigitTable.bases`).
+
+        Raises
+        ------
+        FormatError
+            It is damaged or breaks its format.
+        """
+        return DigitTable(*read(archive, self.shape), self.name)
