@@ -103,8 +103,6 @@ def _summary(done: "RunResult", start: float) -> str:
     """What a successful run did, and where to look next."""
     if not done.success:
         return ""
-    from mnist_pipeline.digits.sources.registry import named
-
     metadata = done.metadata
     lines = [f"Done in {time.perf_counter() - start:.1f} s: {_did(done)}."]
     if found := metadata.get("evaluation"):
@@ -113,6 +111,8 @@ def _summary(done: "RunResult", start: float) -> str:
             f"  accuracy   {found['accuracy']:.2%} of {found['n_test']:,} test digits "
             f"(95% interval {low:.2%} to {high:.2%})"
         )
+    from mnist_pipeline.digits.sources import registry
+
     source = metadata.get("raw_mnist", {})
     if source.get("failed"):
         used = "the digits are" if source["downloaded"] else "the archive in the store is used,"
@@ -120,7 +120,7 @@ def _summary(done: "RunResult", start: float) -> str:
     if found := metadata.get("report"):
         lines.append(f"  report     {found['path']}")
     lines.append("  Dagster UI: make ui")
-    if source and (hint := named(source["source"]).hint):
+    if source and (hint := registry.named(source["source"]).hint):
         lines.append(f"  {hint}")
     return "\n".join(lines)
 

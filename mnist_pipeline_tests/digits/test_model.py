@@ -155,7 +155,9 @@ def test_a_model_file_with_a_type_that_is_not_trusted_is_refused_by_name(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer
 
-    foreign = make_pipeline(FunctionTransformer(sample.read), model.pipeline[-1])
+    function = FunctionTransformer(sample.read)
+    function.n_features_in_ = 784
+    foreign = make_pipeline(function, model.pipeline[-1])
     data = persistence.dumps(dataclasses.replace(model, pipeline=foreign))
     with pytest.raises(
         FormatError, match=r"not trusted: \['mnist_pipeline.digits.sources.sample.read'\]"

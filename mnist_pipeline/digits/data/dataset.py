@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.data.pixels import CHUNK, is_large, slices, stacked
+from mnist_pipeline.digits.data.shape import Shape
 from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.incremental.errors import FormatError
 
@@ -187,8 +188,8 @@ class Digits:
         try:
             with pyarrow.parquet.ParquetFile(file) as parquet:
                 names = [name for name in parquet.schema_arrow.names if name.startswith("pixel")]
-                facts = facts_of(parquet.schema_arrow, columns(len(names)))
-                if not names or math.isqrt(len(names)) ** 2 != len(names):
+                facts = facts_of(parquet.schema_arrow, columns(len(names) or Shape().pixels))
+                if math.isqrt(len(names)) ** 2 != len(names):
                     raise FormatError(f"{len(names)} pixel columns make no square image")
                 origin = Origin(**facts["origin"])
                 row_id, labels = _whole(parquet.read(["row_id", "class"]))

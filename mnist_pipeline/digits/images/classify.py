@@ -60,7 +60,7 @@ def read_digit(model: TrainedModel, image: bytes) -> Reading:
 def nearest(digits: Digits, pixels: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.intp]:
     """Return the places of the `count` digits nearest to an image, nearest first.
 
-    Distance is the Euclidean one between pixels. Images of another size have none.
+    Distance is the Euclidean one between pixels. Of images of another size none is near.
     """
     if digits.pixels.shape[1] != len(pixels):
         return np.empty(0, np.intp)

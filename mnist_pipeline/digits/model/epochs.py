@@ -251,8 +251,7 @@ class Epochs:
     def _distorted(self, digits: Digits) -> Iterator[tuple[Features, npt.NDArray[np.uint8]]]:
         from mnist_pipeline.digits.features.transformers import Distortion, deskew
 
-        count, by = len(digits), self._params
-        width = width_of(digits.pixels)
+        count, by, width = len(digits), self._params, width_of(digits.pixels)
         order = np.arange(count) if self._large else self._rng.permutation(count)
         drawn = Distortion.draw(
             self._rng, count, rotation=by.rotation, zoom=by.zoom, shift=by.shift
@@ -260,8 +259,9 @@ class Epochs:
 
         def features(places: npt.NDArray[np.int64]) -> Features:
             some = Distortion(drawn.matrix[places], drawn.shift[places])
-            upright = deskew(digits.pixels[order[places]], width=width, distortion=some)
-            return self._features(upright)
+            return self._features(
+                deskew(digits.pixels[order[places]], width=width, distortion=some)
+            )
 
         for rows in slices(count, CHUNK if self._large else DISTORTED):
             places = np.arange(rows.start, rows.stop)

@@ -30,7 +30,7 @@ class Shown:
     confidence : float or None
         None for a training digit, and where the model has no probabilities.
     picture : str
-        A PNG as a data URL, ink on paper.
+        A PNG of 28 x 28 pixels as a data URL, ink on paper.
     """
 
     row_id: int
@@ -124,7 +124,7 @@ def pixel_weights(model: TrainedModel) -> npt.NDArray[np.floating] | None:
 
 
 def patch(width: int) -> int:
-    """Return the pixels a side of the patches of `occlusion`: a quarter of the image's."""
+    """Return the pixels a side of what `occlusion` covers, of so many: a quarter."""
     return max(1, width // 4)
 
 
@@ -151,9 +151,9 @@ def occlusion(model: TrainedModel, digits: Digits, per_class: int = 10) -> npt.N
     """
     # the patches that start at each row are those that start at each column, crossed
     width, pixels = width_of(digits.pixels), digits.pixels.shape[1]
-    side, column = patch(width), np.arange(width)
+    side = patch(width)
     starts = np.arange(0, width - side + 1, max(1, side // 2))[:, np.newaxis]
-    stripes = (column >= starts) & (column < starts + side)
+    stripes = (np.arange(width) >= starts) & (np.arange(width) < starts + side)
     masks = (stripes[:, np.newaxis, :, np.newaxis] & stripes[:, np.newaxis]).reshape(-1, pixels)
     covered = np.maximum(masks.sum(axis=0), 1)
     maps = np.zeros((CLASSES, pixels))

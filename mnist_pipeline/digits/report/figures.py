@@ -110,8 +110,8 @@ def digits(
     figure: "Figure", images: npt.NDArray[np.uint8], titles: Sequence[str], columns: int = 10
 ) -> None:
     """Draw digits, an array of shape (n, pixels), as ink on paper with a title of one line each."""
-    axes, sheet = _tiles(figure, titles, columns, width_of(images), inches=0.6, fontsize=8)
-    axes.imshow(sheet(images), cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
+    axes = _tiled(figure, titles, columns, width_of(images), inches=0.6, fontsize=8)
+    axes.imshow(_sheet(images, columns), cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
 
 
 @_in_one_style
@@ -161,12 +161,12 @@ def class_maps(
     `outlines`, of the same shape, are the mean images of the classes: their contour is drawn.
     """
     titles = [str(digit) for digit in range(CLASSES)]
-    axes, sheet = _tiles(figure, titles, 5, width_of(maps), inches=1.3)
+    axes = _tiled(figure, titles, 5, width_of(maps), inches=1.3)
     shares = -maps / np.maximum(np.abs(maps).max(axis=1, keepdims=True), 1e-12)
-    axes.imshow(sheet(shares, blank=np.nan), cmap=SIGNED, vmin=-1, vmax=1)
+    axes.imshow(_sheet(shares, 5, blank=np.nan), cmap=SIGNED, vmin=-1, vmax=1)
     means = outlines / np.maximum(outlines.max(axis=1, keepdims=True), 1e-12)
     if means.any():
-        axes.contour(sheet(means), [0.5], colors="black", linewidths=0.7)
+        axes.contour(_sheet(means, 5), [0.5], colors="black", linewidths=0.7)
 
 
 @_in_one_style
@@ -212,27 +212,29 @@ def epochs(figure: "Figure", accuracies: Sequence[float]) -> None:
     axes.grid(axis="y")
 
 
-class _Sheet:
-    """Images, `width` pixels a side, in rows with space for a title over each."""
-
-    def __init__(self, count: int, columns: int, width: int) -> None:
-        self.pixel = width / WIDTH
-        # of a title, and between images, in pixels of the images
-        line, gap = round(9 * self.pixel), round(3 * self.pixel)
-        self.width, cell = width, np.array([width + line, width + gap])
-        self.shape = cell * [-(-count // columns), columns]
-        self.corners = [cell * divmod(place, columns) + [line, 0] for place in range(count)]
-
-    def __call__(self, images: npt.NDArray[T], blank: float = 0) -> npt.NDArray[T]:
-        """Return one array that holds the images, of shape (count, pixels), in their places."""
-        whole = np.full(self.shape, blank, images.dtype)
-        for (top, left), image in zip(self.corners, images, strict=True):
-            square = image.reshape(self.width, self.width)
-            whole[top : top + self.width, left : left + self.width] = square
-        return whole
+def _corners(count: int, columns: int, width: int) -> npt.NDArray[np.integer]:
+    """Return where the images of a sheet begin, shape (count, 2): row and column."""
+    row, column = np.divmod(np.arange(count), columns)
+    high, wide = _cell(width)
+    return np.stack([(row + 1) * high - width, column * wide], axis=1)
 
 
-def _tiles(
+def _cell(width: int) -> tuple[int, int]:
+    """Return height and width of an image with its title and a gap, in pixels of the images."""
+    return width + round(9 * width / WIDTH), width + round(3 * width / WIDTH)
+
+
+def _sheet(images: npt.NDArray[T], columns: int, blank: float = 0) -> npt.NDArray[T]:
+    """Put images, an array of shape (n, pixels), in rows with space for a title over each."""
+    width, rows = width_of(images), -(-len(images) // columns)
+    high, wide = _cell(width)
+    whole = np.full((rows * high, columns * wide), blank, images.dtype)
+    for (top, left), image in zip(_corners(len(images), columns, width), images, strict=True):
+        whole[top : top + width, left : left + width] = image.reshape(width, width)
+    return whole
+
+
+def _tiled(
     figure: "Figure",
     titles: Sequence[str],
     columns: int,
@@ -240,15 +242,14 @@ def _tiles(
     *,
     inches: float,
     fontsize: int = 10,
-) -> tuple["Axes", _Sheet]:
-    """Return axes with the titles, and the sheet to draw in them, its images `inches` wide."""
-    sheet = _Sheet(len(titles), columns, width)
-    shape = sheet.shape
+) -> "Axes":
+    """Return axes for a `_sheet` of images `width` pixels and `inches` wide, with the titles."""
+    shape = _sheet(np.empty((len(titles), width * width)), columns).shape
     figure.set_size_inches(inches * columns, inches * columns * shape[0] / shape[1])
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    for (top, left), title in zip(sheet.corners, titles, strict=True):
-        middle, over = left + width / 2, top - 1.5 * sheet.pixel
-        axes.text(middle, over, title, ha="center", va="bottom", fontsize=fontsize)
-    return axes, sheet
+    for (top, left), title in zip(_corners(len(titles), columns, width), titles, strict=True):
+        middle, above = left + width / 2, top - 1.5 * width / WIDTH
+        axes.text(middle, above, title, ha="center", va="bottom", fontsize=fontsize)
+    return axes
