@@ -30,7 +30,7 @@ class Shown:
     confidence : float or None
         None for a training digit, and where the model has no probabilities.
     picture : str
-        A PNG of 28 x 28 pixels as a data URL, ink on paper.
+        A PNG as a data URL, ink on paper.
     """
 
     row_id: int
