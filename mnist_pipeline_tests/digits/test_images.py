@@ -349,7 +349,7 @@ def test_predict_answers_what_it_can_and_says_what_it_cannot(
 def test_without_a_champion_predict_says_what_makes_one(house: House, folder: Path) -> None:
     completed = house.cli("predict", str(folder / "zero.png"), "--json")
     assert completed.returncode == 1
-    assert "no model is in service yet" in json.loads(completed.stdout)["error"]
+    assert "there is no champion yet" in json.loads(completed.stdout)["error"]
 
 
 def test_the_champion_answers_not_the_newest_model(

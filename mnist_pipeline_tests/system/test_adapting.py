@@ -29,7 +29,9 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A copy of the project after the guide's steps, run once."""
     clone = Clone.make(tmp_path_factory.mktemp("adapting") / "clone")
     guide = (PROJECT / "docs" / "adapting.md").read_text()
-    module, imported, registered, cells = re.findall(r"```(?:python|toml)\n(.*?)```", guide, re.S)
+    module, imported, registered, cells = re.findall(
+        r"```(?:python|toml|text)\n(.*?)```", guide, re.S
+    )
     (clone.folder / SOURCES / "sklearn_digits.py").write_text(module)
     registry = f"{SOURCES}/registry.py"
     clone.edit(registry, "    Infinite(),\n", "    Infinite(),\n" + registered)
