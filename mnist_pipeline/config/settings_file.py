@@ -49,7 +49,7 @@ def check_names(folder: Path, settings: Collection[str]) -> None:
     known = sorted({*settings, *_OF_DEPLOYMENT})
     for where, names in (("environment", sorted(os.environ)), (file, _names(file))):
         for name in names:
-            # Kubernetes sets MNIST_PIPELINE_... for the service in deploy/helm-values.yaml
+            # Kubernetes sets MNIST_PIPELINE_... where a service is called mnist-pipeline
             if name in known or not name.startswith(PREFIX) or name.startswith("MNIST_PIPELINE_"):
                 continue
             near = difflib.get_close_matches(name, known)
