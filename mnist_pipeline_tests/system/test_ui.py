@@ -281,10 +281,10 @@ def test_materialize_unsynced_until_nothing_is_computes_each_asset_once(
 
 
 def test_materialize_all_computes_what_refresh_computes(ui: Ui) -> None:
-    append(ui.clone, "rows.py")
+    append(ui.clone, "csv_rows.py")
     refreshed = ui.clone.json("refresh")["materialized"]
     assert {"train_set", "test_set"} <= set(refreshed)
-    append(ui.clone, "rows.py")
+    append(ui.clone, "csv_rows.py")
     ui.reload_definitions()
     run = ui.new_run(ui.click_materialize_all)
     assert ui.computed(run) == {*refreshed, *NEVER_REUSED}
