@@ -20,7 +20,7 @@ from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.incremental.engine import Engine
 from mnist_pipeline.incremental.errors import SettingsError, StoreError
 from mnist_pipeline.incremental.history import deleted, newest, with_version
-from mnist_pipeline.incremental.store import Store
+from mnist_pipeline.incremental.store import DamagedError, Store
 
 CHAMPION = dg.AssetKey("champion_model")
 MODEL = dg.AssetKey("sgd_model")
@@ -228,12 +228,14 @@ def read_model(instance: dg.DagsterInstance, store: Store, version: str) -> byte
 
     Raises
     ------
-    StoreError
+    DamagedError
         It is gone or damaged.
+    StoreError
+        The store does not answer.
     """
     made = with_version(instance, store, MODEL, version)
     if made is None or (artifact := made.artifact(store)) is None:
-        raise StoreError(
+        raise DamagedError(
             f"sgd_model {version} is gone from the store. `mnist-pipeline refresh` computes it "
             "again if it is the newest model; else `mnist-pipeline champion --rollback` returns to "
             "an earlier one."

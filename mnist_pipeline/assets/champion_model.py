@@ -16,9 +16,9 @@ from mnist_pipeline.digits.model import persistence
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.params import ChampionParams
 from mnist_pipeline.incremental.codecs import json_class
-from mnist_pipeline.incremental.errors import FormatError, StoreError
+from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline.incremental.steps import Result, asset
-from mnist_pipeline.incremental.store import Store
+from mnist_pipeline.incremental.store import DamagedError, Store
 
 
 @asset(
@@ -91,6 +91,7 @@ def _predictions(
     try:
         data = champion_history.read_model(context.instance, store, champion or "")
         fitted = persistence.loads_fitted(data)
-    except (StoreError, FormatError) as error:
+    # not a store that does not answer: that fails the step
+    except (DamagedError, FormatError) as error:
         return ChampionPredictions(None, f"the champion's file cannot be read: {error}")
     return promotion.champion_predictions(candidate, train, fitted, context.log.info)

@@ -206,6 +206,7 @@ class Comparison:
     fitted: list[str]
     leaderboard: Leaderboard | None
     error: str | None
+    trace: str | None = None
 
 
 def compare(
@@ -231,6 +232,7 @@ def compare(
     instance.add_dynamic_partitions(VARIANTS.name or "", list(wanted))
     fitted: list[str] = []
     problems: list[str] = []
+    traces: list[str] = []
     trigger = "mnist-pipeline compare"
     try:
         for number, name in enumerate(wanted, 1):
@@ -244,9 +246,11 @@ def compare(
             done = session.run([CANDIDATE], trigger=trigger, partition=name)
             fitted += [name] if done.computed else []
             problems += [f"{name}: {done.error}"] if done.error else []
+            traces += [done.trace] if done.trace else []
         done = session.run([LEADERBOARD], trigger=trigger)
     except KeyboardInterrupt:
         return Comparison(fitted, None, "interrupted")
     problems += [done.error] if done.error else []
+    traces += [done.trace] if done.trace else []
     board = None if done.error else newest_leaderboard(instance, engine.store)
-    return Comparison(fitted, board, "\n".join(problems) or None)
+    return Comparison(fitted, board, "\n".join(problems) or None, "\n".join(traces) or None)

@@ -41,7 +41,7 @@ def compare(names: tuple[str, ...]) -> Answer:
         **(dataclasses.asdict(board) if board else {"entries": [], "left_out": {}}),
         "seconds": round(time.perf_counter() - start, 3),
     }
-    return Answer(document, lambda: _leaderboard(board) if board else "", done.error)
+    return Answer(document, lambda: _leaderboard(board) if board else "", done.error, done.trace)
 
 
 @click.command(

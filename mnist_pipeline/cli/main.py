@@ -53,7 +53,7 @@ def ui(port: int, host: str) -> NoReturn:
     if host not in {"127.0.0.1", "::1", "localhost"}:
         click.echo(
             f"Listening on {host}: everyone who reaches port {port} there can see everything, "
-            "launch runs and delete history. SECURITY.md says how to put a proxy before it.",
+            "launch runs and delete history. SECURITY.md shows how to put a proxy before it.",
             err=True,
         )
     # Dagster loads a .env of its working directory over the environment; the home has none

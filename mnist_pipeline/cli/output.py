@@ -102,7 +102,8 @@ class Group(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError:
-            Command(None, nothing={}).make_context(None, args[1:], ctx, allow_extra_args=True)
+            with contextlib.suppress(click.UsageError):
+                Command(None, nothing={}).make_context(None, args[1:], ctx)
             raise
 
 

@@ -6,7 +6,6 @@ Dagster puts a `.env` over the environment, so settings are in a file of another
 import difflib
 import io
 import os
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 
@@ -60,32 +59,43 @@ def check_names(folder: Path, settings: Collection[str]) -> None:
 
 
 def create(folder: Path) -> None:
-    """Write the settings file: what a `.env` says of settings, or else the example.
+    """Write the settings file where there is none: the settings of a `.env`, or else the example.
 
-    The lines about `MNIST_` variables move. `DAGSTER_HOME`, which Dagster reads there too, is
-    copied; everything else stays.
+    The lines of `MNIST_` variables move. `DAGSTER_HOME`, which Dagster reads there too, is copied;
+    everything else stays.
     """
     new, old = folder / NAME, folder / DOTENV
-    text = old.read_text(encoding="utf-8") if old.exists() else ""
-    lines = [(one.key or "", one.original.string) for one in parse_stream(io.StringIO(text))]
-    ours = [line for name, line in lines if name.startswith(PREFIX) or name == "DAGSTER_HOME"]
-    if not ours:
-        shutil.copy(folder / f"{NAME}.example", new)
+    if new.exists():
         return
-    if all(name.startswith(PREFIX) for name, _ in lines if name):
+    lines = [(one.key or "", one.original.string) for one in parse_stream(io.StringIO(_text(old)))]
+    names = {name for name, _ in lines if name}
+    copied = [line for name, line in lines if name.startswith(PREFIX) or name == "DAGSTER_HOME"]
+    if not any(name.startswith(PREFIX) for name in names):
+        example = (folder / f"{NAME}.example").read_text(encoding="utf-8")
+        files.replace(new, (example + "".join(copied)).encode())
+        return
+    if all(name.startswith(PREFIX) for name in names):
         old.rename(new)
     else:
         rest = [line for name, line in lines if not name.startswith(PREFIX)]
-        files.replace(new, "".join(ours).encode())
+        # there may be passwords in it
+        files.replace(new, "".join(copied).encode(), like=old)
         files.replace(old, "".join(rest).encode())
     click.echo(f"Settings are in {new} now: the {PREFIX} variables of {old} were moved there.")
 
 
 def _names(file: Path) -> list[str]:
+    return sorted(dotenv_values(stream=io.StringIO(_text(file))))
+
+
+def _text(file: Path) -> str:
+    """Return what is in a file, nothing where there is none (a folder `.env` is not one)."""
     try:
-        return sorted(dotenv_values(file))
+        return file.read_text(encoding="utf-8") if file.is_file() else ""
     except UnicodeDecodeError as error:
         raise SettingsError(f"{file} is not UTF-8 text: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}") from None
 
 
 if __name__ == "__main__":

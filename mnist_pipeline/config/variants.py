@@ -35,14 +35,14 @@ def expanded(content: Mapping[str, Any], known: Collection[str]) -> dict[str, di
     Raises
     ------
     ValueError
-        A table is none, a name is not allowed or is there twice, or there are more than `MOST`.
+        A value is not a table, a name is not allowed or given twice, or there are more than `MOST`.
     """
     tables, sweep = (_table(content, name) for name in ("variants", "sweep"))
     for name in tables:
         if not _NAME.fullmatch(name) or ".." in name:
             raise ValueError(
-                f"variants.{name!r} is no name for a variant: letters, digits and . _ = : - after "
-                "a letter or digit, 120 at most"
+                f"variants.{name!r} is not a name for a variant: letters, digits and . _ = : - "
+                "after a letter or digit, 120 at most"
             )
     for key, values in sweep.items():
         if key not in known:
@@ -104,7 +104,9 @@ def _grid(sweep: Mapping[str, list[Any]]) -> list[tuple[Any, ...]]:
 def _name(values: Mapping[str, Any]) -> str:
     name = ":".join(f"{key}={_shown(value)}" for key, value in values.items())
     if not _NAME.fullmatch(name):
-        raise ValueError(f"[sweep] leads to {name!r}, which is no name: give it under [variants]")
+        raise ValueError(
+            f"[sweep] leads to {name!r}, which is not a name: give it under [variants]"
+        )
     return name
 
 

@@ -31,7 +31,7 @@ HIDDEN = ".dagster/"
 """Prefix of run tags that the UI's list of runs does not show."""
 
 RE_EXECUTED = "dagster/parent_run_id"
-"""Tag of a run that another one was executed again as."""
+"""Tag of a re-executed run: the run that it repeats."""
 
 _CARRIED = "incremental"
 _REPOSITORY = "__repository__"

@@ -78,7 +78,7 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
             {
                 one.to_user_string(): [
                     engine.code_versions[one].digest,
-                    found.storage_id,
+                    _recorded(engine, one, found),
                     found.status in {"missing", "damaged"},
                 ]
                 for one, found in statuses.items()
@@ -95,6 +95,12 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
         return dg.RunRequest(run_key=key, asset_selection=list(wanted))
 
     return sensor
+
+
+def _recorded(engine: Engine, key: dg.AssetKey, found: "AssetStatus") -> int | str | None:
+    """Return what changes with an asset's records, but not where a check refuses it again."""
+    checked = found.status == "stale" and engine.separate_checks(key)
+    return found.data_version if found.status == "refused" or checked else found.storage_id
 
 
 def plan(engine: Engine, statuses: "Mapping[dg.AssetKey, AssetStatus]") -> list[dg.AssetKey]:

@@ -107,6 +107,12 @@ class WorkerRunLauncher(CeleryRunLauncher):
             return CheckRunHealthResult(WorkerStatus.FAILED, f"{why}; what it finished stays")
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 
+    def get_run_worker_debug_info(
+        self, run: dg.DagsterRun, include_container_logs: bool | None = True
+    ) -> str | None:
+        """Return None: without a result backend, dagster-celery's own would raise."""
+        return None
+
     def terminate(self, run_id: str) -> bool:
         """Ask the worker's process to stop; then, or after a while, the run is canceled.
 

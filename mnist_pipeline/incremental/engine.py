@@ -88,8 +88,8 @@ class Engine(dg.IOManager):
         if _dagster.RE_EXECUTED in run.tags:
             # its tags are copies of those of the first run, which a command may have started
             trigger = runs.trigger_tag(self.name)
-            tags |= {trigger: "re-execution"} if trigger in run.tags else {}
-            if run.tags.get(runs.MAX_RETRIES) == "0":
+            if trigger in run.tags:
+                tags[trigger] = "re-execution"
                 tags[runs.MAX_RETRIES] = str(_dagster.max_retries(instance))
         _dagster.add_tags(instance, run.run_id, tags)
 

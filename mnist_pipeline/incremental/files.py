@@ -72,13 +72,13 @@ def make_folder(path: Path) -> None:
         sync(path.parent)
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Replace a file by one with other bytes and the same permissions, all at once."""
+def replace(path: Path, data: bytes, like: Path | None = None) -> None:
+    """Replace a file by one with other bytes, all at once, with its permissions or `like`'s."""
     beside = temporary(path)
     try:
         write(beside, data)
         with contextlib.suppress(FileNotFoundError):
-            beside.chmod(stat.S_IMODE(path.stat().st_mode))
+            beside.chmod(stat.S_IMODE((like or path).stat().st_mode))
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

@@ -96,11 +96,14 @@ def _moved(config: Any, own: str, home: Path) -> Any:
 def _entered(home: Path, stack: contextlib.ExitStack) -> dg.DagsterInstance:
     try:
         # two processes that create Dagster's tables at once fail
-        with FileLock(home / ".opening.lock"):
-            return stack.enter_context(dg.DagsterInstance.get())
+        (lock := FileLock(home / ".opening.lock")).acquire()
     except OSError as error:
         why = f"{error.strerror} ({error.filename})"
         raise HistoryError(f"Dagster's history in {home} cannot be written: {why}") from None
+    try:
+        return stack.enter_context(dg.DagsterInstance.get())
+    finally:
+        lock.release()
 
 
 def _of_history(error: BaseException, home: Path) -> str | None:

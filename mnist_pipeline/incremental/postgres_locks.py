@@ -106,16 +106,23 @@ class _Lock:
         return False
 
     def take(self, seconds: float) -> bool:
-        """Take the lock within so many seconds, in another session where this one broke."""
-        end = time.monotonic() + seconds
+        """Take the lock within so many seconds, in another session where this one broke.
+
+        Raises HistoryError where the server does not answer for as long, or for a minute.
+        """
+        start = answered = time.monotonic()
         while True:
-            with contextlib.suppress(HistoryError):
+            try:
                 if not self.answers():
                     self.release()
                     self._session = _session(self._url)
                 if _ask(self._session, "SELECT pg_try_advisory_lock(%s)", _key(self._name)):
                     return True
-            if time.monotonic() >= end:
+                answered = time.monotonic()
+            except HistoryError:
+                if time.monotonic() - answered >= min(seconds, _PATIENCE_SECONDS):
+                    raise
+            if time.monotonic() - start >= seconds:
                 return False
             time.sleep(_POLL_SECONDS)
 
@@ -125,8 +132,9 @@ class _Lock:
             with contextlib.suppress(OSError, ValueError):
                 # readable without a question: the server ended it
                 select.select([self._session], [], [], _PING_SECONDS)
-            if not self.answers():
-                self.take(math.inf)
+            while not self.answers():
+                with contextlib.suppress(HistoryError):
+                    self.take(math.inf)
 
     def release(self) -> None:
         self._session.close()

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,7 +112,9 @@ def test_settings_of_a_dotenv_file_move_and_foreign_variables_stay(
         "# mine\nTOKEN='a\nMNIST_SOURCE=b'\nexport MNIST_SOURCE=openml # all\n"
         f"DAGSTER_HOME=/a/home\n{mirrors}OTHER=${{TOKEN}}"
     )
+    dotenv.chmod(0o600)
     settings_file.create(project)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert file.read_text() == (
         f"export MNIST_SOURCE=openml # all\nDAGSTER_HOME=/a/home\n{mirrors}"
     )
@@ -124,6 +127,21 @@ def test_settings_of_a_dotenv_file_move_and_foreign_variables_stay(
     found = Settings.load()
     assert (found.source, found.mirrors) == ("openml", ("http://a/b", "http://c/d"))
     assert found.dagster_home == Path("/a/home")
+
+
+def test_a_dotenv_file_without_settings_stays_and_a_settings_file_that_exists_too(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = (PROJECT / "settings.env.example").read_text()
+    (project / "settings.env.example").write_text(example)
+    (project / ".env").write_text("TOKEN=a\nDAGSTER_HOME=/a/home\n")
+    settings_file.create(project)
+    assert (project / "settings.env").read_text() == f"{example}DAGSTER_HOME=/a/home\n"
+    assert (project / ".env").read_text() == "TOKEN=a\nDAGSTER_HOME=/a/home\n"
+    (project / ".env").write_text("MNIST_SOURCE=openml\n")
+    settings_file.create(project)
+    assert (project / "settings.env").read_text().startswith(example)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_dotenv_file_with_settings_alone_is_renamed(project: Path) -> None:

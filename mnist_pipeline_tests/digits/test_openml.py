@@ -79,9 +79,9 @@ def test_an_answer_that_is_not_openmls_is_refused(
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        ({"md5_checksum": "../train_set"}, "names an md5 that is none: '../train_set'"),
+        ({"md5_checksum": "../train_set"}, "names an invalid md5: '../train_set'"),
         ({"md5_checksum": None}, "lacks what a client needs"),
-        ({"url": "file:///etc/passwd"}, "no http.s. URL: file:///etc/passwd"),
+        ({"url": "file:///etc/passwd"}, "not an http.s. URL: file:///etc/passwd"),
         ({"url": "http://[bad"}, "lacks what a client needs"),
     ],
 )

@@ -277,7 +277,7 @@ def test_a_recipe_for_other_digits_than_the_code_makes_is_refused(
 
 def test_what_is_no_recipe_is_refused() -> None:
     for data in (b"", b"[]", b"{}", b"\xff", b'{"deformation": 3}'):
-        with pytest.raises(FormatError, match="no recipe"):
+        with pytest.raises(FormatError, match="not a recipe"):
             decode(Archive(data, FILENAME))
 
 

@@ -212,6 +212,22 @@ def test_a_server_that_is_gone_is_one_message_without_a_password(history: Server
         history.start()
 
 
+def test_a_process_that_waits_for_a_lock_ends_with_one_message_when_the_server_is_gone(
+    history: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_locks, "_PATIENCE_SECONDS", 1.0)
+    locks = PostgresLocks(history.url, "store")
+    with other(history.url):
+        try:
+            with (
+                pytest.raises(HistoryError, match="does not answer"),
+                locks.hold("refresh", history.stop),
+            ):
+                pytest.fail("the lock was taken")
+        finally:
+            history.start()
+
+
 # forks, and prints what each process finds
 _FORKS = """
 import os, sys

@@ -3,7 +3,9 @@
 import dagster as dg
 import pytest
 
+from mnist_pipeline.incremental import Session
 from mnist_pipeline_tests.incremental.conftest import ALL, Toy, of
+from mnist_pipeline_tests.incremental.test_automation import launched, reason, tick
 
 DOWNSTREAM = {"total", "summary"}
 
@@ -11,6 +13,31 @@ DOWNSTREAM = {"total", "summary"}
 @dg.asset_check(asset="left", blocking=True)
 def never() -> dg.AssetCheckResult:
     return dg.AssetCheckResult(passed=False, description="it always fails")
+
+
+@dg.asset_check(asset="left", blocking=True)
+def broken() -> dg.AssetCheckResult:
+    raise ValueError("broken")
+
+
+@pytest.mark.parametrize("check", [never, broken])
+def test_keep_fresh_stops_when_a_check_refuses_or_fails_again(
+    check: dg.AssetChecksDefinition, toy: Toy
+) -> None:
+    with toy.session(checks=[check]) as session:
+        for _ in range(2):
+            if reason_or_run(session):
+                break
+        assert "was asked for in this state already" in reason(session)
+
+
+def reason_or_run(session: Session) -> bool:
+    """Launch what a tick asks for; return whether it asks for nothing."""
+    found = tick(session)
+    if isinstance(found, dg.SkipReason):
+        return True
+    assert not launched(session).success
+    return False
 
 
 @pytest.mark.parametrize("entry", ["run", "refresh", "the job of the UI"])

@@ -261,6 +261,6 @@ def facts_of(schema: "pa.Schema", columns: dict[str, str]) -> dict[str, Any]:
         different = sorted(found.items() ^ columns.items())
         raise FormatError(f"the columns are not {', '.join(columns)[:60]} ...: {different[:6]}")
     if _META not in (schema.metadata or {}):
-        raise FormatError("the file does not say which split its rows are of: not made here")
+        raise FormatError("the file has no facts about its split: this project did not write it")
     facts: dict[str, Any] = json.loads(schema.metadata[_META])
     return facts

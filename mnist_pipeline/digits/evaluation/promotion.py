@@ -112,7 +112,7 @@ class Gate:
             "validation_accuracy": accuracy,
             "floor": self.floor,
         }
-        if min(accuracy, evaluation.accuracy) < self.floor:
+        if not (accuracy >= self.floor and evaluation.accuracy >= self.floor):
             why = (
                 f"accuracy {accuracy:.4f} on the validation rows, {evaluation.accuracy:.4f} on the "
                 f"test rows: both must be at least {self.floor:.4f}"

@@ -42,7 +42,7 @@ def decode(body: Body, width: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[n
     import pyarrow as pa
     import pyarrow.csv
 
-    # an interrupt is for whoever runs this to handle: pyarrow would swallow it
+    # pyarrow would swallow an interrupt
     pa.enable_signal_handlers(False)
     names = [str(column) for column in range(width + 1)]
     try:

@@ -134,14 +134,14 @@ def recipe_of(archive: Archive) -> Recipe:
     Raises
     ------
     FormatError
-        It is no recipe, or one of another generator or base than those that are here.
+        It is not a recipe, or one of another generator or base than those that are here.
     """
     try:
         content = json.loads(archive.data)
         recipe = Recipe(**(content | {"deformation": Deformation(**content["deformation"])}))
         known = recipe == Recipe(recipe.rows) and LEAST <= recipe.rows <= MOST
     except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{archive.filename} is no recipe for digits: {error!r}") from None
+        raise FormatError(f"{archive.filename} is not a recipe for digits: {error!r}") from None
     if not known:
         raise FormatError(
             f"{archive.filename} is a recipe for other digits than the code here makes: "

@@ -110,7 +110,7 @@ class OpenML(Source):
 
 @dataclass(frozen=True)
 class Description:
-    """What OpenML says of a data set: where its file is, and the MD5 of the (decompressed) ARFF."""
+    """OpenML's description of a data set: where its file is, and the decompressed ARFF's MD5."""
 
     data_id: int
     url: str
@@ -135,16 +135,14 @@ def describe(access: Access) -> Description:
         scheme = urlsplit(description.url).scheme
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise SourceError(
-            f"{redacted(server)}: what it says of {NAME} lacks what a client needs "
+            f"{redacted(server)}: its description of {NAME} lacks what a client needs "
             f"({type(error).__name__}): is it the base URL of an OpenML server?"
         ) from None
     if not re.fullmatch("[0-9a-f]{32}", description.md5):
-        raise SourceError(
-            f"{redacted(address)}: names an md5 that is none: {description.md5[:40]!r}"
-        )
+        raise SourceError(f"{redacted(address)}: names an invalid md5: {description.md5[:40]!r}")
     if scheme not in {"http", "https"} or len(description.url) > _MOST_URL:
         raise SourceError(
-            f"{redacted(address)}: names a download that is no http(s) URL: "
+            f"{redacted(address)}: names a download that is not an http(s) URL: "
             f"{redacted(description.url[:80])}"
         )
     return description

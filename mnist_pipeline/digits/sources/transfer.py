@@ -1,6 +1,6 @@
 """Transfers over HTTP: bounded in attempts, time and size, with errors for people.
 
-Which address is asked for what, and whether the bytes are the right ones, is for whoever asks.
+The caller chooses the address and verifies the bytes.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ FIRST_PAUSE = 0.5
 """Seconds before the second attempt, at the most; doubled before each further one."""
 
 LONGEST_WAIT = 30.0
-"""Seconds that a server may ask to wait (Retry-After); asked for more, nobody waits."""
+"""Seconds that a server may ask to wait (Retry-After); if it asks for more, the attempt fails."""
 
 REDIRECTS = 5
 _CHUNK = 1 << 18
