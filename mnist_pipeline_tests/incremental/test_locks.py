@@ -217,7 +217,8 @@ def test_a_process_that_waits_for_a_lock_ends_with_one_message_when_the_server_i
 ) -> None:
     monkeypatch.setattr(postgres_locks, "_PATIENCE_SECONDS", 1.0)
     locks = PostgresLocks(history.url, "store")
-    with other(history.url):
+    with other(history.url) as (_, said):
+        said()
         try:
             with (
                 pytest.raises(HistoryError, match="does not answer"),
