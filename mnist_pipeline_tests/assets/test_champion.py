@@ -361,7 +361,7 @@ def test_after_the_newest_decision_was_deleted_the_records_that_are_left_count_a
     shown = furnished.cli("champion")
     assert shown.returncode == 0, shown.stderr
     assert f"A newer decision was deleted with run {run.run_id}" in shown.stdout
-    assert f"In service: {first.metadata['model_version']}." in shown.stdout
+    assert f"Champion: {first.metadata['model_version']}." in shown.stdout
     document = json.loads(furnished.cli("champion", "--json").stdout)
     assert document["deleted_with_run"] == run.run_id
     assert document["model_version"] == first.metadata["model_version"]

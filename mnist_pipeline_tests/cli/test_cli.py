@@ -172,7 +172,7 @@ def test_debug_prints_where_a_step_failed(arguments: list[str], house: House) ->
     completed = house.cli(*arguments, "--select", "raw_mnist", "--json", variables=variables)
     assert completed.returncode == 1
     assert "refused (3 attempts)" in str(document(completed)["error"])
-    assert ("mnist_pipeline/digits/sources/download.py" in completed.stderr) == (
+    assert ("mnist_pipeline/digits/sources/openml.py" in completed.stderr) == (
         "--debug" in arguments
     )
 

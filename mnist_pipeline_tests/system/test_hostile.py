@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mnist_pipeline.config.params import Params
-from mnist_pipeline.digits.errors import PictureError, SourceError
+from mnist_pipeline.digits.errors import IncompatibleModelError, PictureError, SourceError
 from mnist_pipeline.digits.images import files
 from mnist_pipeline.digits.model import persistence
 from mnist_pipeline.digits.sources import openml
@@ -405,5 +405,5 @@ def test_an_edited_model_file_is_opened_or_refused(
     for data in (changed, edited(model_file, edits)):
         try:
             persistence.loads(data)
-        except FormatError as error:
+        except (FormatError, IncompatibleModelError) as error:
             assert str(error)

@@ -294,7 +294,7 @@ def test_no_drawing_is_kept_and_the_current_champion_answers(
 def test_without_a_champion_or_a_free_port_draw_says_so(house: House) -> None:
     completed = house.cli("draw", "--port", "0")
     assert completed.returncode == 1
-    assert "no model is in service yet" in completed.stderr
+    assert "there is no champion yet" in completed.stderr
     server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
     with server:
         completed = house.cli("draw", "--port", str(server.server_port))
