@@ -1,6 +1,5 @@
-"""The MNIST tutorial as a data pipeline: two rooms and the doors to them.
+"""The MNIST tutorial as a data pipeline.
 
-`mnist_pipeline.digits` is what the digits need and imports no Dagster;
-`mnist_pipeline.assets` declares the assets over it; `mnist_pipeline.definitions` and
-`mnist_pipeline.cli` are the doors.
+`digits` is the domain and imports no Dagster; `assets` declares the steps; `definitions` builds
+the pipeline with the engine `incremental`; `cli` and `web` are entry points.
 """

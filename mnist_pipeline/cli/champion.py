@@ -12,7 +12,6 @@ from mnist_pipeline.incremental.errors import SettingsError
 
 if TYPE_CHECKING:
     from mnist_pipeline.assets.champion_history import Past
-    from mnist_pipeline.digits.evaluation.champion import Champion
 
 
 @click.command(
@@ -64,17 +63,11 @@ def champion(rollback: str | None, allow: str | None) -> Answer:
             past = champion_history.decisions(session.instance)
         deleted = champion_history.deleted_with(session.instance)
     document = {
-        **_document(champion_history.now(past)),
+        **dataclasses.asdict(champion_history.now(past)),
         "deleted_with_run": deleted,
-        "history": [
-            dataclasses.asdict(one) | {"champion": _document(one.champion)} for one in past
-        ],
+        "history": [dataclasses.asdict(one) for one in past],
     }
     return Answer(document, lambda: "" if error else _text(past, deleted), error, trace, status)
-
-
-def _document(champion: "Champion") -> dict[str, object]:
-    return {"model_version": champion.model_version, "blocked": champion.blocked}
 
 
 def _text(past: Sequence["Past"], deleted: str | None) -> str:

@@ -1,6 +1,6 @@
 """Variants of `[model]` in a params file: how tables and a sweep expand, and which one is chosen.
 
-It knows TOML and names; which keys and values are allowed is in `params`.
+It handles TOML and names; which keys and values are allowed is in `params`.
 """
 
 import itertools
@@ -85,7 +85,7 @@ def chosen(content: Mapping[str, Any], names: Collection[str]) -> str | None:
 
 
 def known(names: Collection[str]) -> str:
-    """Say which variants there are, in a sentence."""
+    """Return a sentence that lists the variants."""
     some = ", ".join(itertools.islice(names, 20))
     return f"There are {some}{' ...' if len(names) > 20 else ''}." if names else "There are none."
 

@@ -1,4 +1,4 @@
-"""What the digits need: download, decode, split, fit, measure, draw. No Dagster in this room.
+"""The domain: download, decode, split, fit, evaluate, report. It imports no Dagster.
 
-Every module is plain typed Python that can be used from a notebook.
+Every module is plain typed Python that can be used in a notebook.
 """

@@ -148,7 +148,7 @@ def build_app(served: Served, port: int) -> Starlette:
 
 
 async def _body(request: Request) -> bytes:
-    """Read the body of a request, and no more of it than is allowed, whatever its length says."""
+    """Read the body of a request, up to the size that is allowed."""
     too_large = HTTPException(413, f"The picture is larger than {MOST_BYTES // 10**6} MB.")
     if int(request.headers.get("content-length", 0)) > MOST_BYTES:
         raise too_large

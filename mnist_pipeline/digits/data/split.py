@@ -26,8 +26,8 @@ def split(
 ) -> Split:
     """Split as `train_test_split(X, y, test_size=..., random_state=...)` does.
 
-    Rows keep the order that scikit-learn gives them; `row_id` says which rows of the table they
-    are. Rows that are made from others go where these go (`Origin.draw`).
+    Rows keep the order that scikit-learn gives them; `row_id` holds their rows in the table. Rows
+    that are made from others go where these go (`Origin.draw`).
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ _MAX_HEADER_LINES = 100_000
 def skip_header(stream: BufferedIOBase, pixels: int) -> int:
     """Check the header and leave the stream at the first line after `@DATA`.
 
-    Expected are as many numeric attributes as `pixels` says, `pixel1` ... `pixel784` in this order,
+    Expected are `pixels` numeric attributes, `pixel1` ... `pixel784` in this order,
     then `class` with the values 0 to 9. Comments, blank lines, quoted names and any letter case are
     allowed.
 

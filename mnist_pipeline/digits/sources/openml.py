@@ -61,8 +61,8 @@ class OpenML(Source):
     def acquire(self, access: Access) -> Acquired:
         """Get all digits of mnist_784 from OpenML or, where that fails, from a mirror.
 
-        An earlier archive serves while OpenML names its MD5. While OpenML cannot say which it
-        names, it serves too: at once if there is no connection, else if no mirror helps.
+        An earlier archive is used while OpenML names its MD5. It is also used while OpenML does
+        not answer: at once if there is no connection, else if every mirror fails.
 
         Raises
         ------
@@ -83,7 +83,7 @@ class OpenML(Source):
             errors.append(SourceError(f"{acquired.origin}: {acquired.checksum.description}"))
         except SourceError as error:
             errors.append(error)
-        # what OpenML said no to is not to be taken for what it has
+        # a refusal is an answer: the earlier archive may not be current
         may_be_kept = description is None and not isinstance(errors[0], RefusedError)
         if (
             may_be_kept

@@ -19,7 +19,7 @@ def named(value: str) -> Source:
     Raises
     ------
     ValueError
-        There is none; the message says which there are.
+        There is none; the message lists those that exist.
     """
     for source in SOURCES:
         if found := source.named(value):

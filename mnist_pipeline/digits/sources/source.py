@@ -18,10 +18,10 @@ from mnist_pipeline.digits.sources.table import DigitTable
 from mnist_pipeline.incremental.check import CheckResult
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes received so far and the total, or None where the server does not say."""
+"""Called with the bytes received so far and the total, or None where the server sends none."""
 
 Read = Callable[[Archive, Shape], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
-"""Reads pixels and labels out of a file, by the format that its name says (`formats.read`)."""
+"""Reads pixels and labels out of a file, by the format of its name (`formats.read`)."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Access:
 
 @dataclass(frozen=True)
 class Card:
-    """What the report's model card says of the digits, in plain text.
+    """The report's model card about the digits, in plain text.
 
     Attributes
     ----------
@@ -160,7 +160,7 @@ class Source(ABC):
     def decode(self, archive: Archive, read: Read) -> DigitTable:
         """Decode the file.
 
-        Rows that must stay on one side of the split are the table's to say (`DigitTable.bases`).
+        Rows that must stay on one side of the split are in `DigitTable.bases`.
 
         Raises
         ------

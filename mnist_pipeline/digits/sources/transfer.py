@@ -153,15 +153,15 @@ def _expect_data(url: str, response: "urllib3.BaseHTTPResponse") -> None:
         return
     # in our words: the server's own could hold anything
     known = {one.value: one.phrase for one in HTTPStatus}
-    said = f"{redacted(url)}: answers {status} {known.get(status, '')}".rstrip()
+    answer = f"{redacted(url)}: answers {status} {known.get(status, '')}".rstrip()
     if not (status >= 500 or status == HTTPStatus.TOO_MANY_REQUESTS):
-        raise RefusedError(said)
+        raise RefusedError(answer)
     wait = None
     if asked := response.headers.get("Retry-After"):
         with contextlib.suppress(urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
             wait = float(urllib3.Retry().parse_retry_after(asked))
-            said += f" and asks to wait {wait:.0f} s"
-    raise UnavailableError(said, wait)
+            answer += f" and asks to wait {wait:.0f} s"
+    raise UnavailableError(answer, wait)
 
 
 def _received(

@@ -64,7 +64,7 @@ class Deformation:
         which: npt.NDArray[np.int64],
         number: npt.NDArray[np.int64],
     ) -> npt.NDArray[np.uint8]:
-        """Deform digits, each as its number says, whatever the others are.
+        """Deform digits, each by its own number, independent of the others.
 
         Parameters
         ----------
