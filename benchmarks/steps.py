@@ -14,13 +14,13 @@ import numpy as np
 from mnist_pipeline.digits.data import validation
 from mnist_pipeline.digits.data.dataset import Digits, Origin
 from mnist_pipeline.digits.data.split import Split, split
+from mnist_pipeline.digits.data.table import TRAIN_ROWS, DigitTable
 from mnist_pipeline.digits.evaluation import metrics
 from mnist_pipeline.digits.features.batches import in_batches
 from mnist_pipeline.digits.model import prediction, training
 from mnist_pipeline.digits.params import ModelParams
 from mnist_pipeline.digits.sources.archive import Archive
 from mnist_pipeline.digits.sources.formats import decode
-from mnist_pipeline.digits.sources.table import TRAIN_ROWS, DigitTable
 
 Numbers = dict[str, float]
 

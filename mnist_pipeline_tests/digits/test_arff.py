@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from mnist_pipeline.digits.data.table import DigitTable
 from mnist_pipeline.digits.sources.archive import Archive
 from mnist_pipeline.digits.sources.formats import decode
-from mnist_pipeline.digits.sources.table import DigitTable
 from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline_tests.conftest import HEADER, archive
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from mnist_pipeline.digits.data.table import IDX_MD5
 from mnist_pipeline.digits.errors import SourceError
 from mnist_pipeline.digits.sources import openml, transfer
 from mnist_pipeline.digits.sources.archive import Archive
 from mnist_pipeline.digits.sources.formats import decode
 from mnist_pipeline.digits.sources.source import Access
-from mnist_pipeline.digits.sources.table import IDX_MD5
 from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline.incremental.history import artifact_metadata
 from mnist_pipeline.incremental.session import RunResult

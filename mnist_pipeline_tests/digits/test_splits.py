@@ -12,9 +12,9 @@ import pytest
 from mnist_pipeline.digits.data import checks
 from mnist_pipeline.digits.data.dataset import Digits, columns
 from mnist_pipeline.digits.data.split import Split, split
+from mnist_pipeline.digits.data.table import IDX_MD5, ROWS, DigitTable, idx_md5
 from mnist_pipeline.digits.sources.archive import Archive
 from mnist_pipeline.digits.sources.formats import decode
-from mnist_pipeline.digits.sources.table import IDX_MD5, ROWS, DigitTable, idx_md5
 from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline_tests.conftest import archive

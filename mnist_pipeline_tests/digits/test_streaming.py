@@ -16,6 +16,7 @@ from mnist_pipeline.assets.splits import codec
 from mnist_pipeline.digits.data import checks, pixels, validation
 from mnist_pipeline.digits.data.dataset import Digits, columns
 from mnist_pipeline.digits.data.split import Split, split
+from mnist_pipeline.digits.data.table import DigitTable
 from mnist_pipeline.digits.errors import FitError
 from mnist_pipeline.digits.model import epochs, prediction, training
 from mnist_pipeline.digits.model.epochs import Epochs, Whitening
@@ -24,7 +25,6 @@ from mnist_pipeline.digits.params import ModelParams
 from mnist_pipeline.digits.report import contents
 from mnist_pipeline.digits.sources.formats import decode
 from mnist_pipeline.digits.sources.infinite import Recipe
-from mnist_pipeline.digits.sources.table import DigitTable
 from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.incremental.errors import FormatError, StoreError
 from mnist_pipeline.incremental.store import Store

@@ -12,13 +12,13 @@ from mnist_pipeline.digits.data import checks, validation
 from mnist_pipeline.digits.data.dataset import Digits, base_of
 from mnist_pipeline.digits.data.shape import Shape
 from mnist_pipeline.digits.data.split import Split, split
+from mnist_pipeline.digits.data.table import DigitTable
 from mnist_pipeline.digits.evaluation import metrics
 from mnist_pipeline.digits.model.prediction import Predictions
 from mnist_pipeline.digits.sources import sample
 from mnist_pipeline.digits.sources.archive import Archive
 from mnist_pipeline.digits.sources.formats import decode, read
 from mnist_pipeline.digits.sources.infinite import BASE, FILENAME, MOST, GeneratedTable, Recipe
-from mnist_pipeline.digits.sources.table import DigitTable
 from mnist_pipeline.digits.streaming.elastic import Deformation, corners_of
 from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.incremental.errors import FormatError, SettingsError

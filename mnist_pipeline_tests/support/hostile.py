@@ -11,11 +11,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from mnist_pipeline.digits.data.shape import Shape
+from mnist_pipeline.digits.data.table import ROWS, DigitTable
 from mnist_pipeline.digits.errors import PictureError
 from mnist_pipeline.digits.images import files, normalize
 from mnist_pipeline.digits.sources.archive import Archive
 from mnist_pipeline.digits.sources.formats import decode
-from mnist_pipeline.digits.sources.table import ROWS, DigitTable
 from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline_tests.conftest import HEADER
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.data.shape import CLASSES
 from mnist_pipeline.digits.data.split import Split
-from mnist_pipeline.digits.sources.table import ROWS, DigitTable
+from mnist_pipeline.digits.data.table import ROWS, DigitTable
 from mnist_pipeline.incremental.check import CheckResult
 
 UNBALANCED = 0.5

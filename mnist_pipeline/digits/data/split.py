@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.data.dataset import Digits, Origin
+from mnist_pipeline.digits.data.table import DigitTable
 from mnist_pipeline.digits.progress import Progress, silent
-from mnist_pipeline.digits.sources.table import DigitTable
 
 
 class Split(NamedTuple):

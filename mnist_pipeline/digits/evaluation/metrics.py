@@ -8,10 +8,10 @@ import numpy.typing as npt
 
 from mnist_pipeline.digits.data.pixels import IN_MEMORY, slices
 from mnist_pipeline.digits.data.shape import CLASSES
+from mnist_pipeline.digits.data.table import TRAIN_ROWS
 from mnist_pipeline.digits.documents import Document
 from mnist_pipeline.digits.model.pipeline import probabilities
 from mnist_pipeline.digits.model.prediction import Predictions
-from mnist_pipeline.digits.sources.table import TRAIN_ROWS
 from mnist_pipeline.incremental.check import CheckResult
 
 CONFIDENCE_LEVEL = 0.95

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.data.shape import Shape
+from mnist_pipeline.digits.data.table import DigitTable
 from mnist_pipeline.digits.sources import arff, csv_rows, idx, registry
 from mnist_pipeline.digits.sources.archive import Archive
-from mnist_pipeline.digits.sources.table import DigitTable
 from mnist_pipeline.incremental.errors import FormatError
 
 

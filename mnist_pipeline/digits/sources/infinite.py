@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.data.dataset import base_of
+from mnist_pipeline.digits.data.table import DigitTable
 from mnist_pipeline.digits.features.batches import in_batches
 from mnist_pipeline.digits.sources import sample
 from mnist_pipeline.digits.sources.archive import Archive, checksum
 from mnist_pipeline.digits.sources.source import Access, Acquired, Read, Source
-from mnist_pipeline.digits.sources.table import DigitTable
 from mnist_pipeline.digits.streaming.elastic import Deformation, corners_of
 from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.incremental.errors import FormatError

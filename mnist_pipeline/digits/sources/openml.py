@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from mnist_pipeline.digits.data.table import IDX_MD5
 from mnist_pipeline.digits.errors import (
     RefusedError,
     SourceError,
@@ -21,7 +22,6 @@ from mnist_pipeline.digits.errors import (
 )
 from mnist_pipeline.digits.sources.archive import MAX_BYTES, Archive, checksum
 from mnist_pipeline.digits.sources.source import Access, Acquired, Card, Source
-from mnist_pipeline.digits.sources.table import IDX_MD5
 from mnist_pipeline.incremental.check import CheckResult
 
 NAME = "mnist_784"

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.data.shape import Shape
+from mnist_pipeline.digits.data.table import DigitTable
 from mnist_pipeline.digits.sources.archive import Archive
-from mnist_pipeline.digits.sources.table import DigitTable
 from mnist_pipeline.incremental.check import CheckResult
 
 Progress = Callable[[int, int | None], None]
