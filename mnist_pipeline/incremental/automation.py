@@ -98,9 +98,13 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
 
 
 def _recorded(engine: Engine, key: dg.AssetKey, found: "AssetStatus") -> int | str | None:
-    """Return what changes with an asset's records, but not where a check refuses it again."""
-    checked = found.status == "stale" and engine.separate_checks(key)
-    return found.data_version if found.status == "refused" or checked else found.storage_id
+    """Return what changes with an asset's records.
+
+    A check that runs after publication can refuse the same data version again and again: there
+    the version counts, not the record.
+    """
+    refused = found.status in {"stale", "refused"} and engine.separate_checks(key)
+    return found.data_version if refused else found.storage_id
 
 
 def plan(engine: Engine, statuses: "Mapping[dg.AssetKey, AssetStatus]") -> list[dg.AssetKey]:

@@ -88,7 +88,8 @@ def test_a_run_of_the_command_line_is_in_the_timeline_and_is_executed_again_from
     ("file", "old", "new", "expected"),
     [
         pytest.param(
-            "params.toml", "\nsize = 0.1\n", "\nsize = 0.12\n", FROM_MODEL, id="validation.size"
+            "params.toml", "\nsize = 0.1\n", "\nsize = 0.12\n", FROM_MODEL,
+            id="validation.size", marks=pytest.mark.slow,
         ),
         pytest.param(
             "params.toml", "0.2\nrandom_state = 42", "0.2\nrandom_state = 7",

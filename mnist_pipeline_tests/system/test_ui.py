@@ -280,6 +280,8 @@ def test_materialize_unsynced_until_nothing_is_computes_each_asset_once(
     assert {one["status"] for one in ui.clone.status().values()} == {"fresh"}
 
 
+# the same over GraphQL, with edits undone, is in `assets/test_unsynced`
+@pytest.mark.slow
 def test_materialize_all_computes_what_refresh_computes(ui: Ui) -> None:
     append(ui.clone, "csv_rows.py")
     refreshed = ui.clone.json("refresh")["materialized"]
