@@ -113,7 +113,7 @@ def earlier(past: Sequence[Past], wanted: str) -> str:
     Raises
     ------
     SettingsError
-        There is none, or it is blocked.
+        No earlier champion is meant, several are, or it is blocked.
     """
     present = now(past)
     were = [one.champion.model_version for one in past]
@@ -135,7 +135,7 @@ def blocked(present: Champion, wanted: str) -> str:
     Raises
     ------
     SettingsError
-        There is none.
+        No blocked version is meant, or several are.
     """
     found = _beginning_with(wanted, present.blocked)
     if wanted == LATEST:
@@ -209,7 +209,7 @@ def training_digits(engine: Engine, instance: dg.DagsterInstance) -> Digits:
     Raises
     ------
     StoreError
-        There are none, or their file is gone, damaged or refused.
+        They were never materialized, or their file is gone, damaged or refused.
     """
     for made in newest(instance, TRAIN, 1):
         digits: Digits = engine.load(instance, made)

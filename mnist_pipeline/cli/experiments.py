@@ -89,7 +89,7 @@ def _leaderboard(board: "Leaderboard") -> str:
 
 
 def _known(names: Collection[str]) -> Mapping[str, "ModelParams"]:
-    """Return the variants of the params file; SettingsError if there are none, or not these."""
+    """Return the variants of the params file; SettingsError without any, or without these."""
     from mnist_pipeline.config.params import Params
     from mnist_pipeline.config.settings import Settings
 

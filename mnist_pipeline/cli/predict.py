@@ -51,7 +51,7 @@ def _predicted(model: "TrainedModel", image: str) -> dict[str, Any]:
 
 
 def _text(found: Sequence[Mapping[str, Any]]) -> str:
-    """One line a file: the digit and the next probable one, or why there is none."""
+    """One line a file: the digit and the next probable one, or the error."""
     rows = []
     for one in found:
         if "error" in one:

@@ -43,7 +43,7 @@ def check_names(folder: Path, settings: Collection[str]) -> None:
     if ours := [name for name in _names(dotenv) if name.startswith(PREFIX)]:
         raise SettingsError(
             f"{dotenv} names {', '.join(ours)}, which `dagster dev` would put over the "
-            f"environment: move these lines to {file} (`make install` does where there is none)"
+            f"environment: move these lines to {file} (`make install` does if that file is missing)"
         )
     known = sorted({*settings, *_OF_DEPLOYMENT})
     for where, names in (("environment", sorted(os.environ)), (file, _names(file))):
@@ -59,7 +59,7 @@ def check_names(folder: Path, settings: Collection[str]) -> None:
 
 
 def create(folder: Path) -> None:
-    """Write the settings file where there is none: the settings of a `.env`, or else the example.
+    """Write the settings file if it is missing: the settings of a `.env`, or else the example.
 
     The lines of `MNIST_` variables move. `DAGSTER_HOME`, which Dagster reads there too, is copied;
     everything else stays.
@@ -89,7 +89,7 @@ def _names(file: Path) -> list[str]:
 
 
 def _text(file: Path) -> str:
-    """Return what is in a file, nothing where there is none (a folder `.env` is not one)."""
+    """Return the text of a file; an empty text if it is missing or a folder."""
     try:
         return file.read_text(encoding="utf-8") if file.is_file() else ""
     except UnicodeDecodeError as error:

@@ -44,7 +44,7 @@ class Decision:
 class ChampionPredictions:
     """The champion's predictions for the candidate's validation rows, and how they were obtained.
 
-    `prediction` is uint8 of shape (n,), in the order of these rows, or None where there is none.
+    `prediction` is uint8 of shape (n,), in the order of these rows; None if they cannot be had.
     """
 
     prediction: npt.NDArray[np.uint8] | None

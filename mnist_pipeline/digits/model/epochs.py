@@ -109,7 +109,7 @@ def fit_by_epoch(
 
     Returns
     -------
-    The accuracy on the held-out rows after each epoch; empty if there are none.
+    The accuracy on the held-out rows after each epoch; empty without held-out rows.
     """
     from sklearn.base import clone
 

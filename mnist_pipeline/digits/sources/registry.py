@@ -19,7 +19,7 @@ def named(value: str) -> Source:
     Raises
     ------
     ValueError
-        There is none; the message lists those that exist.
+        No source has that value; the message lists the allowed ones.
     """
     for source in SOURCES:
         if found := source.named(value):
@@ -33,7 +33,7 @@ def by_name(name: str) -> Source:
     Raises
     ------
     FormatError
-        There is none any more.
+        No registered source has that name.
     """
     for source in SOURCES:
         if source.name == name:
@@ -50,7 +50,7 @@ def of_file(filename: str) -> Source:
     Raises
     ------
     FormatError
-        There is none.
+        No registered source serves it.
     """
     for source in SOURCES:
         if filename in source.files:
