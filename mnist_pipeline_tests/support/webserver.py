@@ -41,18 +41,9 @@ STATUS = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 RUNS = """{ runsOrError { ... on Runs { results {
     runId status jobName startTime tags { key value } assetSelection { path }
 } } } }"""
-START_SCHEDULE = """mutation ($selector: ScheduleSelector!) {
-    startSchedule(scheduleSelector: $selector) { __typename }
-}"""
-START_SENSOR = """mutation ($selector: SensorSelector!) {
-    startSensor(sensorSelector: $selector) { __typename }
-}"""
-RESET_SCHEDULE = """mutation ($selector: ScheduleSelector!) {
-    resetSchedule(scheduleSelector: $selector) { __typename }
-}"""
-RESET_SENSOR = """mutation ($selector: SensorSelector!) {
-    resetSensor(sensorSelector: $selector) { __typename }
-}"""
+SWITCH = """mutation ($selector: {Kind}Selector!) {{
+    {verb}{Kind}({kind}Selector: $selector) {{ __typename }}
+}}"""
 RELOAD = """mutation ($name: String!) {
     reloadRepositoryLocation(repositoryLocationName: $name) { __typename }
 }"""
@@ -229,16 +220,16 @@ class Webserver:
 
     def start(self, kind: Literal["schedule", "sensor"], name: str) -> None:
         """Turn a schedule or a sensor on."""
-        started = self.ask(
-            START_SCHEDULE if kind == "schedule" else START_SENSOR, selector=self._named(kind, name)
-        )
+        started = self._switch("start", kind, name)
         assert next(iter(started.values()))["__typename"] in {"ScheduleStateResult", "Sensor"}
 
     def stop(self, kind: Literal["schedule", "sensor"], name: str) -> None:
         """Turn a schedule or a sensor off that is off by default."""
-        self.ask(
-            RESET_SCHEDULE if kind == "schedule" else RESET_SENSOR, selector=self._named(kind, name)
-        )
+        self._switch("reset", kind, name)
+
+    def _switch(self, verb: str, kind: Literal["schedule", "sensor"], name: str) -> Any:
+        query = SWITCH.format(verb=verb, kind=kind, Kind=kind.capitalize())
+        return self.ask(query, selector=self._named(kind, name))
 
     def ticks(self, kind: Literal["schedule", "sensor"], name: str) -> list[dict[str, Any]]:
         """The ticks of a schedule or a sensor, newest first."""
