@@ -4,6 +4,7 @@ An asset cannot depend on itself, so the previous champion is read from the newe
 whose metadata holds it whole. `digits.evaluation.promotion` decides about models.
 """
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from mnist_pipeline.digits.evaluation.champion import Champion
 from mnist_pipeline.digits.evaluation.promotion import Decision
 from mnist_pipeline.digits.model import persistence
 from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.incremental import results
 from mnist_pipeline.incremental.engine import Engine
 from mnist_pipeline.incremental.errors import SettingsError, StoreError
 from mnist_pipeline.incremental.history import deleted, newest, with_version
@@ -34,6 +36,9 @@ ROLL_BACK = "mnist_pipeline/roll_back"
 
 ALLOW = "mnist_pipeline/allow"
 """Tag of a run of `champion_model`: the blocked version to unblock, or `latest`."""
+
+ACCEPT = "mnist_pipeline/accept"
+"""Tag of a run of `champion_model`: the version to promote although it cannot be compared."""
 
 PREVIOUS = "previous"
 LATEST = "latest"
@@ -62,15 +67,27 @@ class Past:
 
 
 def decisions(instance: dg.DagsterInstance, limit: int = _HISTORY) -> list[Past]:
-    """Return the decisions that Dagster has recorded, newest first."""
+    """Return the decisions that Dagster has recorded, newest first.
+
+    Where all events were wiped or deleted, the last decision is left.
+    """
+    recorded = [
+        (made.run_id, made.timestamp, made.metadata) for made in newest(instance, CHAMPION, limit)
+    ]
+    kept = None if recorded else results.find(instance, CHAMPION, results.NEWEST)
+    if kept:
+        recorded = [(kept.run_id, 0.0, kept.metadata)]
     found = []
-    for made in newest(instance, CHAMPION, limit):
-        if record := made.value(RECORD):
-            content: dict[str, Any] = dict(record)
+    for run_id, timestamp, metadata in recorded:
+        if RECORD in metadata:
+            content: dict[str, Any] = {"timestamp": timestamp, **metadata[RECORD].value}
             champion = Champion(**content.pop("champion"))
-            accuracy = made.value("validation_accuracy")
+            accuracy = metadata.get("validation_accuracy")
             past = Past(
-                made.timestamp, made.run_id, champion=champion, accuracy=accuracy, **content
+                run_id=run_id,
+                champion=champion,
+                accuracy=accuracy.value if accuracy else None,
+                **content,
             )
             found.append(past)
     return found
@@ -81,12 +98,19 @@ def record(decision: Decision, candidate: str) -> dg.JsonMetadataValue:
     champion = asdict(decision.champion)
     return dg.MetadataValue.json(
         {
+            "timestamp": time.time(),
             "outcome": decision.outcome,
             "why": decision.why,
             "candidate": candidate,
             "champion": champion,
         }
     )
+
+
+def is_wiped(instance: dg.DagsterInstance) -> bool:
+    """Return whether the events of all decisions were wiped or deleted."""
+    recorded = newest(instance, CHAMPION, 1)
+    return not recorded and results.find(instance, CHAMPION, results.NEWEST) is not None
 
 
 def deleted_with(instance: dg.DagsterInstance) -> str | None:
@@ -182,6 +206,20 @@ def before(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> Champion:
     return promotion.allow(champion, blocked(champion, wanted)) if wanted else champion
 
 
+def is_accepted(candidate: str, tags: Mapping[str, str]) -> bool:
+    """Return whether a run's tags accept a model.
+
+    Raises
+    ------
+    SettingsError
+        They accept another one.
+    """
+    wanted = tags.get(ACCEPT)
+    if wanted is not None and not _beginning_with(wanted, [candidate]):
+        raise SettingsError(f"cannot accept {wanted!r}: the model to decide on is {candidate}")
+    return wanted is not None
+
+
 def load_champion(instance: dg.DagsterInstance, store: Store) -> TrainedModel:
     """Open the champion's model.
 
@@ -236,8 +274,8 @@ def read_model(instance: dg.DagsterInstance, store: Store, version: str) -> byte
     made = with_version(instance, store, MODEL, version)
     if made is None or (artifact := made.artifact(store)) is None:
         raise DamagedError(
-            f"sgd_model {version} is gone from the store. `mnist-pipeline refresh` computes it "
-            "again if it is the newest model; else `mnist-pipeline champion --rollback` returns to "
-            "an earlier one."
+            f"sgd_model {version} is gone from the store or from Dagster's history. "
+            "`mnist-pipeline refresh` restores it if it is the newest model; else "
+            "`mnist-pipeline champion --rollback` returns to an earlier one."
         )
     return store.read(artifact)

@@ -3,22 +3,27 @@
 from collections.abc import Mapping
 
 import dagster as dg
+from pydantic import ValidationError
 
 from mnist_pipeline.assets import champion_history
 from mnist_pipeline.assets.display import past_models
 from mnist_pipeline.digits.data import validation
 from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline.digits.errors import FitError, IncompatibleModelError
 from mnist_pipeline.digits.evaluation import promotion
 from mnist_pipeline.digits.evaluation.champion import Champion
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
-from mnist_pipeline.digits.evaluation.promotion import ChampionPredictions, Gate
-from mnist_pipeline.digits.model import persistence
+from mnist_pipeline.digits.evaluation.promotion import ChampionPredictions, Gate, NotComparable
+from mnist_pipeline.digits.model import persistence, training
 from mnist_pipeline.digits.model.pipeline import TrainedModel
-from mnist_pipeline.digits.params import ChampionParams
+from mnist_pipeline.digits.params import ChampionParams, ModelParams, ValidationParams
+from mnist_pipeline.digits.sources import registry
+from mnist_pipeline.incremental import history
 from mnist_pipeline.incremental.codecs import json_class
+from mnist_pipeline.incremental.engine import COMPUTED_WITH, Engine
 from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline.incremental.steps import Result, asset
-from mnist_pipeline.incremental.store import DamagedError, Store
+from mnist_pipeline.incremental.store import DamagedError
 
 
 @asset(
@@ -38,27 +43,34 @@ def champion_model(
     train_set: Digits,
     floor_params: dg.ResourceParam[Mapping[str, float]],
     champion_params: dg.ResourceParam[ChampionParams],
-    store: dg.ResourceParam[Store],
+    io_manager: dg.ResourceParam[Engine],
 ) -> Result:
     """The data version of the champion, and of the models that are blocked.
 
     The model that `evaluation` evaluated is promoted if it beats the floor and is not significantly
-    worse than the champion on the same validation rows. The run tag `mnist_pipeline/roll_back`
-    returns to an earlier champion, `mnist_pipeline/allow` unblocks a model.
+    worse than the champion on validation rows that are new to both. The run tag
+    `mnist_pipeline/roll_back` returns to an earlier champion, `mnist_pipeline/allow` unblocks a
+    model, `mnist_pipeline/accept` promotes one that cannot be compared.
     """
     instance, tags = context.instance, context.run.tags
     version = sgd_model.data_version
     rows = validation.only_training_rows(sgd_model, train_set)
     if (wanted := tags.get(champion_history.ROLL_BACK)) is not None:
-        decision = champion_history.rolled_back(instance, store, wanted, version)
+        decision = champion_history.rolled_back(instance, io_manager.store, wanted, version)
     elif not rows.passed:
         return Result(None, [rows])
     else:
         # the step's lock is held until this is recorded: no other decision comes in between
         before = champion_history.before(instance, tags)
-        champion = _predictions(before.model_version, context, store, sgd_model, train_set)
-        gate = Gate(floor_params[train_set.origin.source], champion_params.level)
-        decision = gate.decide(sgd_model, train_set, evaluation, before, champion)
+        rival = None
+        if before.model_version not in {None, version} and sgd_model.validated:
+            rival = _rival(before.model_version, context, io_manager, sgd_model, train_set)
+        source = registry.by_name(train_set.origin.source)
+        accepted = champion_history.is_accepted(version, tags)
+        gate = Gate(
+            floor_params[source.name], champion_params.level, source.promises_mnist, accepted
+        )
+        decision = gate.decide(sgd_model, train_set, evaluation, before, rival)
     context.log.info(f"{decision.outcome}: {decision.why}")
     decided = [(one.accuracy, one.outcome) for one in champion_history.decisions(instance)[::-1]]
     decided.append((decision.accuracy, decision.outcome))
@@ -78,20 +90,62 @@ def champion_model(
     )
 
 
-def _predictions(
-    champion: str | None,
+def _rival(
+    champion: str,
     context: dg.AssetExecutionContext,
-    store: Store,
+    engine: Engine,
     candidate: TrainedModel,
     train: Digits,
-) -> ChampionPredictions | None:
-    """Return the champion's predictions for the candidate's validation rows."""
-    if champion in {None, candidate.data_version}:
-        return None
+) -> ChampionPredictions | NotComparable:
+    """Return the champion's predictions for validation rows of the candidate."""
     try:
-        data = champion_history.read_model(context.instance, store, champion or "")
+        data = _read_or_compute(champion, context, engine)
         fitted = persistence.loads_fitted(data)
+        return promotion.champion_predictions(
+            candidate, train, fitted, lambda: persistence.loads(data)
+        )
     # not a store that does not answer: that fails the step
-    except (DamagedError, FormatError) as error:
-        return ChampionPredictions(None, f"the champion's file cannot be read: {error}")
-    return promotion.champion_predictions(candidate, train, fitted, context.log.info)
+    except (DamagedError, FormatError, IncompatibleModelError, FitError) as error:
+        return NotComparable(f"the model cannot be compared with the champion: {error}")
+
+
+def _read_or_compute(version: str, context: dg.AssetExecutionContext, engine: Engine) -> bytes:
+    """Return a model's file; one that is damaged is computed again from its record.
+
+    Raises
+    ------
+    DamagedError
+        It has no record, or comes out as another model.
+    StoreError, FormatError
+        Its training digits or its params cannot be read.
+    """
+    instance, store = context.instance, engine.store
+    try:
+        return champion_history.read_model(instance, store, version)
+    except DamagedError as error:
+        damaged = error
+    context.log.warning(f"{damaged} It is computed again, from its recorded params and digits.")
+    for made in history.all_of(instance, champion_history.MODEL):
+        if made.data_version == version:
+            break
+    else:
+        raise damaged
+    key = champion_history.TRAIN
+    train = history.with_version(instance, store, key, made.inputs.get(key, ""))
+    if train is None:
+        raise DamagedError(f"{damaged} It cannot be computed again: its training digits are gone")
+    inputs = made.value(COMPUTED_WITH)["inputs"]
+    try:
+        params = ModelParams.model_validate(inputs["model_params"])
+        by = ValidationParams.model_validate(inputs["validation_params"])
+    except ValidationError as error:
+        raise FormatError(f"sgd_model {version} has params of another version: {error}") from None
+    parts = validation.hold_out(engine.load(instance, train), **by.model_dump())
+    model = training.fit(params, parts, context.log.info)
+    if model.data_version != version:
+        raise DamagedError(
+            f"{damaged} Computed again, it is another model: the code or a library has changed"
+        )
+    data = persistence.dumps(model)
+    store.publish(champion_history.MODEL.to_user_string(), made.value("file"), data)
+    return data

@@ -32,15 +32,20 @@ if TYPE_CHECKING:
     flag_value="latest",
     help="Unblock a model, by default the latest blocked one, and decide on the newest again.",
 )
-def champion(rollback: str | None, allow: str | None) -> Answer:
+@click.option(
+    "--accept",
+    metavar="MODEL",
+    help="Promote the newest model although it cannot be compared or is of unproven digits.",
+)
+def champion(rollback: str | None, allow: str | None, accept: str | None) -> Answer:
     """Show which model is the champion and how that was decided; or change it.
 
     MODEL is a data version of sgd_model, or its beginning.
     """
     from mnist_pipeline.assets import champion_history
 
-    if rollback is not None and allow is not None:
-        raise click.UsageError("--rollback and --allow exclude each other")
+    if sum(asked is not None for asked in (rollback, allow, accept)) > 1:
+        raise click.UsageError("--rollback, --allow and --accept exclude each other")
     error, trace, status = None, None, 0
     with open_session() as session:
         past = champion_history.decisions(session.instance)
@@ -51,6 +56,10 @@ def champion(rollback: str | None, allow: str | None) -> Answer:
             if allow is not None:
                 current = champion_history.now(past)
                 tags[champion_history.ALLOW] = champion_history.blocked(current, allow)
+            if accept is not None:
+                tags[champion_history.ACCEPT] = accept
+                if past:
+                    champion_history.is_accepted(past[0].candidate, tags)
         except SettingsError as wrong:
             # the current state is in the document all the same
             error, status = str(wrong), 2
@@ -62,26 +71,35 @@ def champion(rollback: str | None, allow: str | None) -> Answer:
             error, trace = done.error, done.trace
             past = champion_history.decisions(session.instance)
         deleted = champion_history.deleted_with(session.instance)
+        lost = _lost(champion_history.is_wiped(session.instance), deleted)
     document = {
         **dataclasses.asdict(champion_history.now(past)),
         "deleted_with_run": deleted,
         "history": [dataclasses.asdict(one) for one in past],
     }
-    return Answer(document, lambda: "" if error else _text(past, deleted), error, trace, status)
+    return Answer(document, lambda: "" if error else _text(past, lost), error, trace, status)
 
 
-def _text(past: Sequence["Past"], deleted: str | None) -> str:
-    """The champion, the blocked models, and one line a decision."""
-    lines = []
+def _lost(wiped: bool, deleted: str | None) -> list[str]:
+    """Which decisions are not recorded any more."""
+    if wiped:
+        return [
+            "The events of champion_model were wiped or deleted: only the last decision is left."
+        ]
     if deleted:
-        lines.append(
+        return [
             f"A newer decision was deleted with run {deleted}: this is what the remaining records "
             "hold. `mnist-pipeline refresh` decides again."
-        )
+        ]
+    return []
+
+
+def _text(past: Sequence["Past"], lost: list[str]) -> str:
+    """The champion, the blocked models, and one line a decision."""
     if not past:
-        return "\n".join([*lines, "No decision is recorded: materialize champion_model."])
+        return "\n".join([*lost, "No decision is recorded: materialize champion_model."])
     champion = past[0].champion
-    lines.append(f"Champion: {champion.model_version or 'none'}.")
+    lines = [*lost, f"Champion: {champion.model_version or 'none'}."]
     lines += [f"Blocked: {version} ({why})." for version, why in champion.blocked.items()]
     rows = [
         [

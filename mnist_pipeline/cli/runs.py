@@ -1,6 +1,7 @@
 """The commands that materialize assets, and the one that shows what is not up to date."""
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,6 +10,7 @@ from mnist_pipeline.cli.output import Answer, Command, table
 from mnist_pipeline.cli.session import open_session
 
 if TYPE_CHECKING:
+    from mnist_pipeline.incremental.history import Event
     from mnist_pipeline.incremental.session import RunResult, Session
 
 _NOTHING = {"status": "failure", "materialized": [], "reused": [], "seconds": 0.0}
@@ -38,15 +40,18 @@ def status(verify: bool) -> Answer:
 
     Exits with 0 whatever it finds; with --verify, with 1 if a file is damaged.
     """
+    import dagster as dg
+
     with open_session() as session:
         found = session.status(verify=verify)
+        evaluated = session.history([dg.AssetKey("evaluation")], limit=1)
     assets: list[dict[str, Any]] = [
         {"key": key.to_user_string()} | {name: getattr(one, name) for name in _DOCUMENTED}
         for key, one in found.items()
     ]
     damaged = [one["key"] for one in assets if one["status"] == "damaged"]
     error = f"damaged: {', '.join(damaged)}" if verify and damaged else None
-    return Answer({"assets": assets}, lambda: _statuses(assets), error)
+    return Answer({"assets": assets}, lambda: _statuses(assets, evaluated), error)
 
 
 @click.command(cls=Command, nothing={**_NOTHING, "fresh": []})
@@ -111,6 +116,9 @@ def _summary(done: "RunResult", start: float) -> str:
             f"  accuracy   {found['accuracy']:.2%} of {found['n_test']:,} test digits "
             f"(95% interval {low:.2%} to {high:.2%})"
         )
+        lines.append(f"  digits     {found['digits']}")
+    if found := metadata.get("champion_model"):
+        lines.append(f"  champion   {found['decision']}")
     from mnist_pipeline.digits.sources import registry
 
     source = metadata.get("raw_mnist", {})
@@ -125,11 +133,13 @@ def _summary(done: "RunResult", start: float) -> str:
     return "\n".join(lines)
 
 
-def _statuses(assets: list[dict[str, Any]]) -> str:
-    """One line an asset, and further ones for further causes."""
+def _statuses(assets: list[dict[str, Any]], evaluated: "Sequence[Event]") -> str:
+    """One line an asset, and further ones for further causes; whose digits were evaluated."""
     words = {"fresh": "up to date"}
     rows = [
         [one["key"], words.get(one["status"], one["status"]), "\n".join(one["causes"])]
         for one in assets
     ]
-    return table(["asset", "status", "why"], rows)
+    digits = [one.metadata.get("digits") for one in evaluated]
+    whose = [f"Evaluated on {text}." for text in digits if text]
+    return "\n".join([table(["asset", "status", "why"], rows), *whose])

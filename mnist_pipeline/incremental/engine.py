@@ -135,9 +135,8 @@ class Engine(dg.IOManager):
         normal = dg.AssetMaterialization(asset.key, metadata=metadata).metadata
         where = artifact.filename, artifact.sha256, artifact.size
         new = Earlier(version, *where, normal, checks, run.run_id)
-        if asset.reuse:
-            # before the event: a process that is killed in between loses nothing
-            results.record(instance, asset.key, key, new)
+        # before the event: a process that is killed in between loses nothing
+        results.record(instance, asset.key, key if asset.reuse else results.NEWEST, new)
         return self._recorded(asset, context, new, reused=False)
 
     def _computed(

@@ -16,6 +16,9 @@ from .store import Artifact, Store
 
 _PREFIX = "incremental/results"
 
+NEWEST = "newest"
+"""The key of the newest result of an asset that is never reused: it outlives its events."""
+
 REUSED_FROM = "reused_from"
 """Metadata of a materialization that reused a result: the run that computed it."""
 
@@ -78,8 +81,8 @@ def forget(instance: dg.DagsterInstance, store: Store, asset: dg.AssetKey) -> No
     prefix = _name(asset, "")
 
     def is_gone(name: str, text: str) -> bool:
-        if "/" in name.removeprefix(prefix):
-            return False  # of another asset, whose key begins with this one
+        if "/" in name.removeprefix(prefix) or name == prefix + NEWEST:
+            return False  # of another asset, whose key begins with this one; or not for reuse
         earlier = _decoded(text)
         return store.size(earlier.artifact(store, asset)) != earlier.size
 

@@ -8,9 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import dagster as dg
+import numpy as np
 import pytest
+from PIL import Image
 
 from mnist_pipeline.assets import champion_history
 from mnist_pipeline.config.settings import PROJECT
@@ -22,7 +25,8 @@ from mnist_pipeline.digits.progress import Progress, silent
 from mnist_pipeline.incremental import retention
 from mnist_pipeline.incremental.session import RunResult
 from mnist_pipeline.incremental.steps import DETERMINISTIC
-from mnist_pipeline_tests.conftest import House, Materialized
+from mnist_pipeline_tests.conftest import House, Materialized, flip_a_byte
+from mnist_pipeline_tests.support.openml_server import OpenML, serve
 from mnist_pipeline_tests.support.processes import Processes
 from mnist_pipeline_tests.support.webserver import until
 
@@ -55,11 +59,26 @@ def swapped(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return swap
 
 
-def decide(house: House, **tags: str) -> tuple[RunResult, Materialized]:
+def decide(
+    house: House, variables: dict[str, str] | None = None, **tags: str
+) -> tuple[RunResult, Materialized]:
     """Run `champion_model`, with these tags of its history."""
-    names = {"roll_back": champion_history.ROLL_BACK, "allow": champion_history.ALLOW}
+    names = {
+        "roll_back": champion_history.ROLL_BACK,
+        "allow": champion_history.ALLOW,
+        "accept": champion_history.ACCEPT,
+    }
     tagged = {names[name]: value for name, value in tags.items()}
-    return house.materialize("champion_model", tags=tagged), house.made("champion_model")
+    result = house.materialize("champion_model", variables, tags=tagged)
+    return result, house.made("champion_model")
+
+
+@pytest.fixture
+def images(tmp_path: Path, rows: list[bytes]) -> Path:
+    """A picture of a real digit."""
+    pixels = np.array(rows[0].split(b",")[:-1], np.uint8).reshape(28, 28)
+    Image.fromarray(255 - pixels).save(tmp_path / "digit.png")
+    return tmp_path / "digit.png"
 
 
 def test_a_bad_model_is_refused_a_good_one_promoted_and_a_rollback_returns(
@@ -161,26 +180,146 @@ def test_a_champion_file_that_is_gone_comes_back_as_it_was(furnished: House) -> 
     assert after.metadata["decision"] == "stays: the model is the champion already"
 
 
-def test_a_model_of_another_split_is_compared_after_fitting_the_champions_params_again(
+def test_a_model_of_another_split_is_compared_on_rows_that_neither_was_fitted_on(
     furnished: House, params: Callable[[str], str]
 ) -> None:
-    other = "[split]\nrandom_state = 7\n[model]\nrandom_state = 1\n"
-    assert furnished.materialize(
-        "key:train_set+ or key:test_set", {"MNIST_PARAMS": params(other)}
-    ).success
-    decision = furnished.made("champion_model").metadata["decision"]
-    assert decision.startswith("promoted: ")
-    assert "its params fitted again" in decision
+    other = {"MNIST_PARAMS": params("[split]\nrandom_state = 7\n")}
+    assert furnished.materialize("key:train_set+ or key:test_set", other).success
+    made = furnished.made("champion_model").metadata
+    assert made["decision"].startswith("promoted: ")
+    assert 50 < made["compared_rows"] < made["validation_rows"] == 400
+    assert f"of {made['compared_rows']} rows that neither was fitted on" in made["decision"]
 
 
-def test_a_champion_whose_file_is_gone_is_not_compared(
+@pytest.mark.parametrize("harm", [flip_a_byte, Path.unlink])
+def test_a_champion_whose_file_is_damaged_is_computed_again_and_compared(
+    harm: Callable[[Path], None],
+    furnished: House,
+    params: Callable[[str], str],
+) -> None:
+    champion = furnished.made("sgd_model")
+    good = champion.path.read_bytes()
+    harm(champion.path)
+    # worse beyond chance, and above the floor
+    bad = {"MNIST_PARAMS": params('[model]\npreset = "scaled"\nmax_iter = 1\n')}
+    assert furnished.materialize(DECIDED, bad).success
+    refused = furnished.made("champion_model").metadata
+    assert refused["decision"].startswith("refused: significantly worse than the champion")
+    assert refused["validation_accuracy"] > refused["floor"]
+    assert refused["model_version"] == champion.data_version
+    assert champion.path.read_bytes() == good, "the champion's file is restored"
+
+
+def test_if_the_champion_cannot_be_computed_again_nothing_is_promoted_without_a_persons_word(
     furnished: House, params: Callable[[str], str]
 ) -> None:
-    furnished.made("sgd_model").path.unlink()
+    champion = furnished.made("sgd_model")
+    flip_a_byte(champion.path)
+    other = {
+        "MNIST_PARAMS": params('[model]\npreset = "scaled"\n[split]\nrandom_state = 7\n'),
+    }
+    furnished.made("train_set").path.unlink()
+    assert furnished.materialize("key:raw_mnist+", other).success
+    candidate = furnished.made("sgd_model").data_version
+    refused = furnished.made("champion_model").metadata
+    assert refused["model_version"] == champion.data_version
+    assert refused["decision"].startswith("refused: the model cannot be compared with the champion")
+    check = furnished.check("champion_model", "is_champion")
+    assert not check.passed
+    assert f"`mnist-pipeline champion --accept {candidate}`" in (check.description or "")
+
+    environment = {"variables": other}
+    wrong = furnished.cli("champion", "--accept", "0123", **environment)
+    assert wrong.returncode == 2
+    assert f"cannot accept '0123': the model to decide on is {candidate}" in wrong.stderr
+    accepted = furnished.cli("champion", "--accept", candidate[:8], "--json", **environment)
+    assert accepted.returncode == 0, accepted.stderr
+    document = json.loads(accepted.stdout)
+    assert document["model_version"] == candidate
+    assert "accepted by a person" in document["history"][0]["why"]
+    assert furnished.cli("status", **environment).returncode == 0
+
+
+def test_digits_that_are_not_mnist_never_replace_the_champion_without_a_persons_word(
+    furnished: House, small_openml: OpenML, params: Callable[[str], str]
+) -> None:
+    """A well-formed file with a true md5 is served as OpenML's, and is not MNIST."""
+    champion = furnished.made("sgd_model").data_version
+    with serve(small_openml) as server:
+        openml = {"MNIST_SOURCE": "openml", "MNIST_OPENML_SERVER": server.url}
+        openml["MNIST_PARAMS"] = params("[floor]\nopenml = 0.1\n")
+        done = furnished.cli("run", variables=openml)
+        assert done.returncode == 0, done.stderr
+        candidate = furnished.made("sgd_model").data_version
+        assert "digits     500 digits of the source openml (not all of MNIST)" in done.stdout
+        assert "champion   refused: the model was fitted on 500 digits" in done.stdout
+        assert f"mnist-pipeline champion --accept {candidate}" in done.stdout
+        assert furnished.made("champion_model").metadata["model_version"] == champion
+        shown = furnished.cli("status", variables=openml)
+        assert "Evaluated on 500 digits of the source openml (not all of MNIST)." in shown.stdout
+        page = furnished.made("report").path.read_text()
+        assert "<title>Not MNIST: " in page
+        assert "the source openml served other images than it promises" in page
+        assert not furnished.check("train_set", "is_mnist").passed
+
+        result, accepted = decide(furnished, accept=candidate, variables=openml)
+        assert result.success
+        assert accepted.metadata["model_version"] == candidate
+        assert "accepted by a person, although" in accepted.metadata["decision"]
+    # back to the sample, whose digits are other than the champion's now
+    assert furnished.materialize().success
+    back = furnished.made("champion_model").metadata
+    assert back["model_version"] == candidate
+    assert "the champion on other digits: 500 digits of the source openml" in back["decision"]
+
+
+def test_the_first_model_of_digits_that_are_not_mnist_is_no_champion_either(
+    house: House, small_openml: OpenML, params: Callable[[str], str]
+) -> None:
+    with serve(small_openml) as server:
+        openml = {"MNIST_SOURCE": "openml", "MNIST_OPENML_SERVER": server.url}
+        openml["MNIST_PARAMS"] = params("[floor]\nopenml = 0.1\n")
+        assert house.materialize(variables=openml).success
+    assert house.made("champion_model").metadata["model_version"] == "none"
+
+
+def test_a_wipe_of_the_champions_events_loses_neither_champion_nor_blocks(
+    furnished: House, params: Callable[[str], str]
+) -> None:
+    good = furnished.made("sgd_model").data_version
     other = {"MNIST_PARAMS": params("[model]\nrandom_state = 1\n")}
-    assert furnished.materialize(DECIDED, other).success
-    decision = furnished.made("champion_model").metadata["decision"]
-    assert "not compared: the champion's file cannot be read" in decision
+    assert furnished.materialize("key:sgd_model+", other).success
+    left = furnished.made("sgd_model").data_version
+    assert decide(furnished, roll_back="previous")[0].success
+    furnished.instance.wipe_assets([champion_history.CHAMPION])
+
+    shown = furnished.cli("champion", variables=other)
+    assert shown.returncode == 0
+    assert "The events of champion_model were wiped or deleted" in shown.stdout
+    assert f"Champion: {good}." in shown.stdout
+    assert f"Blocked: {left} (rolled back to {good})." in shown.stdout
+    model = champion_history.load_champion(furnished.instance, furnished.pipeline().store)
+    assert model.data_version == good
+    assert furnished.session(other).status()[champion_history.CHAMPION].status == "missing"
+    assert furnished.session(other).refresh().success
+    after = furnished.made("champion_model").metadata
+    assert after["decision"] == f"refused: the model is blocked: rolled back to {good}"
+    assert after["model_version"] == good
+
+
+def test_after_a_wipe_of_the_models_events_a_refresh_restores_the_champion(
+    furnished: House, images: Path
+) -> None:
+    good = furnished.made("sgd_model").data_version
+    furnished.instance.wipe_assets([champion_history.MODEL])
+    refused = furnished.cli("predict", str(images))
+    assert refused.returncode == 1
+    assert "`mnist-pipeline refresh` restores it" in refused.stderr
+    done = furnished.cli("refresh", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "sgd_model" in json.loads(done.stdout)["reused"]
+    assert json.loads(furnished.cli("champion", "--json").stdout)["model_version"] == good
+    assert furnished.cli("predict", str(images)).returncode == 0
 
 
 def test_the_command_line_shows_rolls_back_and_allows(

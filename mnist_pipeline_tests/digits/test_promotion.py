@@ -10,7 +10,12 @@ from mnist_pipeline.digits.data.split import Split, split
 from mnist_pipeline.digits.evaluation import metrics, promotion
 from mnist_pipeline.digits.evaluation.champion import Champion
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
-from mnist_pipeline.digits.evaluation.promotion import ChampionPredictions, Decision, Gate
+from mnist_pipeline.digits.evaluation.promotion import (
+    ChampionPredictions,
+    Decision,
+    Gate,
+    NotComparable,
+)
 from mnist_pipeline.digits.model import prediction, training
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.params import ModelParams
@@ -40,11 +45,10 @@ def evaluation(fitted: TrainedModel, drawn: Split) -> Evaluation:
 def wrong_in(model: TrainedModel, drawn: Split, places: range) -> TrainedModel:
     """The model as if it had been wrong about these of its validation rows, and no others."""
     assert model.validated is not None
-    parts = validation.hold_out_rows(drawn.train, model.validated.row_id)
-    assert parts.held_out is not None
-    wrong = parts.held_out.labels.copy()
+    rows = model.validated.row_id
+    wrong = promotion.in_order(drawn.train.labels, drawn.train.row_id, rows)
     wrong[list(places)] = (wrong[list(places)] + 1) % 10
-    validated = dataclasses.replace(model.validated, row_id=parts.held_out.row_id, prediction=wrong)
+    validated = dataclasses.replace(model.validated, prediction=wrong)
     return dataclasses.replace(model, validated=validated)
 
 
@@ -53,18 +57,17 @@ def decided(
     drawn: Split,
     evaluation: Evaluation,
     before: Champion | None = None,
-    champion: ChampionPredictions | None = None,
-    floor: float = 0.8,
+    champion: ChampionPredictions | NotComparable | None = None,
+    gate: Gate = Gate(0.8, 0.05),  # noqa: B008 - frozen
 ) -> Decision:
     before = before or Champion()
-    gate = Gate(floor, level=0.05)
     return gate.decide(candidate, drawn.train, evaluation, before, champion)
 
 
 def champion_wrong_in(model: TrainedModel, drawn: Split, places: range) -> ChampionPredictions:
     validated = wrong_in(model, drawn, places).validated
     assert validated is not None
-    return ChampionPredictions(validated.prediction, "as it is")
+    return ChampionPredictions(validated.row_id, validated.prediction)
 
 
 def test_without_a_champion_the_floor_alone_decides(
@@ -75,7 +78,7 @@ def test_without_a_champion_the_floor_alone_decides(
     assert (decision.outcome, decision.champion) == ("promoted", Champion(candidate.data_version))
     assert decision.metadata["validation_accuracy"] == 0.9
     assert "there was no champion" in decision.why
-    refused = decided(candidate, drawn, evaluation, floor=0.901)
+    refused = decided(candidate, drawn, evaluation, gate=Gate(0.901, 0.05))
     assert (refused.outcome, refused.champion) == ("refused", Champion())
     assert "both must be at least 0.9010" in refused.why
 
@@ -137,6 +140,10 @@ def test_a_model_fitted_on_all_training_rows_is_never_champion(
     assert "it can never be champion" in decision.why
 
 
+def never() -> TrainedModel:
+    raise AssertionError("the champion's pipeline is not needed")
+
+
 def test_a_champion_fitted_on_none_of_these_rows_is_compared_by_its_recorded_predictions(
     fitted: TrainedModel, drawn: Split
 ) -> None:
@@ -151,55 +158,102 @@ def test_a_champion_fitted_on_none_of_these_rows_is_compared_by_its_recorded_pre
             prediction=champion.validated.prediction[:300],
         ),
     )
-    found = promotion.champion_predictions(candidate, drawn.train, champion)
-    assert found.how == "as it is"
+    found = promotion.champion_predictions(candidate, drawn.train, champion, never)
+    assert isinstance(found, ChampionPredictions)
+    assert candidate.validated is not None
+    np.testing.assert_array_equal(found.row_id, candidate.validated.row_id)
     np.testing.assert_array_equal(found.prediction, champion.validated.prediction[shuffled][:300])
 
 
-@pytest.mark.parametrize("other", ["split", "rows"])
-def test_a_champion_fitted_on_these_rows_is_fitted_again(
-    other: str, fitted: TrainedModel, drawn: Split
+@pytest.mark.parametrize("other", ["split", "validation part"])
+def test_with_another_split_or_validation_part_the_stored_champion_is_compared_on_rows_new_to_both(
+    other: str, fitted: TrainedModel, drawn: Split, evaluation: Evaluation
 ) -> None:
+    """Equal params make no difference: the candidate is never its own rival."""
+    mine, seed = drawn, 7
     if other == "split":
-        origin = dataclasses.replace(fitted.origin, random_state=7)
-        champion = dataclasses.replace(fitted, origin=origin)
-    else:
-        parts = validation.hold_out(drawn.train, size=0.1, random_state=7)
-        champion = training.fit(ModelParams(preset="scaled", max_iter=5), parts)
-    slow = ModelParams(preset="scaled", max_iter=4).model_dump(mode="json")
-    champion = dataclasses.replace(champion, params=slow)
-    reported: list[str] = []
-    found = promotion.champion_predictions(fitted, drawn.train, champion, reported.append)
-    assert found.how == "its params fitted again"
+        mine, seed = split(decode(sample.read()), test_size=0.2, random_state=7), 42
+    parts = validation.hold_out(mine.train, size=0.1, random_state=seed)
+    champion = training.fit(ModelParams(preset="scaled", max_iter=5), parts)
+    assert champion.params == fitted.params
+    found = promotion.champion_predictions(fitted, drawn.train, champion, lambda: champion)
+    assert isinstance(found, ChampionPredictions)
     assert fitted.validated is not None
-    parts = validation.hold_out_rows(drawn.train, fitted.validated.row_id)
-    expected = training.fit(ModelParams(preset="scaled", max_iter=4), parts).validated
-    assert expected is not None
-    assert parts.held_out is not None
-    assert found.prediction is not None
-    order = np.argsort(fitted.validated.row_id), np.argsort(expected.row_id)
-    np.testing.assert_array_equal(found.prediction[order[0]], expected.prediction[order[1]])
-    assert reported[0].startswith("the champion was fitted on other rows")
-    # what would come out as the candidate is not fitted at all
-    same = dataclasses.replace(champion, params=fitted.params)
-    found = promotion.champion_predictions(fitted, drawn.train, same)
-    assert found.how == "its params fitted again are the candidate's"
-    assert found.prediction is fitted.validated.prediction
+    known = set(parts.fitted.row_id)
+    assert set(found.row_id) == set(fitted.validated.row_id) - known
+    assert 20 < len(found.row_id) < ROWS / 2
+    pixels = {
+        row: image for part in drawn for row, image in zip(part.row_id, part.pixels, strict=True)
+    }
+    expected = champion.scores(np.array([pixels[row] for row in found.row_id])).argmax(axis=1)
+    np.testing.assert_array_equal(found.prediction, expected)
+
+    # a candidate that is wrong on all of these rows is refused
+    worse = wrong_in(fitted, drawn, range(0))
+    assert worse.validated is not None
+    wrong = worse.validated.prediction.copy()
+    wrong[np.isin(worse.validated.row_id, found.row_id)] += 1
+    wrong %= 10
+    worse = dataclasses.replace(
+        worse, validated=dataclasses.replace(worse.validated, prediction=wrong)
+    )
+    decision = decided(
+        worse, drawn, evaluation, Champion("champion"), found, gate=Gate(0.1, level=0.05)
+    )
+    assert decision.outcome == "refused"
+    assert f"of {len(found.row_id)} rows that neither was fitted on" in decision.why
 
 
-def test_a_champion_that_cannot_be_compared_does_not_stop_a_promotion_and_the_reason_is_given(
+def test_a_champion_of_other_digits_is_not_comparable_and_only_a_person_promotes(
     fitted: TrainedModel, drawn: Split, evaluation: Evaluation
 ) -> None:
-    elsewhere = dataclasses.replace(
-        fitted,
-        origin=dataclasses.replace(fitted.origin, random_state=7),
-        params={"preset": "of another version of this project"},
-    )
-    found = promotion.champion_predictions(fitted, drawn.train, elsewhere)
-    assert found.prediction is None
-    decision = decided(fitted, drawn, evaluation, Champion("elsewhere"), found)
-    assert decision.outcome == "promoted"
-    assert "not compared: the champion's params cannot be fitted any more" in decision.why
+    others = dataclasses.replace(fitted.origin, table="of other digits", rows=70_000)
+    champion = dataclasses.replace(fitted, origin=others)
+    found = promotion.champion_predictions(fitted, drawn.train, champion, never)
+    assert isinstance(found, NotComparable)
+    before = Champion("elsewhere")
+    decision = decided(fitted, drawn, evaluation, before, found)
+    assert (decision.outcome, decision.champion) == ("refused", before)
+    assert "5,000 digits of the source sample (not all of MNIST), the champion on" in decision.why
+    assert f"`mnist-pipeline champion --accept {fitted.data_version}`" in decision.why
+
+    person = Gate(0.8, 0.05, accepted=True)
+    accepted = decided(fitted, drawn, evaluation, before, found, gate=person)
+    assert (accepted.outcome, accepted.champion) == ("promoted", Champion(fitted.data_version))
+    assert "accepted by a person, although the model was fitted on" in accepted.why
+    # an accepted model passes the floor and, where it can be compared, the comparison all the same
+    high = decided(fitted, drawn, evaluation, gate=Gate(0.99, 0.05, accepted=True))
+    assert high.outcome == "refused"
+    rival = champion_wrong_in(fitted, drawn, range(0))
+    worse = wrong_in(fitted, drawn, range(40))
+    assert decided(worse, drawn, evaluation, before, rival, gate=person).outcome == "refused"
+
+
+def test_digits_that_are_not_what_their_source_promises_are_promoted_by_a_person_only(
+    fitted: TrainedModel, drawn: Split, evaluation: Evaluation
+) -> None:
+    refused = decided(fitted, drawn, evaluation, gate=Gate(0.8, 0.05, must_be_mnist=True))
+    assert (refused.outcome, refused.champion) == ("refused", Champion())
+    assert "the source sample promises all of MNIST" in refused.why
+    both = Gate(0.8, 0.05, must_be_mnist=True, accepted=True)
+    assert decided(fitted, drawn, evaluation, gate=both).outcome == "promoted"
+    origin = dataclasses.replace(fitted.origin, is_mnist=True)
+    proven = dataclasses.replace(fitted, origin=origin)
+    must = Gate(0.8, 0.05, must_be_mnist=True)
+    assert decided(proven, drawn, evaluation, gate=must).outcome == "promoted"
+
+
+@pytest.mark.parametrize(("rows", "outcome"), [(4, "refused"), (5, "promoted")])
+def test_too_few_rows_to_refuse_anything_are_no_comparison(
+    rows: int, outcome: str, fitted: TrainedModel, drawn: Split, evaluation: Evaluation
+) -> None:
+    """Of 4 rows, a candidate that loses all has p = 1/16, which no level of 0.05 refuses."""
+    all_rows = champion_wrong_in(fitted, drawn, range(0))
+    few = ChampionPredictions(all_rows.row_id[:rows], all_rows.prediction[:rows])
+    candidate = wrong_in(fitted, drawn, range(0))
+    decision = decided(candidate, drawn, evaluation, Champion("champion"), few)
+    assert decision.outcome == outcome
+    assert ("only 4 validation rows are new to the champion" in decision.why) == (rows == 4)
 
 
 def test_a_rollback_blocks_what_it_replaces_until_that_is_allowed(

@@ -76,6 +76,12 @@ class Origin:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @property
+    def description(self) -> str:
+        """Whose digits these are, in a few words."""
+        whole = "all" if self.is_mnist else "not all"
+        return f"{self.rows:,} digits of the source {self.source} ({whole} of MNIST)"
+
+    @property
     def is_large(self) -> bool:
         """Whether the table has too many digits for memory."""
         return is_large(self.rows)

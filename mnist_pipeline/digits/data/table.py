@@ -2,7 +2,7 @@
 
 import hashlib
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -38,11 +38,14 @@ class DigitTable:
         The digit that each image shows, 0-9.
     source : str
         Its name.
+    promises_mnist : bool
+        Whether the source promises all of MNIST.
     """
 
     pixels: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.uint8]
     source: str
+    promises_mnist: bool = field(default=False, kw_only=True)
 
     @property
     def bases(self) -> int | None:

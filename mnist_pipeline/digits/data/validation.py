@@ -125,14 +125,20 @@ def hold_out(train: Digits, *, size: float, random_state: int) -> Parts:
     places = np.flatnonzero(is_held_out)
     # one of each group at least: which rows were held out with them follows from that
     _, one_each = np.unique(group[places], return_index=True)
-    return _parts(train, is_held_out, np.union1d(places[one_each], places[:MOST_HELD_OUT]))
+    chosen = np.union1d(places[one_each], places[:MOST_HELD_OUT])
+    fitted = train.chosen(np.flatnonzero(~is_held_out))
+    return Parts(fitted, train.chosen(chosen), train.data_version)
 
 
-def hold_out_rows(train: Digits, row_id: npt.NDArray[np.int32]) -> Parts:
-    """Hold the rows with these ids out of the fit, and those of the same groups."""
-    together = train.origin.together
-    is_held_out = np.isin(together(train.row_id), together(row_id))
-    return _parts(train, is_held_out, np.flatnonzero(np.isin(train.row_id, row_id)))
+def fitted_rows(model: Fitted, train_rows: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Return the ids of those training rows that a model was fitted on: all but those held out.
+
+    Rows of the same groups as those held out were not fitted either.
+    """
+    if model.validated is None:
+        return train_rows
+    together = model.origin.together
+    return train_rows[~np.isin(together(train_rows), together(model.validated.row_id))]
 
 
 def only_training_rows(model: Fitted, train: Digits) -> CheckResult:
@@ -141,8 +147,7 @@ def only_training_rows(model: Fitted, train: Digits) -> CheckResult:
     Test rows are drawn again from the split's arguments; fitted rows are compared by their digest.
     """
     held_out = model.validated.row_id if model.validated else np.empty(0, np.int32)
-    together = train.origin.together
-    fitted = train.row_id[~np.isin(together(train.row_id), together(held_out))]
+    fitted = fitted_rows(model, train.row_id)
     _, test_rows = train.origin.draw()
     in_test = len(np.intersect1d(np.concatenate([fitted, held_out]), test_rows))
     foreign = len(np.setdiff1d(held_out, train.row_id))
@@ -167,10 +172,3 @@ def only_training_rows(model: Fitted, train: Digits) -> CheckResult:
 def digest_of_rows(row_id: npt.NDArray[np.int32]) -> str:
     """Digest row ids, whatever their order."""
     return content_digest(np.sort(row_id))
-
-
-def _parts(
-    train: Digits, is_held_out: npt.NDArray[np.bool_], places: npt.NDArray[np.integer]
-) -> Parts:
-    fitted = train.chosen(np.flatnonzero(~is_held_out))
-    return Parts(fitted, train.chosen(places), train.data_version)

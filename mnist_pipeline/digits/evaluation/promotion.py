@@ -1,21 +1,17 @@
 """The gate: whether a new model replaces the champion, and how a rollback changes that."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 
 from mnist_pipeline.digits.data.dataset import Digits
-from mnist_pipeline.digits.data.validation import Fitted, hold_out_rows
-from mnist_pipeline.digits.errors import FitError
+from mnist_pipeline.digits.data.validation import Fitted, Validated, fitted_rows
 from mnist_pipeline.digits.evaluation.champion import Champion
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
-from mnist_pipeline.digits.model import training
 from mnist_pipeline.digits.model.pipeline import TrainedModel
-from mnist_pipeline.digits.params import ModelParams
-from mnist_pipeline.digits.progress import Progress, silent
 from mnist_pipeline.incremental.check import CheckResult, Scalar
 
 Outcome = Literal["promoted", "stays", "refused", "rolled back"]
@@ -42,13 +38,20 @@ class Decision:
 
 @dataclass(frozen=True)
 class ChampionPredictions:
-    """The champion's predictions for the candidate's validation rows, and how they were obtained.
+    """The champion's predictions for the validation rows of a candidate that it was not fitted on.
 
-    `prediction` is uint8 of shape (n,), in the order of these rows; None if they cannot be had.
+    `row_id` is int32, `prediction` uint8, both of shape (m,).
     """
 
-    prediction: npt.NDArray[np.uint8] | None
-    how: str
+    row_id: npt.NDArray[np.int32]
+    prediction: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class NotComparable:
+    """A champion that a candidate cannot be compared with, and why."""
+
+    why: str
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,17 @@ class Gate:
         Chance of refusing a candidate that is as good as the champion: level of the one-sided exact
         test of Q. McNemar, Psychometrika 12 (1947), p. 153, on the digits that only one of the two
         gets right.
+    must_be_mnist : bool
+        Whether the candidate's source promises all of MNIST.
+    accepted : bool
+        Whether a person accepted the candidate although it cannot be compared, or its digits are
+        not what the source promises.
     """
 
     floor: float
     level: float
+    must_be_mnist: bool = False
+    accepted: bool = False
 
     def decide(
         self,
@@ -74,13 +84,14 @@ class Gate:
         train: Digits,
         evaluation: Evaluation,
         before: Champion,
-        champion: ChampionPredictions | None,
+        champion: ChampionPredictions | NotComparable | None,
     ) -> Decision:
-        """Promote the candidate unless it is below the floor or significantly worse.
+        """Promote the candidate if it beats the floor and is not significantly worse.
 
-        It is compared with the champion on the rows held out of the candidate's fit. The evaluation
-        on test rows must be above the floor too: labels that are mixed up in all training rows do
-        not show in those held out.
+        It is compared with the champion on rows that neither was fitted on. Where that is not
+        possible, and where the digits are not what their source promises, it is promoted only if a
+        person accepted it. The evaluation on test rows must be above the floor too: labels that are
+        mixed up in all training rows do not show in those held out.
 
         Parameters
         ----------
@@ -90,7 +101,7 @@ class Gate:
         evaluation : Evaluation
             Of the candidate.
         before : Champion
-        champion : ChampionPredictions or None
+        champion : ChampionPredictions, NotComparable or None
             None where there is no champion.
         """
         version = candidate.data_version
@@ -104,9 +115,9 @@ class Gate:
                 "none are left to compare it on, so it can never be champion"
             )
             return Decision(before, "refused", why)
-        labels = in_order(train.labels, train.row_id, candidate.validated.row_id)
-        right = candidate.validated.prediction == labels
-        accuracy = float(right.mean())
+        rows = candidate.validated.row_id
+        labels = in_order(train.labels, train.row_id, rows)
+        accuracy = float((candidate.validated.prediction == labels).mean())
         metadata: dict[str, Scalar] = {
             "validation_rows": len(labels),
             "validation_accuracy": accuracy,
@@ -118,37 +129,65 @@ class Gate:
                 f"test rows: both must be at least {self.floor:.4f}"
             )
             return Decision(before, "refused", why, metadata)
-        is_worse, compared, numbers = self._compare(labels, right, champion)
-        if is_worse:
-            return Decision(before, "refused", compared, metadata | numbers)
+        doubt = self._doubt(candidate, champion)
+        if doubt and not self.accepted:
+            why = (
+                f"{doubt}. If it is to be the champion all the same: `mnist-pipeline champion "
+                f"--accept {version}`"
+            )
+            return Decision(before, "refused", why, metadata)
         why = (
             f"accuracy {accuracy:.4f} on {len(labels):,} validation rows beats the floor "
-            f"{self.floor:.4f}; {compared}"
+            f"{self.floor:.4f}; "
         )
-        return Decision(Champion(version, before.blocked), "promoted", why, metadata | numbers)
+        if doubt:
+            why += f"accepted by a person, although {doubt}"
+        elif isinstance(champion, ChampionPredictions):
+            is_worse, compared, numbers = self._compare(candidate.validated, train, champion)
+            metadata |= numbers
+            if is_worse:
+                return Decision(before, "refused", compared, metadata)
+            why += compared
+        else:
+            why += "there was no champion"
+        return Decision(Champion(version, before.blocked), "promoted", why, metadata)
+
+    def _doubt(
+        self, candidate: TrainedModel, champion: ChampionPredictions | NotComparable | None
+    ) -> str | None:
+        """Return why only a person can promote the candidate, or None."""
+        origin = candidate.origin
+        if self.must_be_mnist and not origin.is_mnist:
+            return (
+                f"the model was fitted on {origin.description}, but the source {origin.source} "
+                "promises all of MNIST"
+            )
+        if isinstance(champion, NotComparable):
+            return champion.why
+        # of so few, a candidate that is wrong on all would pass
+        if champion and 0.5 ** len(champion.row_id) >= self.level:
+            return f"only {len(champion.row_id)} validation rows are new to the champion, too few"
+        return None
 
     def _compare(
-        self,
-        labels: npt.NDArray[np.uint8],
-        right: npt.NDArray[np.bool_],
-        champion: ChampionPredictions | None,
+        self, candidate: Validated, train: Digits, champion: ChampionPredictions
     ) -> tuple[bool, str, dict[str, Scalar]]:
         """Return whether the candidate is significantly worse, in words, and in numbers."""
-        if champion is None:
-            return False, "there was no champion", {}
-        if champion.prediction is None:
-            return False, f"not compared: {champion.how}", {}
+        rows = champion.row_id
+        labels = in_order(train.labels, train.row_id, rows)
+        right = in_order(candidate.prediction, candidate.row_id, rows) == labels
         champion_right = champion.prediction == labels
         lost, won = int((champion_right & ~right).sum()), int((right & ~champion_right).sum())
         p_value = mcnemar(lost, won)
         is_worse = p_value < self.level
         worse, relation = ("", "<") if is_worse else ("not ", ">=")
         words = (
-            f"{worse}significantly worse than the champion: of {len(labels):,} validation rows "
-            f"{won} are right only now and {lost} were right only with the champion "
-            f"({champion.how}; exact McNemar test, p = {p_value:.3g} {relation} {self.level:g})"
+            f"{worse}significantly worse than the champion: of {len(rows):,} rows that neither was "
+            f"fitted on, {won} are right only now and {lost} were right only with the champion "
+            f"(exact McNemar test, p = {p_value:.3g} {relation} {self.level:g})"
         )
         numbers: dict[str, Scalar] = {
+            "compared_rows": len(rows),
             "champion_validation_accuracy": float(champion_right.mean()),
             "only_champion_right": lost,
             "only_candidate_right": won,
@@ -159,36 +198,49 @@ class Gate:
 
 
 def champion_predictions(
-    candidate: TrainedModel, train: Digits, champion: Fitted, progress: Progress = silent
-) -> ChampionPredictions:
-    """Return the champion's predictions for the rows that were held out of the candidate's fit.
+    candidate: TrainedModel,
+    train: Digits,
+    champion: Fitted,
+    open_champion: Callable[[], TrainedModel],
+) -> ChampionPredictions | NotComparable:
+    """Return the champion's predictions for validation rows of the candidate that are new to it.
 
-    If they were held out of its own fit too, its predictions from then are used. If it is of
-    another source or split, or was fitted on some of these rows, its params are fitted again, on
-    the rows that the candidate was fitted on.
+    If they were held out of its own fit, its predictions from then are used; else its pipeline is
+    opened. Row ids mean the same digits only in the same table: a champion that was fitted on other
+    digits is not comparable.
+
+    Parameters
+    ----------
+    candidate : TrainedModel
+        Something must be held out of its fit.
+    train : Digits
+        The candidate's training digits.
+    champion : Fitted
+    open_champion : callable
+        Opens the champion's pipeline.
+
+    Raises
+    ------
+    FormatError
+        From `open_champion`.
     """
     if candidate.validated is None:
-        return ChampionPredictions(None, "nothing was held out of the candidate's fit")
+        raise ValueError("nothing was held out of the candidate's fit")
+    if champion.origin.table != train.origin.table:
+        return NotComparable(
+            f"the model was fitted on {train.origin.description}, the champion on other digits: "
+            f"{champion.origin.description}"
+        )
+    together = train.origin.together
+    known = fitted_rows(champion, champion.origin.draw()[0])
     wanted = candidate.validated.row_id
-    if champion.validated and champion.origin == train.origin:
-        known = champion.validated.row_id
-        if np.isin(wanted, known).all():
-            found = in_order(champion.validated.prediction, known, wanted)
-            return ChampionPredictions(found, "as it is")
-    try:
-        params = ModelParams.model_validate(champion.params)
-        if params == ModelParams.model_validate(candidate.params):
-            how = "its params fitted again are the candidate's"
-            return ChampionPredictions(candidate.validated.prediction, how)
-        progress("the champion was fitted on other rows: its params are fitted on the current ones")
-        again = training.fit(params, hold_out_rows(train, wanted), progress).validated
-    except (ValidationError, FitError) as error:
-        why = f"the champion's params cannot be fitted any more: {error}"
-        return ChampionPredictions(None, why)
-    if again is None:
-        return ChampionPredictions(None, "nothing is held out of a fit with the champion's params")
-    found = in_order(again.prediction, again.row_id, wanted)
-    return ChampionPredictions(found, "its params fitted again")
+    rows = wanted[~np.isin(together(wanted), together(known))]
+    by = champion.validated
+    if by and np.isin(rows, by.row_id).all():
+        return ChampionPredictions(rows, in_order(by.prediction, by.row_id, rows))
+    places = np.flatnonzero(np.isin(train.row_id, rows))
+    prediction = open_champion().scores(train.pixels[places]).argmax(axis=1).astype(np.uint8)
+    return ChampionPredictions(train.row_id[places], prediction)
 
 
 def roll_back(before: Champion, to: str, undecided: str | None = None) -> Decision:

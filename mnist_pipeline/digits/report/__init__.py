@@ -123,9 +123,12 @@ def render(evidence: Evidence, as_of: AsOf | None = None) -> Report:
     width = width_of(test.pixels)
     cells = contents.in_cells(test, predictions)
     mistakes = contents.mistakes(predictions)[: contents.WORST]
+    source = registry.by_name(test.origin.source)
+    is_unproven = source.promises_mnist and not test.origin.is_mnist
     html = environment.get_template("page.html.j2").render(
         asdict(evidence.evaluation),
-        card=registry.by_name(test.origin.source).card,
+        card=source.card,
+        data_name=f"Not {source.card.name}" if is_unproven else source.card.name,
         width=width,
         patch=contents.patch(width),
         champion=evidence.champion,

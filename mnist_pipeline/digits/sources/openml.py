@@ -57,6 +57,7 @@ class OpenML(Source):
     files = (FILENAME, IDX_FILENAME)
     floor = 0.85
     card = CARD
+    promises_mnist = True
 
     def acquire(self, access: Access) -> Acquired:
         """Get all digits of mnist_784 from OpenML or, where that fails, from a mirror.

@@ -127,6 +127,8 @@ class Source(ABC):
         What MNIST_SOURCE is for this source, for messages.
     hint : str
         Printed after a run, empty for nothing.
+    promises_mnist : bool
+        Whether it promises all of MNIST. A model of other digits is promoted by a person only.
     """
 
     name: str
@@ -135,6 +137,7 @@ class Source(ABC):
     card: Card
     shape: Shape = Shape()
     hint: str = ""
+    promises_mnist: bool = False
 
     @property
     def allowed(self) -> str:
@@ -167,4 +170,4 @@ class Source(ABC):
         FormatError
             It is damaged or breaks its format.
         """
-        return DigitTable(*read(archive, self.shape), self.name)
+        return DigitTable(*read(archive, self.shape), self.name, promises_mnist=self.promises_mnist)
