@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import platform
+import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import fields
@@ -37,19 +38,39 @@ _SAME = 1e-3
 
 
 def dumps(model: TrainedModel) -> bytes:
-    """Encode a fitted model, with the versions of the libraries that made it."""
+    """Encode a fitted model, with the versions of the libraries that made it.
+
+    The same model gives the same bytes, so that a lost file can be restored.
+    """
     import skops.io
 
     libraries = {library: version(library) for library in _LIBRARIES}
     facts = {field.name: getattr(model, field.name) for field in fields(Fitted)}
     facts["libraries"] = {"python": platform.python_version(), **libraries}
     facts["self_test"] = model.scores(_self_test(model))
-    buffer = io.BytesIO(
-        skops.io.dumps(model.pipeline, compression=zipfile.ZIP_DEFLATED, compresslevel=6)
-    )
-    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as file:
-        file.writestr(zipfile.ZipInfo(_FACTS), json.dumps(facts, default=_plain))
+    contents = _numbered(skops.io.dumps(model.pipeline))
+    contents[_FACTS] = json.dumps(facts, default=_plain).encode()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in contents.items():
+            file.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
+
+
+def _numbered(data: bytes) -> dict[str, bytes]:
+    """Return the files of a skops archive, with objects numbered from 0 instead of by address."""
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        contents = {name: file.read(name) for name in file.namelist()}
+    schema = contents.pop("schema.json").decode()
+    numbers: dict[str, str] = {}
+
+    def number(found: re.Match[str]) -> str:
+        return found[1] + numbers.setdefault(found[2], str(len(numbers)))
+
+    schema = re.sub(r'("__id__": |"file": ")(\d+)', number, schema)
+    arrays = sorted(contents.items(), key=lambda item: int(numbers[item[0].removesuffix(".npy")]))
+    renamed = {f"{numbers[name.removesuffix('.npy')]}.npy": array for name, array in arrays}
+    return renamed | {"schema.json": schema.encode()}
 
 
 def _plain(value: Any) -> Any:
