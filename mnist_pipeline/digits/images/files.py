@@ -133,12 +133,12 @@ def _decoded(data: bytes) -> "Image.Image":
         raise PictureError(f"is damaged: {error}") from None
 
 
-def _orientation(image: "Image.Image") -> int | None:
-    """Return the EXIF orientation; None without one or if the metadata is damaged."""
+def _orientation(image: "Image.Image") -> int:
+    """Return the EXIF orientation; 1, upright, without one or if the metadata is damaged."""
     from PIL import ExifTags
 
     try:
-        return image.getexif().get(ExifTags.Base.Orientation)
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     # Pillow ignores damaged EXIF data of a JPEG, but raises for other formats
     except Exception:  # noqa: BLE001
-        return None
+        return 1
