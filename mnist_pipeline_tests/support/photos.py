@@ -75,7 +75,8 @@ def _digit_on(
     y = int(rng.uniform(0.05, max(0.05, 0.95 - digit.height / height)) * height)
     drawn = Image.new("L", size, 0)
     drawn.paste(digit, (x, y))
-    return np.asarray(drawn, float) / 255, drawn.point(lambda v: 255 * (v > 60)).getbbox()
+    box = drawn.point(lambda v: 255 * (v > 60)).getbbox() or (0, 0, *size)
+    return np.asarray(drawn, float) / 255, box
 
 
 def _lines(

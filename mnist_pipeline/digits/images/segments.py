@@ -1,0 +1,297 @@
+"""Candidates: what in a picture could be its digit, as ink on paper.
+
+Nothing is decided here: paper, thresholds, lines and strokes that belong together are hypotheses,
+and each gives candidates. `choice` compares them with the training digits.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+_LEAST_CONTRAST = 0.06
+_LEAST_SIGNAL = 6.0
+"""How many times farther from the paper ink must be than half of the paper's pixels are."""
+
+_EXTREME = 0.0004
+"""Share of the pixels that are ink for sure, if there is a digit."""
+
+_LEAST_ODDS = 1.5
+_LEAST_ODDS_FLAT = 4.0
+"""How many times farther from the paper ink must be than anything on the other side of it; more
+where the paper is taken for flat, since uneven light looks like ink then."""
+
+_LEVELS = (0.5, 0.75)
+"""Shares of the darkness of full ink from which pixels are strokes: lines can be fainter."""
+
+_LEAST_SHEET = 0.08
+"""Share of the picture that a sheet of paper has at least."""
+
+# shares of the longer side
+_LEAST_HEIGHT = 0.03
+_THICKEST_LINE = 0.02
+_MARGIN = 0.01
+# share of the shorter side
+_LEAST_LINE = 0.2
+
+_SLENDER = 12
+"""How many times as long as thick a line is at least."""
+
+_THICKEST = 0.35
+"""Strokes are at most so thick, as a share of the length of the digit."""
+
+_MOST_PARTS = 60
+
+Mask = npt.NDArray[np.bool_]
+Grey = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Strokes that could be the digit.
+
+    Attributes
+    ----------
+    ink : float32 array of shape (height, width), 0 (paper) to 1, cropped to the strokes
+    top, left : int
+        Where the crop is in the picture.
+    is_line : bool
+        Whether most of it lies on long straight lines.
+    is_cut : bool
+        Whether it goes up to the frame of the picture.
+    """
+
+    ink: Grey
+    top: int
+    left: int
+    is_line: bool
+    is_cut: bool
+
+    def overlaps(self, other: "Candidate") -> bool:
+        """Return whether the bounding boxes have pixels in common."""
+        (a, b), (c, d) = self.ink.shape, other.ink.shape
+        return (
+            self.top < other.top + c
+            and other.top < self.top + a
+            and self.left < other.left + d
+            and other.left < self.left + b
+        )
+
+
+def candidates(grey: Grey) -> list[Candidate]:
+    """Return what could be the digit of a picture, array of shape (height, width), 0-1.
+
+    Hypotheses: the paper is the whole picture or a sheet in it; long straight lines are on the
+    paper or belong to the digit; strokes within some distance of one another belong together.
+    """
+    found: dict[bytes, Candidate] = {}
+    for sheet in _sheets(grey):
+        ink = ink_on(grey, sheet)
+        if ink is None:
+            continue
+        for level in _LEVELS:
+            # `level` becomes a half
+            sharp = np.clip((ink - (2 * level - 1)) / (2 - 2 * level), 0, 1)
+            strokes = sharp > 0.5
+            if _thickness(strokes) > _THICKEST * max(grey.shape):
+                continue  # a sheet, or a table
+            lines = find_lines(strokes)
+            for left in [strokes, strokes & ~lines] if lines.any() else [strokes]:
+                for one in _groups(sharp, left, lines, None if sheet.all() else sheet):
+                    found.setdefault(one.ink.tobytes(), one)
+    return list(found.values())
+
+
+def _sheets(grey: Grey) -> Iterator[Mask]:
+    """Yield where the paper may be: the whole picture, and large parts as bright or as dark.
+
+    Bright and dark by Otsu's threshold, once the strokes are closed.
+    """
+    from scipy import ndimage
+
+    yield np.ones(grey.shape, bool)
+    size = max(3, round(0.06 * max(grey.shape)))
+    for sign in (1, -1):
+        closed = sign * ndimage.grey_closing(sign * grey, (size, size))
+        bright = sign * (closed - _otsu(closed)) > 0
+        parts, _ = ndimage.label(bright)
+        areas = np.bincount(parts.ravel())[1:]
+        for number in np.flatnonzero(areas >= _LEAST_SHEET * grey.size) + 1:
+            sheet = ndimage.binary_fill_holes(parts == number)
+            margin = max(2, round(_MARGIN * max(grey.shape)))
+            sheet = ndimage.distance_transform_edt(np.pad(sheet, 1))[1:-1, 1:-1] > margin
+            if 0 < sheet.sum() < 0.98 * grey.size:
+                yield sheet
+
+
+def _otsu(grey: Grey) -> float:
+    """Return the threshold with the greatest variance between the classes.
+
+    N. Otsu, "A threshold selection method from gray-level histograms", IEEE Trans. SMC 9 (1979).
+    """
+    counts, edges = np.histogram(grey, 128)
+    middles = (edges[1:] + edges[:-1]) / 2
+    below = counts.cumsum()
+    above = below[-1] - below
+    mass = (counts * middles).cumsum()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (mass / below - (mass[-1] - mass) / above) ** 2
+    return float(edges[1 + int(np.nan_to_num(between).argmax())])
+
+
+def ink_on(grey: Grey, sheet: Mask) -> Grey | None:
+    """Return how much ink each pixel of the sheet has, from 0 (paper) to 1; None without any.
+
+    The paper is a smooth surface through most of the pixels, so light may be uneven. Ink is on that
+    side of it, darker or lighter, where pixels are farthest away; where both sides are alike, there
+    is only noise, and no digit.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    smooth = gaussian_filter(grey, max(grey.shape) / 500)
+    papers = [(_paper(smooth, sheet), _LEAST_ODDS)]
+    if sheet.all():
+        # a digit that fills the picture bends a curved paper: it may be as flat as the edges
+        edges = np.concatenate([smooth[[0, -1]].ravel(), smooth[:, [0, -1]].ravel()])
+        papers.append((np.full_like(smooth, np.median(edges)), _LEAST_ODDS_FLAT))
+    for paper, odds in papers:
+        lighter = smooth - paper
+        low, high = np.quantile(lighter[sheet], [_EXTREME, 1 - _EXTREME])
+        ink, most, beyond = (-lighter, -low, high) if -low > high else (lighter, high, -low)
+        there = ink[sheet]
+        # of the other side, which has no ink
+        noise = float(np.median(-there[there <= 0]))
+        if most >= max(_LEAST_CONTRAST, _LEAST_SIGNAL * noise, odds * beyond):
+            full = float(np.median(there[there > most / 2]))
+            return np.asarray(np.where(sheet, np.clip(ink / full, 0, 1), 0), np.float32)
+    return None
+
+
+def _paper(grey: Grey, sheet: Mask) -> Grey:
+    """Fit a quadratic surface to the sheet, by least absolute deviations: ink hardly moves it."""
+    rows, columns = (np.linspace(-1, 1, size, dtype=np.float32) for size in grey.shape)
+    y, x = np.meshgrid(rows, columns, indexing="ij")
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
+    step = max(1, max(grey.shape) // 100)
+    chosen = sheet[::step, ::step]
+    some = terms[::step, ::step][chosen].astype(np.float64)
+    levels = grey[::step, ::step][chosen].astype(np.float64)
+    weight = np.ones_like(levels)
+    for _ in range(30):  # iteratively reweighted least squares
+        weighted = some * weight[:, np.newaxis]
+        surface = np.linalg.lstsq(weighted.T @ some, weighted.T @ levels, rcond=None)[0]
+        weight = 1 / np.maximum(np.abs(levels - some @ surface), 1e-3)
+    paper: Grey = terms @ surface.astype(np.float32)
+    return paper
+
+
+def _thickness(strokes: Mask) -> float:
+    """Return the diameter of the largest circle in strokes, in pixels."""
+    from scipy import ndimage
+
+    depth = ndimage.distance_transform_edt(np.pad(strokes, 1))
+    return float(2 * depth.max() - 1)
+
+
+def find_lines(strokes: Mask) -> Mask:
+    """Return where thin straight lines of any direction are, but for strokes that cross them.
+
+    The directions are those of the highest peaks of the Hough transform of the middle lines (R. O.
+    Duda and P. E. Hart, Comm. ACM 15, 1972); the lines are what an opening by a line element of
+    that direction leaves. Where ink goes on at both sides of a line, a stroke crosses it.
+    """
+    from scipy import ndimage
+
+    least = round(_LEAST_LINE * min(strokes.shape))
+    thickest = max(3.0, _THICKEST_LINE * max(strokes.shape))
+    lines = np.zeros_like(strokes)
+    for angle in _directions(strokes, least, thickest):
+        turned = ndimage.rotate(strokes.astype(np.float32), angle, order=1) > 0.5
+        joined = ndimage.binary_closing(turned, np.ones((1, 7)))
+        opened = ndimage.minimum_filter1d(joined.view(np.uint8), least, axis=1)
+        opened = ndimage.maximum_filter1d(opened, least, axis=1, origin=-1 + least % 2) > 0
+        band = ndimage.binary_dilation(opened, np.ones((3, 1)))
+        rows = np.arange(len(band))[:, np.newaxis]
+        above = np.maximum.accumulate(np.where(band, 0, rows), axis=0)
+        below = np.minimum.accumulate(np.where(band, len(band) - 1, rows)[::-1], axis=0)[::-1]
+        thick = below - above - 1
+        thin = band & (thick <= min(thickest + 2, 2 + least / _SLENDER))
+        wide = np.ones((1, 5))
+        crossed = [
+            ndimage.binary_dilation(np.take_along_axis(turned, beside, axis=0) & thin, wide)
+            for beside in (above, below)
+        ]
+        gone = thin & ~(crossed[0] & crossed[1])
+        back = ndimage.rotate(gone.astype(np.float32), -angle, order=1) > 0.3
+        spare = (np.array(back.shape) - strokes.shape) // 2
+        lines |= back[spare[0] :, spare[1] :][: strokes.shape[0], : strokes.shape[1]]
+    return lines & strokes
+
+
+def _directions(strokes: Mask, least: int, thickest: float) -> list[float]:
+    """Return the directions of lines, in degrees: at most six peaks of the Hough transform."""
+    from scipy import ndimage
+
+    depth = ndimage.distance_transform_edt(strokes)
+    middle = (depth > 0) & (depth == ndimage.maximum_filter(depth, 3)) & (2 * depth <= thickest)
+    y, x = np.nonzero(middle)
+    angles = np.arange(-90, 90, 0.5)
+    peaks = np.zeros(len(angles))
+    reach = int(np.hypot(*strokes.shape)) + 1
+    for place, angle in enumerate(np.radians(angles)):
+        # the distance of a line in this direction from the corner, in steps of two pixels
+        away = (y * np.cos(angle) - x * np.sin(angle) + reach) / 2
+        peaks[place] = np.bincount(away.astype(int), minlength=1).max() if len(x) else 0
+    highest = peaks == ndimage.maximum_filter1d(peaks, 9, mode="wrap")
+    places = np.flatnonzero(highest & (peaks >= 0.6 * least))
+    return [float(angles[place]) for place in places[np.argsort(-peaks[places])][:6]]
+
+
+def _groups(ink: Grey, strokes: Mask, lines: Mask, sheet: Mask | None) -> Iterator[Candidate]:
+    """Yield groups of strokes: those at most so far from one another, for longer distances.
+
+    What goes up to the edge of a sheet is none.
+    """
+    from scipy import ndimage
+
+    everywhere = np.ones((3, 3), bool)
+    parts, count = ndimage.label(strokes, everywhere)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    kept = sizes >= max(4, np.sort(sizes)[-_MOST_PARTS:][0])
+    if sheet is not None:
+        edge = strokes & ~ndimage.binary_erosion(sheet, everywhere, iterations=2)
+        kept[parts[edge]] = False
+    strokes = kept[parts]
+    if not strokes.any():
+        return
+    far = ndimage.distance_transform_edt(~strokes)
+    seen = set()
+    least = _LEAST_HEIGHT * max(ink.shape)
+    gap = 1.0
+    while gap < max(ink.shape) / 3:
+        groups, _ = ndimage.label(far <= gap / 2, everywhere)
+        inside = np.where(strokes, groups, 0)
+        for number, where in enumerate(ndimage.find_objects(inside), 1):
+            if where is None:
+                continue
+            box = tuple((side.start, side.stop) for side in where)
+            own = inside[where] == number
+            key = (box, int(own.sum()))
+            if key in seen or max(own.shape) < least:
+                continue
+            seen.add(key)
+            if _thickness(own) > _THICKEST * max(own.shape):
+                continue
+            # faint edges belong to it
+            room = tuple(slice(max(0, a - 2), b + 2) for a, b in box)
+            cut = any(a == 0 or b == side for (a, b), side in zip(box, ink.shape, strict=True))
+            yield Candidate(
+                ink[room] * (groups[room] == number) * ~(lines[room] & ~strokes[room]),
+                room[0].start,
+                room[1].start,
+                bool((lines[where] & own).sum() > 0.5 * own.sum()),
+                sheet is None and cut,
+            )
+        gap *= 1.7
