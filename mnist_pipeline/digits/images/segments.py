@@ -22,18 +22,23 @@ _LEAST_ODDS_FLAT = 4.0
 """How many times farther from the paper ink must be than anything on the other side of it; more
 where the paper is taken for flat, since uneven light looks like ink then."""
 
+_FAINTEST = 0.3
 _LEVELS = (0.5, 0.75)
-"""Shares of the darkness of full ink from which pixels are strokes: lines can be fainter."""
+"""Shares of the contrast of full ink from which pixels may be lines, and strokes."""
+
+_SOLID = 0.85
+"""The darkest tenth of a candidate has at least so much of full ink; shades and grain have less."""
 
 _LEAST_SHEET = 0.08
 """Share of the picture that a sheet of paper has at least."""
 
 # shares of the longer side
 _LEAST_HEIGHT = 0.03
-_THICKEST_LINE = 0.02
 _MARGIN = 0.01
-# share of the shorter side
+# shares of the shorter side
 _LEAST_LINE = 0.2
+_LONG_LINE = 0.6
+_THICKEST_LINE = 0.06
 
 _SLENDER = 12
 """How many times as long as thick a line is at least."""
@@ -67,6 +72,7 @@ class Candidate:
     left: int
     is_line: bool
     is_cut: bool
+    doubt: int
 
     def overlaps(self, other: "Candidate") -> bool:
         """Return whether the bounding boxes have pixels in common."""
@@ -87,20 +93,28 @@ def candidates(grey: Grey) -> list[Candidate]:
     """
     found: dict[bytes, Candidate] = {}
     for sheet in _sheets(grey):
-        ink = ink_on(grey, sheet)
-        if ink is None:
-            continue
-        for level in _LEVELS:
-            # `level` becomes a half
-            sharp = np.clip((ink - (2 * level - 1)) / (2 - 2 * level), 0, 1)
-            strokes = sharp > 0.5
-            if _thickness(strokes) > _THICKEST * max(grey.shape):
+        for doubt, contrast in enumerate(_contrasts(grey, sheet)):
+            everything = contrast > _FAINTEST * _full(contrast, sheet)
+            if _thickness(everything) > _THICKEST * max(grey.shape):
                 continue  # a sheet, or a table
-            lines = find_lines(strokes)
-            for left in [strokes, strokes & ~lines] if lines.any() else [strokes]:
-                for one in _groups(sharp, left, lines, None if sheet.all() else sheet):
-                    found.setdefault(one.ink.tobytes(), one)
+            lines, gone = find_lines(everything)
+            for left in {mask.tobytes(): mask for mask in (sheet, *(sheet & ~g for g in gone))}.values():
+                if not (contrast[left] > 0).any():
+                    continue
+                ink = np.where(left, contrast / _full(contrast, left), 0).astype(np.float32)
+                for level in _LEVELS:
+                    # `level` becomes a half
+                    sharp = np.clip((ink - (2 * level - 1)) / (2 - 2 * level), 0, 1)
+                    for one in _groups(sharp, ink, lines, None if sheet.all() else sheet, doubt):
+                        found.setdefault(one.ink.tobytes(), one)
     return list(found.values())
+
+
+def _full(contrast: Grey, there: Mask) -> float:
+    """Return how far full ink is from the paper."""
+    levels = contrast[there]
+    most = np.quantile(levels, 1 - _EXTREME)
+    return float(np.median(levels[levels > most / 2]))
 
 
 def _sheets(grey: Grey) -> Iterator[Mask]:
@@ -140,19 +154,18 @@ def _otsu(grey: Grey) -> float:
     return float(edges[1 + int(np.nan_to_num(between).argmax())])
 
 
-def ink_on(grey: Grey, sheet: Mask) -> Grey | None:
-    """Return how much ink each pixel of the sheet has, from 0 (paper) to 1; None without any.
+def _contrasts(grey: Grey, sheet: Mask) -> Iterator[Grey]:
+    """Yield how far the pixels are from the paper, towards the side of the ink.
 
-    The paper is a smooth surface through most of the pixels, so light may be uneven. Ink is on that
-    side of it, darker or lighter, where pixels are farthest away; where both sides are alike, there
-    is only noise, and no digit.
+    The paper is a smooth surface through most of the pixels, so light may be uneven, or flat: a
+    digit that fills the picture bends a surface. Ink is on that side of it, darker or lighter,
+    where pixels are farthest away; where both sides are alike, there is only noise, and no ink.
     """
     from scipy.ndimage import gaussian_filter
 
     smooth = gaussian_filter(grey, max(grey.shape) / 500)
     papers = [(_paper(smooth, sheet), _LEAST_ODDS)]
     if sheet.all():
-        # a digit that fills the picture bends a curved paper: it may be as flat as the edges
         edges = np.concatenate([smooth[[0, -1]].ravel(), smooth[:, [0, -1]].ravel()])
         papers.append((np.full_like(smooth, np.median(edges)), _LEAST_ODDS_FLAT))
     for paper, odds in papers:
@@ -163,9 +176,7 @@ def ink_on(grey: Grey, sheet: Mask) -> Grey | None:
         # of the other side, which has no ink
         noise = float(np.median(-there[there <= 0]))
         if most >= max(_LEAST_CONTRAST, _LEAST_SIGNAL * noise, odds * beyond):
-            full = float(np.median(there[there > most / 2]))
-            return np.asarray(np.where(sheet, np.clip(ink / full, 0, 1), 0), np.float32)
-    return None
+            yield np.where(sheet, ink, 0).astype(np.float32)
 
 
 def _paper(grey: Grey, sheet: Mask) -> Grey:
@@ -194,47 +205,57 @@ def _thickness(strokes: Mask) -> float:
     return float(2 * depth.max() - 1)
 
 
-def find_lines(strokes: Mask) -> Mask:
-    """Return where thin straight lines of any direction are, but for strokes that cross them.
+def find_lines(strokes: Mask) -> tuple[Mask, list[Mask]]:
+    """Return where thin straight lines of any direction are; and without what crosses them.
 
     The directions are those of the highest peaks of the Hough transform of the middle lines (R. O.
     Duda and P. E. Hart, Comm. ACM 15, 1972); the lines are what an opening by a line element of
-    that direction leaves. Where ink goes on at both sides of a line, a stroke crosses it.
+    that direction leaves. Where ink goes on at both sides of a line, a stroke crosses it. What can
+    be removed is the long lines, and all of them.
     """
     from scipy import ndimage
 
-    least = round(_LEAST_LINE * min(strokes.shape))
-    thickest = max(3.0, _THICKEST_LINE * max(strokes.shape))
+    shorter = min(strokes.shape)
+    least = round(_LEAST_LINE * shorter)
     lines = np.zeros_like(strokes)
-    for angle in _directions(strokes, least, thickest):
+    removable = [np.zeros_like(strokes) for _ in range(2)]
+    wide = np.ones((1, 5))
+    for angle in _directions(strokes, least):
         turned = ndimage.rotate(strokes.astype(np.float32), angle, order=1) > 0.5
         joined = ndimage.binary_closing(turned, np.ones((1, 7)))
         opened = ndimage.minimum_filter1d(joined.view(np.uint8), least, axis=1)
         opened = ndimage.maximum_filter1d(opened, least, axis=1, origin=-1 + least % 2) > 0
         band = ndimage.binary_dilation(opened, np.ones((3, 1)))
+        parts, count = ndimage.label(band, np.ones((3, 3)))
+        lengths = np.array([0] + [box[1].stop - box[1].start for box in ndimage.find_objects(parts)])
+        length = lengths[parts]
         rows = np.arange(len(band))[:, np.newaxis]
         above = np.maximum.accumulate(np.where(band, 0, rows), axis=0)
         below = np.minimum.accumulate(np.where(band, len(band) - 1, rows)[::-1], axis=0)[::-1]
-        thick = below - above - 1
-        thin = band & (thick <= min(thickest + 2, 2 + least / _SLENDER))
-        wide = np.ones((1, 5))
-        crossed = [
+        thin = band & (below - above - 3 <= np.minimum(length / _SLENDER, _THICKEST_LINE * shorter))
+        above, below = (
             ndimage.binary_dilation(np.take_along_axis(turned, beside, axis=0) & thin, wide)
             for beside in (above, below)
-        ]
-        gone = thin & ~(crossed[0] & crossed[1])
-        back = ndimage.rotate(gone.astype(np.float32), -angle, order=1) > 0.3
-        spare = (np.array(back.shape) - strokes.shape) // 2
-        lines |= back[spare[0] :, spare[1] :][: strokes.shape[0], : strokes.shape[1]]
-    return lines & strokes
+        )
+        free = thin & ~(above & below)
+        for found, into in (
+            (thin, lines),
+            (free & (length > _LONG_LINE * shorter), removable[0]),
+            (free, removable[1]),
+        ):
+            back = ndimage.rotate(found.astype(np.float32), -angle, order=1) > 0.3
+            spare = (np.array(back.shape) - strokes.shape) // 2
+            into |= back[spare[0] :, spare[1] :][: strokes.shape[0], : strokes.shape[1]]
+    lines = ndimage.binary_dilation(lines, np.ones((3, 3)), iterations=2)
+    return lines, [ndimage.binary_dilation(one) for one in removable]
 
 
-def _directions(strokes: Mask, least: int, thickest: float) -> list[float]:
+def _directions(strokes: Mask, least: int) -> list[float]:
     """Return the directions of lines, in degrees: at most six peaks of the Hough transform."""
     from scipy import ndimage
 
     depth = ndimage.distance_transform_edt(strokes)
-    middle = (depth > 0) & (depth == ndimage.maximum_filter(depth, 3)) & (2 * depth <= thickest)
+    middle = (depth > 0) & (depth == ndimage.maximum_filter(depth, 3)) & (2 * depth <= _THICKEST_LINE * min(strokes.shape))
     y, x = np.nonzero(middle)
     angles = np.arange(-90, 90, 0.5)
     peaks = np.zeros(len(angles))
@@ -248,7 +269,7 @@ def _directions(strokes: Mask, least: int, thickest: float) -> list[float]:
     return [float(angles[place]) for place in places[np.argsort(-peaks[places])][:6]]
 
 
-def _groups(ink: Grey, strokes: Mask, lines: Mask, sheet: Mask | None) -> Iterator[Candidate]:
+def _groups(sharp: Grey, ink: Grey, lines: Mask, sheet: Mask | None, doubt: int) -> Iterator[Candidate]:
     """Yield groups of strokes: those at most so far from one another, for longer distances.
 
     What goes up to the edge of a sheet is none.
@@ -256,6 +277,7 @@ def _groups(ink: Grey, strokes: Mask, lines: Mask, sheet: Mask | None) -> Iterat
     from scipy import ndimage
 
     everywhere = np.ones((3, 3), bool)
+    strokes = sharp > 0.5
     parts, count = ndimage.label(strokes, everywhere)
     sizes = np.bincount(parts.ravel(), minlength=count + 1)
     sizes[0] = 0
@@ -284,14 +306,17 @@ def _groups(ink: Grey, strokes: Mask, lines: Mask, sheet: Mask | None) -> Iterat
             seen.add(key)
             if _thickness(own) > _THICKEST * max(own.shape):
                 continue
+            if np.quantile(ink[where][own], 0.9) < _SOLID:
+                continue
             # faint edges belong to it
             room = tuple(slice(max(0, a - 2), b + 2) for a, b in box)
             cut = any(a == 0 or b == side for (a, b), side in zip(box, ink.shape, strict=True))
             yield Candidate(
-                ink[room] * (groups[room] == number) * ~(lines[room] & ~strokes[room]),
+                sharp[room] * (groups[room] == number),
                 room[0].start,
                 room[1].start,
                 bool((lines[where] & own).sum() > 0.5 * own.sum()),
                 sheet is None and cut,
+                doubt,
             )
         gap *= 1.7
