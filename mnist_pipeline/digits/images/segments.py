@@ -26,6 +26,9 @@ _FAINTEST = 0.3
 _LEVELS = (0.5, 0.75)
 """Shares of the contrast of full ink from which pixels may be lines, and strokes."""
 
+_LEAST_OF_LINES = 0.2
+"""The pen has at least so much of the contrast of lines."""
+
 _SOLID = 0.85
 """The darkest tenth of a candidate has at least so much of full ink; shades and grain have less."""
 
@@ -73,6 +76,7 @@ class Candidate:
     is_line: bool
     is_cut: bool
     doubt: int
+    contrast: float
 
     def overlaps(self, other: "Candidate") -> bool:
         """Return whether the bounding boxes have pixels in common."""
@@ -94,18 +98,21 @@ def candidates(grey: Grey) -> list[Candidate]:
     found: dict[bytes, Candidate] = {}
     for sheet in _sheets(grey):
         for doubt, contrast in enumerate(_contrasts(grey, sheet)):
-            everything = contrast > _FAINTEST * _full(contrast, sheet)
+            full = _full(contrast, sheet)
+            everything = contrast > _FAINTEST * full
             if _thickness(everything) > _THICKEST * max(grey.shape):
                 continue  # a sheet, or a table
             lines, gone = find_lines(everything)
-            for left in {mask.tobytes(): mask for mask in (sheet, *(sheet & ~g for g in gone))}.values():
-                if not (contrast[left] > 0).any():
-                    continue
-                ink = np.where(left, contrast / _full(contrast, left), 0).astype(np.float32)
+            hypotheses = [(~sheet, full)]
+            # lines can be darker than the pen
+            if lines.any() and (pen := _full(contrast, sheet & ~lines)) >= _LEAST_OF_LINES * full:
+                hypotheses += [(removed, pen) for removed in gone if removed.any()]
+            for removed, full in hypotheses:
+                ink = np.where(removed, 0, contrast / full).astype(np.float32)
                 for level in _LEVELS:
                     # `level` becomes a half
                     sharp = np.clip((ink - (2 * level - 1)) / (2 - 2 * level), 0, 1)
-                    for one in _groups(sharp, ink, lines, None if sheet.all() else sheet, doubt):
+                    for one in _groups(sharp, ink, lines, None if sheet.all() else sheet, doubt, full):
                         found.setdefault(one.ink.tobytes(), one)
     return list(found.values())
 
@@ -113,8 +120,8 @@ def candidates(grey: Grey) -> list[Candidate]:
 def _full(contrast: Grey, there: Mask) -> float:
     """Return how far full ink is from the paper."""
     levels = contrast[there]
-    most = np.quantile(levels, 1 - _EXTREME)
-    return float(np.median(levels[levels > most / 2]))
+    most = np.quantile(levels, 1 - _EXTREME) if len(levels) else 0
+    return float(np.median(levels[levels > most / 2])) if most > 0 else 0.0
 
 
 def _sheets(grey: Grey) -> Iterator[Mask]:
@@ -269,7 +276,7 @@ def _directions(strokes: Mask, least: int) -> list[float]:
     return [float(angles[place]) for place in places[np.argsort(-peaks[places])][:6]]
 
 
-def _groups(sharp: Grey, ink: Grey, lines: Mask, sheet: Mask | None, doubt: int) -> Iterator[Candidate]:
+def _groups(sharp: Grey, ink: Grey, lines: Mask, sheet: Mask | None, doubt: int, full: float) -> Iterator[Candidate]:
     """Yield groups of strokes: those at most so far from one another, for longer distances.
 
     What goes up to the edge of a sheet is none.
@@ -318,5 +325,6 @@ def _groups(sharp: Grey, ink: Grey, lines: Mask, sheet: Mask | None, doubt: int)
                 bool((lines[where] & own).sum() > 0.5 * own.sum()),
                 sheet is None and cut,
                 doubt,
+                full,
             )
         gap *= 1.7
