@@ -97,7 +97,7 @@ def candidates(grey: Grey) -> list[Candidate]:
     """
     found: dict[bytes, Candidate] = {}
     for sheet in _sheets(grey):
-        for doubt, contrast in enumerate(_contrasts(grey, sheet)):
+        for doubt, contrast in _contrasts(grey, sheet):
             full = _full(contrast, sheet)
             everything = contrast > _FAINTEST * full
             if _thickness(everything) > _THICKEST * max(grey.shape):
@@ -161,7 +161,7 @@ def _otsu(grey: Grey) -> float:
     return float(edges[1 + int(np.nan_to_num(between).argmax())])
 
 
-def _contrasts(grey: Grey, sheet: Mask) -> Iterator[Grey]:
+def _contrasts(grey: Grey, sheet: Mask) -> Iterator[tuple[int, Grey]]:
     """Yield how far the pixels are from the paper, towards the side of the ink.
 
     The paper is a smooth surface through most of the pixels, so light may be uneven, or flat: a
@@ -171,19 +171,21 @@ def _contrasts(grey: Grey, sheet: Mask) -> Iterator[Grey]:
     from scipy.ndimage import gaussian_filter
 
     smooth = gaussian_filter(grey, max(grey.shape) / 500)
-    papers = [(_paper(smooth, sheet), _LEAST_ODDS)]
+    papers = [(_paper(smooth, sheet), 0)]
     if sheet.all():
-        edges = np.concatenate([smooth[[0, -1]].ravel(), smooth[:, [0, -1]].ravel()])
-        papers.append((np.full_like(smooth, np.median(edges)), _LEAST_ODDS_FLAT))
-    for paper, odds in papers:
+        bright = smooth > _otsu(smooth)
+        papers += [(np.full_like(smooth, np.median(smooth[one])), side)
+                   for one, side in ((bright, -1), (~bright, 1)) if one.any()]
+    for paper, side in papers:
         lighter = smooth - paper
         low, high = np.quantile(lighter[sheet], [_EXTREME, 1 - _EXTREME])
-        ink, most, beyond = (-lighter, -low, high) if -low > high else (lighter, high, -low)
+        ink, most, beyond = (-lighter, -low, high) if side < 0 or (side == 0 and -low > high) else (lighter, high, -low)
         there = ink[sheet]
         # of the other side, which has no ink
         noise = float(np.median(-there[there <= 0]))
+        odds = _LEAST_ODDS if side == 0 else 0
         if most >= max(_LEAST_CONTRAST, _LEAST_SIGNAL * noise, odds * beyond):
-            yield np.where(sheet, ink, 0).astype(np.float32)
+            yield abs(side), np.where(sheet, ink, 0).astype(np.float32)
 
 
 def _paper(grey: Grey, sheet: Mask) -> Grey:
