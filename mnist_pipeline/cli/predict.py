@@ -1,7 +1,9 @@
 """The commands that use the champion on your own digits."""
 
 import contextlib
+import os
 import socket
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,20 +40,25 @@ def _predicted(model: "TrainedModel", image: str) -> dict[str, Any]:
     from mnist_pipeline.digits.images import files
     from mnist_pipeline.digits.images.classify import read_digit
 
+    # a name that is not text in the encoding of file names has surrogates: no JSON has those
+    path = os.fsencode(image).decode(errors="backslashreplace")
     try:
         found = read_digit(model, files.read(Path(image)))
     except PictureError as error:
-        return {"path": image, "error": f"{image} {error}"}
+        return {"path": path, "error": f"{path} {error}"}
     return {
-        "path": image,
+        "path": path,
         "digit": found.digit,
         "confidence": found.confidence,
+        "typicality": found.typicality,
         "scores": {str(digit): float(p) for digit, p in enumerate(found.probabilities)},
     }
 
 
 def _text(found: Sequence[Mapping[str, Any]]) -> str:
     """One line a file: the digit and the next probable one, or the error."""
+    from mnist_pipeline.digits.images.classify import LEAST_TYPICALITY, UNLIKE
+
     rows = []
     for one in found:
         if "error" in one:
@@ -59,10 +66,17 @@ def _text(found: Sequence[Mapping[str, Any]]) -> str:
             continue
         second = sorted(one["scores"], key=one["scores"].get)[-2]
         sure = f"{one['confidence']:.1%} ({second}: {one['scores'][second]:.1%})"
+        if one["typicality"] < LEAST_TYPICALITY:
+            sure += f" {UNLIKE}"
         rows.append([str(one["digit"]), sure, one["path"]])
-    # a file's name may hold what controls the terminal
-    shown = [["".join(x if x.isprintable() else "?" for x in text) for text in row] for row in rows]
-    return table(["digit", "confidence", "file"], shown)
+    return table(["digit", "confidence", "file"], [[_shown(text) for text in row] for row in rows])
+
+
+def _shown(text: str) -> str:
+    """Return a text as stdout can encode it, without what controls a terminal."""
+    printable = "".join(x if x.isprintable() else "?" for x in text)
+    encoding = sys.stdout.encoding or "utf-8"
+    return printable.encode(encoding, "backslashreplace").decode(encoding)
 
 
 @click.command(cls=Command)

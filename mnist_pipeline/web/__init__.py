@@ -81,6 +81,8 @@ class Served:
         return {
             "digit": reading.digit,
             "confidence": reading.confidence,
+            "typicality": reading.typicality,
+            "warning": reading.warning,
             "scores": reading.probabilities.tolist(),
             "width": width_of(reading.seen),
             "seen": _text(reading.seen),

@@ -11,6 +11,11 @@ from mnist_pipeline.digits.images import files, normalize
 from mnist_pipeline.digits.model.pipeline import TrainedModel, probabilities
 from mnist_pipeline.digits.sources import registry
 
+LEAST_TYPICALITY = 0.05
+"""With less an answer comes with a warning: so it does for one in twenty of MNIST's own digits."""
+
+UNLIKE = "unlike the training digits: is it one upright digit?"
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -21,10 +26,13 @@ class Reading:
     seen : uint8 array of shape (pixels,)
         The image as it was prepared for the model, ink 0-255.
     probabilities : float64 array of shape (10,)
+    typicality : float
+        Share of the digits known to the model that are as unlike the others or more, 0-1.
     """
 
     seen: npt.NDArray[np.uint8]
     probabilities: npt.NDArray[np.float64]
+    typicality: float
 
     @property
     def digit(self) -> int:
@@ -35,6 +43,11 @@ class Reading:
     def confidence(self) -> float:
         """Its probability, 0-1."""
         return float(self.probabilities.max())
+
+    @property
+    def warning(self) -> str | None:
+        """That the image is hardly like a digit, so that its confidence means little; or None."""
+        return UNLIKE if self.typicality < LEAST_TYPICALITY else None
 
 
 def read_digit(model: TrainedModel, image: bytes) -> Reading:
@@ -49,12 +62,13 @@ def read_digit(model: TrainedModel, image: bytes) -> Reading:
     ValueError
         The model has no probabilities: nothing was held out of its fit.
     """
-    if model.validated is None:
+    if model.validated is None or model.reference is None:
         raise ValueError("a model without probabilities cannot classify images")
     shape = registry.by_name(model.origin.source).shape
-    seen = normalize.prepare(files.grey(image), shape)
-    scores = model.scores(seen[np.newaxis])
-    return Reading(seen, probabilities(scores, model.validated.temperature)[0])
+    seen = normalize.prepare(files.grey(image), shape, model.reference)
+    scores = model.scores(seen.pixels[np.newaxis])
+    found = probabilities(scores, model.validated.temperature)[0]
+    return Reading(seen.pixels, found, seen.typicality)
 
 
 def nearest(digits: Digits, pixels: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.intp]:

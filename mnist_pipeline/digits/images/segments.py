@@ -23,7 +23,7 @@ _LEAST_ODDS_FLAT = 4.0
 where the paper is taken for flat, since uneven light looks like ink then."""
 
 _FAINTEST = 0.3
-_LEVELS = (0.5, 0.75)
+_LEVELS = (0.35, 0.5, 0.75)
 """Shares of the contrast of full ink from which pixels may be lines, and strokes."""
 
 _LEAST_OF_LINES = 0.2
@@ -64,8 +64,12 @@ class Candidate:
     ink : float32 array of shape (height, width), 0 (paper) to 1, cropped to the strokes
     top, left : int
         Where the crop is in the picture.
+    contrast : float
+        How far full ink is from the paper, in grey levels 0-1.
+    flat : int
+        1 if that is so on flat paper alone, else 0.
     is_line : bool
-        Whether most of it lies on long straight lines.
+        Whether most of it lies on straight lines.
     is_cut : bool
         Whether it goes up to the frame of the picture.
     """
@@ -73,10 +77,20 @@ class Candidate:
     ink: Grey
     top: int
     left: int
+    contrast: float
+    flat: int
     is_line: bool
     is_cut: bool
-    doubt: int
-    contrast: float
+
+    @property
+    def length(self) -> int:
+        """Its longer side in pixels."""
+        return max(self.ink.shape)
+
+    @property
+    def doubts(self) -> int:
+        """How much speaks against it, whatever it looks like."""
+        return self.flat + self.is_cut + 3 * self.is_line
 
     def overlaps(self, other: "Candidate") -> bool:
         """Return whether the bounding boxes have pixels in common."""
@@ -97,27 +111,27 @@ def candidates(grey: Grey) -> list[Candidate]:
     """
     found: dict[bytes, Candidate] = {}
     for sheet in _sheets(grey):
-        for doubt, contrast in _contrasts(grey, sheet):
-            full = _full(contrast, sheet)
+        for flat, contrast in contrasts(grey, sheet):
+            full = full_ink(contrast, sheet)
             everything = contrast > _FAINTEST * full
             if _thickness(everything) > _THICKEST * max(grey.shape):
                 continue  # a sheet, or a table
             lines, gone = find_lines(everything)
             hypotheses = [(~sheet, full)]
             # lines can be darker than the pen
-            if lines.any() and (pen := _full(contrast, sheet & ~lines)) >= _LEAST_OF_LINES * full:
+            if lines.any() and (pen := full_ink(contrast, sheet & ~lines)) >= _LEAST_OF_LINES * full:
                 hypotheses += [(removed, pen) for removed in gone if removed.any()]
             for removed, full in hypotheses:
                 ink = np.where(removed, 0, contrast / full).astype(np.float32)
                 for level in _LEVELS:
                     # `level` becomes a half
                     sharp = np.clip((ink - (2 * level - 1)) / (2 - 2 * level), 0, 1)
-                    for one in _groups(sharp, ink, lines, None if sheet.all() else sheet, doubt, full):
+                    for one in _groups(sharp, ink, lines, None if sheet.all() else sheet, flat, full):
                         found.setdefault(one.ink.tobytes(), one)
     return list(found.values())
 
 
-def _full(contrast: Grey, there: Mask) -> float:
+def full_ink(contrast: Grey, there: Mask) -> float:
     """Return how far full ink is from the paper."""
     levels = contrast[there]
     most = np.quantile(levels, 1 - _EXTREME) if len(levels) else 0
@@ -161,7 +175,7 @@ def _otsu(grey: Grey) -> float:
     return float(edges[1 + int(np.nan_to_num(between).argmax())])
 
 
-def _contrasts(grey: Grey, sheet: Mask) -> Iterator[tuple[int, Grey]]:
+def contrasts(grey: Grey, sheet: Mask) -> Iterator[tuple[int, Grey]]:
     """Yield how far the pixels are from the paper, towards the side of the ink.
 
     The paper is a smooth surface through most of the pixels, so light may be uneven, or flat: a
@@ -278,7 +292,7 @@ def _directions(strokes: Mask, least: int) -> list[float]:
     return [float(angles[place]) for place in places[np.argsort(-peaks[places])][:6]]
 
 
-def _groups(sharp: Grey, ink: Grey, lines: Mask, sheet: Mask | None, doubt: int, full: float) -> Iterator[Candidate]:
+def _groups(sharp: Grey, ink: Grey, lines: Mask, sheet: Mask | None, flat: int, full: float) -> Iterator[Candidate]:
     """Yield groups of strokes: those at most so far from one another, for longer distances.
 
     What goes up to the edge of a sheet is none.
@@ -324,9 +338,9 @@ def _groups(sharp: Grey, ink: Grey, lines: Mask, sheet: Mask | None, doubt: int,
                 sharp[room] * (groups[room] == number),
                 room[0].start,
                 room[1].start,
-                bool((lines[where] & own).sum() > 0.5 * own.sum()),
-                sheet is None and cut,
-                doubt,
                 full,
+                flat,
+                is_line=bool((lines[where] & own).sum() > 0.5 * own.sum()),
+                is_cut=sheet is None and cut,
             )
         gap *= 1.7

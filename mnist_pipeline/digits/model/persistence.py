@@ -24,6 +24,7 @@ from mnist_pipeline.digits.data.dataset import Digits, Origin
 from mnist_pipeline.digits.data.validation import Fitted, Validated
 from mnist_pipeline.digits.errors import IncompatibleModelError
 from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.model.typicality import Reference
 from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.errors import FormatError, PipelineError
 
@@ -32,6 +33,9 @@ TRUSTED = [f"{_TRANSFORMERS}.{name}" for name in ("Deskewer", "PixelScaler", "Or
 """Types beyond skops' own defaults that a model file may hold."""
 
 _FACTS = "mnist_pipeline.json"
+_REFERENCE = "reference_"
+"""How the names of the reference's arrays begin."""
+
 _LIBRARIES = ("numpy", "scikit-learn", "skops")
 _PROBE = 1000
 _SAME = 1e-3
@@ -50,6 +54,8 @@ def dumps(model: TrainedModel) -> bytes:
     facts["self_test"] = model.scores(_self_test(model))
     contents = _numbered(skops.io.dumps(model.pipeline))
     contents[_FACTS] = json.dumps(facts, default=_plain).encode()
+    if model.reference:
+        contents |= {_REFERENCE + name: _npy(array) for name, array in _arrays(model.reference)}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
         for name, content in contents.items():
@@ -71,6 +77,26 @@ def _numbered(data: bytes) -> dict[str, bytes]:
     arrays = sorted(contents.items(), key=lambda item: int(numbers[item[0].removesuffix(".npy")]))
     renamed = {f"{numbers[name.removesuffix('.npy')]}.npy": array for name, array in arrays}
     return renamed | {"schema.json": schema.encode()}
+
+
+def _arrays(reference: Reference) -> list[tuple[str, npt.NDArray[Any]]]:
+    return [(f"{field.name}.npy", getattr(reference, field.name)) for field in fields(Reference)]
+
+
+def _npy(array: npt.NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _reference(data: bytes) -> Reference | None:
+    """Return the digits to compare images with; None without a validation part."""
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        names = [f"{_REFERENCE}{field.name}.npy" for field in fields(Reference)]
+        if names[0] not in file.namelist():
+            return None
+        read = (np.load(io.BytesIO(file.read(name)), allow_pickle=False) for name in names)
+        return Reference(*read)
 
 
 def _plain(value: Any) -> Any:
@@ -120,7 +146,7 @@ def loads(data: bytes) -> TrainedModel:
     pipeline = skops.io.loads(data, trusted=TRUSTED)
     if not isinstance(pipeline, Pipeline) or not isinstance(pipeline[-1], SGDClassifier):
         raise FormatError("not a model file of this pipeline: no pipeline ending in SGDClassifier")
-    model = TrainedModel(**vars(fitted), pipeline=pipeline)
+    model = TrainedModel(**vars(fitted), pipeline=pipeline, reference=_reference(data))
     expected, found = np.array(facts["self_test"], np.float64), model.scores(_self_test(model))
     # processors differ in the last bits, code in the first ones
     if not np.abs(found - expected).max() <= _SAME * np.abs(expected).max():

@@ -1,6 +1,6 @@
 """The classifier: a scikit-learn pipeline ending in `SGDClassifier`, and what it computes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from mnist_pipeline.digits.data.validation import Fitted
 from mnist_pipeline.digits.errors import FitError
 from mnist_pipeline.digits.features.batches import in_batches
+from mnist_pipeline.digits.model.typicality import Reference
 from mnist_pipeline.digits.params import ModelParams
 from mnist_pipeline.incremental.digest import content_digest
 
@@ -35,9 +36,13 @@ SGD_PARAMS = {
 
 @dataclass(frozen=True)
 class TrainedModel(Fitted):
-    """A fitted pipeline, and the facts about it."""
+    """A fitted pipeline, the facts about it, and digits to compare images with.
+
+    Without a validation part there is no reference.
+    """
 
     pipeline: "Pipeline"
+    reference: Reference | None = None
 
     @cached_property
     def data_version(self) -> str:
@@ -58,6 +63,8 @@ class TrainedModel(Fitted):
             by = self.validated
             facts = {"accuracies": by.accuracies, "temperature": by.temperature}
             parts += [by.row_id, by.prediction, facts]
+        if self.reference:
+            parts += [getattr(self.reference, field.name) for field in fields(Reference)]
         return content_digest(*parts)
 
     def scores(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:

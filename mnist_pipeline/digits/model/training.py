@@ -17,6 +17,7 @@ from mnist_pipeline.digits.data.validation import Parts, Validated, digest_of_ro
 from mnist_pipeline.digits.errors import FitError
 from mnist_pipeline.digits.model.epochs import fit_by_epoch
 from mnist_pipeline.digits.model.pipeline import TrainedModel, build, probabilities
+from mnist_pipeline.digits.model.typicality import Reference
 from mnist_pipeline.digits.params import ModelParams
 from mnist_pipeline.digits.progress import Progress, Throttled, silent
 from mnist_pipeline.incremental.errors import FormatError
@@ -76,7 +77,8 @@ def fit(params: ModelParams, parts: Parts, progress: Progress = silent) -> Train
     accuracy = float((prediction == held_out.labels).mean())
     found = temperature(scores, held_out.labels)
     validated = Validated(held_out.row_id, prediction, accuracy, accuracies, found)
-    return replace(model, validated=validated)
+    reference = Reference.of(fitted.pixels, fitted.labels, held_out.pixels)
+    return replace(model, validated=validated, reference=reference)
 
 
 def temperature(scores: npt.NDArray[np.float64], labels: npt.NDArray[np.uint8]) -> float:

@@ -1,7 +1,8 @@
-"""How far an image is from the training digits, compared with digits held out of the fit."""
+"""How unlike the training digits an image is, compared with how unlike each other digits are."""
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -9,23 +10,27 @@ import numpy.typing as npt
 from mnist_pipeline.digits.data.shape import CLASSES, width_of
 from mnist_pipeline.digits.features.batches import in_batches
 
-MOST_REFERENCES = 4000
+MOST_FITTED = 4000
 MOST_HELD_OUT = 2000
+"""Digits of either kind that are kept or measured: enough, and a fraction of a second."""
 
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Training digits to compare with, and how far held-out digits are from them.
+    """Fitted digits to compare images with, and the distances of known digits from them.
+
+    Known digits are those held out of the fit, and each fitted digit as seen from the others: the
+    held-out ones of a small source are too few for the tail of a class.
 
     Attributes
     ----------
     pixels : uint8 array of shape (n, width * width)
     labels : uint8 array of shape (n,)
-    distances : float32 array of shape (m,)
-        Of the held-out digits from the nearest of these, in the space of `_features`.
-    nearest : uint8 array of shape (m,)
+    distances : float32 array of shape (m + n,)
+        Of m held-out digits and of the n fitted ones from the nearest (other) fitted one.
+    nearest : uint8 array of shape (m + n,)
         The labels of those nearest ones.
     """
 
@@ -35,58 +40,88 @@ class Reference:
     nearest: npt.NDArray[np.uint8]
 
     @classmethod
-    def of(cls, pixels: Pixels, labels: npt.NDArray[np.uint8], held_out: Pixels) -> "Reference":
-        """Keep the first training digits, and measure the first held-out ones.
+    def of(cls, fitted: Pixels, labels: npt.NDArray[np.uint8], held_out: Pixels) -> Self:
+        """Keep the first fitted digits, and measure the first held-out ones.
 
-        The rows of a split are shuffled: the first ones are a sample.
+        The rows of a split are shuffled, so that the first ones are a sample.
+
+        Parameters
+        ----------
+        fitted, held_out : uint8 arrays of shape (n, width * width)
+        labels : uint8 array of shape (n,)
+            Of the fitted digits.
         """
-        pixels, labels = pixels[:MOST_REFERENCES], labels[:MOST_REFERENCES]
-        empty = cls(pixels, labels, np.empty(0, np.float32), np.empty(0, np.uint8))
-        distances, nearest = empty.distance(held_out[:MOST_HELD_OUT])
-        d2,n2=empty.distance(pixels,1)
-        distances=np.concatenate([distances,d2]); nearest=np.concatenate([nearest,n2])
+        pixels, labels = np.array(fitted[:MOST_FITTED]), np.array(labels[:MOST_FITTED])
+        unmeasured = cls(pixels, labels, np.empty(0, np.float32), np.empty(0, np.uint8))
+        of_held_out = unmeasured.distance(held_out[:MOST_HELD_OUT])
+        # the nearest to a fitted digit is itself
+        of_fitted = unmeasured.distance(pixels, skipped=1)
+        distances, nearest = map(np.concatenate, zip(of_held_out, of_fitted, strict=True))
         return cls(pixels, labels, distances, nearest)
+
+    def distance(
+        self, pixels: Pixels, *, skipped: int = 0
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+        """Return how far images are from the nearest fitted digit, and the label of that.
+
+        Distance is the Euclidean one between gradients by orientation of deskewed images: it
+        depends less on pens than the one between pixels. `skipped` nearer digits do not count.
+        """
+        squares = np.square(self._points).sum(axis=1)
+
+        def nearest(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+            found = squares - 2 * points @ self._points.T
+            place = np.argpartition(found, skipped, axis=1)[:, skipped]
+            least = found[np.arange(len(points)), place] + np.square(points).sum(axis=1)
+            return np.stack([np.sqrt(np.maximum(least, 0)), self.labels[place]], axis=1)
+
+        both = in_batches(nearest, _features(pixels))
+        return both[:, 0].astype(np.float32), both[:, 1].astype(np.uint8)
+
+    def compare(self, pixels: Pixels) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return the typicality of images, and how far beyond all known digits they are.
+
+        Known digits are those whose nearest one is of the same class. Typicality is the share of
+        them that are as far or farther: a conformal p-value (R. Laxhammar and G. Falkman,
+        "Conformal prediction for distribution-independent anomaly detection", 2010).
+
+        Parameters
+        ----------
+        pixels : uint8 array of shape (n, width * width)
+
+        Returns
+        -------
+        two float64 arrays of shape (n,)
+            Typicality, 0-1, and the distance as a multiple of the greatest of the known digits.
+        """
+        distances, labels = self.distance(pixels)
+        typicality, excess = np.empty((2, len(pixels)))
+        for place, (distance, label) in enumerate(zip(distances, labels, strict=True)):
+            known = self._by_class[label]
+            typicality[place] = 1 - np.searchsorted(known, distance) / len(known)
+            excess[place] = distance / max(known[-1], np.finfo(np.float32).tiny)
+        return typicality, excess
 
     @cached_property
     def _points(self) -> npt.NDArray[np.float32]:
         return _features(self.pixels)
 
-    def distance(self, pixels: Pixels, skip: int = 0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-        """Return how far images, shape (n, pixels), are from the nearest digit, and its label."""
-        own = np.square(self._points).sum(axis=1)
-
-        def nearest(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-            squares = np.square(points).sum(axis=1, keepdims=True) - 2 * points @ self._points.T
-            squares += own
-            place = np.argpartition(squares, skip, axis=1)[:, skip]
-            least = squares[np.arange(len(points)), place]
-            return np.stack([np.sqrt(np.maximum(least, 0)), self.labels[place]], axis=1)
-
-        found = in_batches(nearest, _features(pixels))
-        return found[:, 0].astype(np.float32), found[:, 1].astype(np.uint8)
-
     @cached_property
     def _by_class(self) -> list[npt.NDArray[np.float32]]:
-        of = [np.sort(self.distances[self.nearest == digit]) for digit in range(CLASSES)]
-        return [one if len(one) else np.sort(self.distances) for one in of]
-
-    def compare(self, pixels: Pixels) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return the typicality of images (0-1), and their distance in units of the farthest.
-
-        """
-        distances, labels = self.distance(pixels)
-        typical, ratio = np.empty((2, len(pixels)))
-        for place, (distance, label) in enumerate(zip(distances, labels, strict=True)):
-            held_out = self._by_class[label]
-            farther = len(held_out) - np.searchsorted(held_out, distance)
-            typical[place] = farther / len(held_out)
-            ratio[place] = distance / held_out[-1]
-        return typical, ratio
+        """The sorted distances for each class; of all digits where a class has none."""
+        of = [self.distances[self.nearest == digit] for digit in range(CLASSES)]
+        return [np.sort(one if len(one) else self.distances) for one in of]
 
 
 def _features(pixels: Pixels) -> npt.NDArray[np.float32]:
     from mnist_pipeline.digits.features.transformers import OrientedGradients, deskew
 
     width = width_of(pixels)
-    upright = in_batches(lambda part: deskew(part, width=width), pixels)
-    return np.asarray(OrientedGradients(width=width).fit(upright[:1]).transform(upright))
+    gradients = OrientedGradients(width=width)
+
+    def features(part: Pixels) -> npt.NDArray[np.float32]:
+        upright = deskew(part, width=width)
+        found: npt.NDArray[np.float32] = gradients.fit(upright).transform(upright)
+        return found
+
+    return in_batches(features, pixels)

@@ -121,6 +121,11 @@ function show(answer, message) {
     const digit = document.createElement("strong");
     digit.textContent = answer.digit;
     predicted.append(digit, `with ${(100 * answer.confidence).toFixed(1)}% confidence`);
+    if (answer.warning) {
+      const warning = document.createElement("em");
+      warning.textContent = `Warning: ${answer.warning}`;
+      predicted.append(warning);
+    }
   } else {
     predicted.textContent = message;
   }
