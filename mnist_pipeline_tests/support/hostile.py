@@ -18,6 +18,7 @@ from mnist_pipeline.digits.sources.archive import Archive
 from mnist_pipeline.digits.sources.formats import decode
 from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline_tests.conftest import HEADER
+from mnist_pipeline_tests.support.photos import reference
 
 FORMS = ["PNG", "JPEG", "WEBP", "BMP"]
 
@@ -54,7 +55,7 @@ def plainly(arff: bytes) -> list[list[int]]:
 def read_picture(data: bytes) -> bool:
     """Find the digit in an image file; return False where it is refused as documented."""
     try:
-        digit = normalize.prepare(files.grey(data), Shape())
+        digit = normalize.prepare(files.grey(data), Shape(), reference()).pixels
     except PictureError as error:
         assert str(error)
         return False

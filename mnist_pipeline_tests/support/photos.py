@@ -1,10 +1,24 @@
 """Digits as people have them: on paper, under a lamp, in front of a phone."""
 
+import functools
 import io
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
+
+from mnist_pipeline.digits.model.typicality import Reference
+from mnist_pipeline.digits.sources import sample
+from mnist_pipeline.digits.sources.formats import decode
+
+
+@functools.cache
+def reference() -> Reference:
+    """What a model of the sample has to compare pictures with."""
+    table = decode(sample.read())
+    row = np.random.default_rng(0).permutation(len(table.labels))
+    fitted, held_out = row[500:], row[:500]
+    return Reference.of(table.pixels[fitted], table.labels[fitted], table.pixels[held_out])
 
 
 def enlarged(pixels: npt.NDArray[np.uint8], side: int) -> Image.Image:

@@ -48,8 +48,8 @@ _LEAST_CONTRAST = 0.35
 
 NOTHING = "shows no digit: nothing that is large enough stands out as ink does from paper"
 UNLIKE = (
-    "shows nothing that looks like the digits that the model knows: crop it to one digit, upright, "
-    "with paper around it"
+    "shows no digit that is like those the model knows: crop it to one digit, upright, with paper "
+    "around it"
 )
 
 
@@ -130,7 +130,7 @@ def _best(
         for place, one in enumerate(found)
         if excess[place] <= _MOST_EXCESS and not (one.is_line and one.is_cut)
     ]
-    typical = [p for p in able if typicality[p] >= _TYPICAL and not found[p].doubts]
+    typical = [p for p in able if typicality[p] >= _TYPICAL and found[p].doubts < 1]
     contrast = max((found[place].contrast for place in typical), default=0)
     able = [place for place in able if found[place].contrast >= _LEAST_CONTRAST * contrast]
     if not able:
@@ -149,7 +149,7 @@ def _best(
         if (
             typicality[place] >= _TYPICAL
             and one.length >= _ANOTHER * found[best].length
-            and one.doubts <= found[best].doubts
+            and one.doubts < found[best].doubts + 1
             and not any(one.overlaps(found[other]) for other in digits)
         ):
             digits.append(place)

@@ -18,9 +18,11 @@ _EXTREME = 0.0004
 """Share of the pixels that are ink for sure, if there is a digit."""
 
 _LEAST_ODDS = 1.5
-_LEAST_ODDS_FLAT = 4.0
-"""How many times farther from the paper ink must be than anything on the other side of it; more
-where the paper is taken for flat, since uneven light looks like ink then."""
+"""How many times farther from the paper ink must be than anything on the other side of it."""
+
+_LEAST_SEPARABILITY = 0.8
+"""Share of the variance that is between paper and ink where the paper is flat. Uneven light alone
+has up to 0.75."""
 
 _FAINTEST = 0.3
 _LEVELS = (0.35, 0.5, 0.75)
@@ -66,8 +68,8 @@ class Candidate:
         Where the crop is in the picture.
     contrast : float
         How far full ink is from the paper, in grey levels 0-1.
-    flat : int
-        1 if that is so on flat paper alone, else 0.
+    doubt : float
+        How much speaks against the hypotheses that it is from.
     is_line : bool
         Whether most of it lies on straight lines.
     is_cut : bool
@@ -78,7 +80,7 @@ class Candidate:
     top: int
     left: int
     contrast: float
-    flat: int
+    doubt: float
     is_line: bool
     is_cut: bool
 
@@ -88,9 +90,9 @@ class Candidate:
         return max(self.ink.shape)
 
     @property
-    def doubts(self) -> int:
+    def doubts(self) -> float:
         """How much speaks against it, whatever it looks like."""
-        return self.flat + self.is_cut + 3 * self.is_line
+        return self.doubt + self.is_cut + 3 * self.is_line
 
     def overlaps(self, other: "Candidate") -> bool:
         """Return whether the bounding boxes have pixels in common."""
@@ -117,16 +119,26 @@ def candidates(grey: Grey) -> list[Candidate]:
             if _thickness(everything) > _THICKEST * max(grey.shape):
                 continue  # a sheet, or a table
             lines, gone = find_lines(everything)
-            hypotheses = [(~sheet, full)]
+            hypotheses = [(~sheet, full, float(flat))]
             # lines can be darker than the pen
-            if lines.any() and (pen := full_ink(contrast, sheet & ~lines)) >= _LEAST_OF_LINES * full:
-                hypotheses += [(removed, pen) for removed in gone if removed.any()]
-            for removed, full in hypotheses:
+            if (
+                lines.any()
+                and (pen := full_ink(contrast, sheet & ~lines)) >= _LEAST_OF_LINES * full
+            ):
+                hypotheses += [
+                    (removed, pen, flat + 0.25 * number)
+                    for number, removed in enumerate(gone, 1)
+                    if removed.any()
+                ]
+            for removed, full, doubt in hypotheses:
                 ink = np.where(removed, 0, contrast / full).astype(np.float32)
                 for level in _LEVELS:
                     # `level` becomes a half
                     sharp = np.clip((ink - (2 * level - 1)) / (2 - 2 * level), 0, 1)
-                    for one in _groups(sharp, ink, lines, None if sheet.all() else sheet, flat, full):
+                    usual = doubt + 0.25 * (level != 0.5)
+                    for one in _groups(
+                        sharp, ink, lines, None if sheet.all() else sheet, usual, full
+                    ):
                         found.setdefault(one.ink.tobytes(), one)
     return list(found.values())
 
@@ -149,7 +161,7 @@ def _sheets(grey: Grey) -> Iterator[Mask]:
     size = max(3, round(0.06 * max(grey.shape)))
     for sign in (1, -1):
         closed = sign * ndimage.grey_closing(sign * grey, (size, size))
-        bright = sign * (closed - _otsu(closed)) > 0
+        bright = sign * (closed - _otsu(closed)[0]) > 0
         parts, _ = ndimage.label(bright)
         areas = np.bincount(parts.ravel())[1:]
         for number in np.flatnonzero(areas >= _LEAST_SHEET * grey.size) + 1:
@@ -160,19 +172,23 @@ def _sheets(grey: Grey) -> Iterator[Mask]:
                 yield sheet
 
 
-def _otsu(grey: Grey) -> float:
-    """Return the threshold with the greatest variance between the classes.
+def _otsu(grey: Grey) -> tuple[float, float]:
+    """Return the threshold with the greatest variance between the classes, and its share of all.
 
     N. Otsu, "A threshold selection method from gray-level histograms", IEEE Trans. SMC 9 (1979).
     """
     counts, edges = np.histogram(grey, 128)
     middles = (edges[1:] + edges[:-1]) / 2
-    below = counts.cumsum()
-    above = below[-1] - below
+    below = counts.cumsum()[:-1]
+    above = grey.size - below
     mass = (counts * middles).cumsum()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (mass / below - (mass[-1] - mass) / above) ** 2
-    return float(edges[1 + int(np.nan_to_num(between).argmax())])
+    between = np.zeros(len(below))
+    two = (below > 0) & (above > 0)
+    means = mass[:-1][two] / below[two] - (mass[-1] - mass[:-1][two]) / above[two]
+    between[two] = (below * above)[two] / grey.size**2 * means**2
+    place = int(between.argmax())
+    variance = max(float(grey.var()), np.finfo(np.float32).tiny)
+    return float(edges[1 + place]), float(between[place]) / variance
 
 
 def contrasts(grey: Grey, sheet: Mask) -> Iterator[tuple[int, Grey]]:
@@ -187,17 +203,25 @@ def contrasts(grey: Grey, sheet: Mask) -> Iterator[tuple[int, Grey]]:
     smooth = gaussian_filter(grey, max(grey.shape) / 500)
     papers = [(_paper(smooth, sheet), 0)]
     if sheet.all():
-        bright = smooth > _otsu(smooth)
-        papers += [(np.full_like(smooth, np.median(smooth[one])), side)
-                   for one, side in ((bright, -1), (~bright, 1)) if one.any()]
+        threshold, separability = _otsu(smooth)
+        bright = smooth > threshold
+        if separability >= _LEAST_SEPARABILITY:
+            papers += [
+                (np.full_like(smooth, np.median(smooth[one])), side)
+                for one, side in ((bright, -1), (~bright, 1))
+            ]
     for paper, side in papers:
         lighter = smooth - paper
         low, high = np.quantile(lighter[sheet], [_EXTREME, 1 - _EXTREME])
-        ink, most, beyond = (-lighter, -low, high) if side < 0 or (side == 0 and -low > high) else (lighter, high, -low)
+        ink, most, beyond = (
+            (-lighter, -low, high)
+            if side < 0 or (side == 0 and -low > high)
+            else (lighter, high, -low)
+        )
         there = ink[sheet]
         # of the other side, which has no ink
         noise = float(np.median(-there[there <= 0]))
-        odds = _LEAST_ODDS if side == 0 else 0
+        odds = _LEAST_ODDS if side == 0 else 0.0
         if most >= max(_LEAST_CONTRAST, _LEAST_SIGNAL * noise, odds * beyond):
             yield abs(side), np.where(sheet, ink, 0).astype(np.float32)
 
@@ -250,7 +274,9 @@ def find_lines(strokes: Mask) -> tuple[Mask, list[Mask]]:
         opened = ndimage.maximum_filter1d(opened, least, axis=1, origin=-1 + least % 2) > 0
         band = ndimage.binary_dilation(opened, np.ones((3, 1)))
         parts, count = ndimage.label(band, np.ones((3, 3)))
-        lengths = np.array([0] + [box[1].stop - box[1].start for box in ndimage.find_objects(parts)])
+        lengths = np.array(
+            [0] + [box[1].stop - box[1].start for box in ndimage.find_objects(parts)]
+        )
         length = lengths[parts]
         rows = np.arange(len(band))[:, np.newaxis]
         above = np.maximum.accumulate(np.where(band, 0, rows), axis=0)
@@ -278,7 +304,11 @@ def _directions(strokes: Mask, least: int) -> list[float]:
     from scipy import ndimage
 
     depth = ndimage.distance_transform_edt(strokes)
-    middle = (depth > 0) & (depth == ndimage.maximum_filter(depth, 3)) & (2 * depth <= _THICKEST_LINE * min(strokes.shape))
+    middle = (
+        (depth > 0)
+        & (depth == ndimage.maximum_filter(depth, 3))
+        & (2 * depth <= _THICKEST_LINE * min(strokes.shape))
+    )
     y, x = np.nonzero(middle)
     angles = np.arange(-90, 90, 0.5)
     peaks = np.zeros(len(angles))
@@ -292,7 +322,9 @@ def _directions(strokes: Mask, least: int) -> list[float]:
     return [float(angles[place]) for place in places[np.argsort(-peaks[places])][:6]]
 
 
-def _groups(sharp: Grey, ink: Grey, lines: Mask, sheet: Mask | None, flat: int, full: float) -> Iterator[Candidate]:
+def _groups(
+    sharp: Grey, ink: Grey, lines: Mask, sheet: Mask | None, doubt: float, full: float
+) -> Iterator[Candidate]:
     """Yield groups of strokes: those at most so far from one another, for longer distances.
 
     What goes up to the edge of a sheet is none.
@@ -339,7 +371,7 @@ def _groups(sharp: Grey, ink: Grey, lines: Mask, sheet: Mask | None, flat: int, 
                 room[0].start,
                 room[1].start,
                 full,
-                flat,
+                doubt,
                 is_line=bool((lines[where] & own).sum() > 0.5 * own.sum()),
                 is_cut=sheet is None and cut,
             )
