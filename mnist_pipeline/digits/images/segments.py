@@ -48,7 +48,7 @@ _THICKEST_LINE = 0.06
 _SLENDER = 12
 """How many times as long as thick a line is at least."""
 
-_THICKEST = 0.35
+_THICKEST = 0.5
 """Strokes are at most so thick, as a share of the length of the digit."""
 
 _MOST_PARTS = 60
@@ -116,7 +116,7 @@ def candidates(grey: Grey) -> list[Candidate]:
         for flat, contrast in contrasts(grey, sheet):
             full = full_ink(contrast, sheet)
             everything = contrast > _FAINTEST * full
-            if _thickness(everything) > _THICKEST * max(grey.shape):
+            if _thickness(everything) > 0.8 * _THICKEST * max(grey.shape):
                 continue  # a sheet, or a table
             lines, gone = find_lines(everything)
             hypotheses = [(~sheet, full, float(flat))]
@@ -322,6 +322,11 @@ def _directions(strokes: Mask, least: int) -> list[float]:
     return [float(angles[place]) for place in places[np.argsort(-peaks[places])][:6]]
 
 
+def _frame(mask: Mask) -> list[Mask]:
+    """Return the four sides."""
+    return [mask[0], mask[-1], mask[:, 0], mask[:, -1]]
+
+
 def _groups(
     sharp: Grey, ink: Grey, lines: Mask, sheet: Mask | None, doubt: float, full: float
 ) -> Iterator[Candidate]:
@@ -365,7 +370,9 @@ def _groups(
                 continue
             # faint edges belong to it
             room = tuple(slice(max(0, a - 2), b + 2) for a, b in box)
-            cut = any(a == 0 or b == side for (a, b), side in zip(box, ink.shape, strict=True))
+            frame = _frame(inside == number)
+            if any(side.all() for side in frame):
+                continue  # the edge of a table, or a shadow
             yield Candidate(
                 sharp[room] * (groups[room] == number),
                 room[0].start,
@@ -373,6 +380,6 @@ def _groups(
                 full,
                 doubt,
                 is_line=bool((lines[where] & own).sum() > 0.5 * own.sum()),
-                is_cut=sheet is None and cut,
+                is_cut=any(side.any() for side in frame),
             )
         gap *= 1.7
