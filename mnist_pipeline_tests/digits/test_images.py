@@ -316,6 +316,69 @@ def test_of_80_photos_of_test_digits_95_percent_are_read_right(full_size: Path) 
     assert right >= 76, right
 
 
+def test_digits_are_read_on_lined_folded_and_framed_pages_and_on_sheets_on_tables(
+    furnished: House,
+) -> None:
+    model = persistence.loads(furnished.made("sgd_model").path.read_bytes())
+    test = Digits.read(furnished.made("test_set").path)
+    rng = np.random.default_rng(11)
+    answers = []
+    for kind in PAGES:
+        row = int(rng.integers(len(test)))
+        try:
+            answers.append(read_digit(model, page(test.pixels[row], rng, kind)).digit)
+        except PictureError:
+            answers.append(-1)
+            continue
+        answers[-1] = int(answers[-1] == test.labels[row])
+    assert answers.count(1) >= 7, answers
+
+
+def test_a_crop_at_the_digits_edges_is_the_digit(some: Digits) -> None:
+    for pixels in some.pixels[::7]:
+        whole = on_paper(pixels)
+        tight = whole.crop(whole.point(lambda v: 255 * (v < 128)).getbbox())
+        square = Image.new("L", (max(tight.size),) * 2, 255)
+        square.paste(tight, ((square.width - tight.width) // 2, (square.width - tight.height) // 2))
+        between = Image.new("L", (tight.width, tight.height + 80), 255)
+        between.paste(tight, (0, 40))
+        for crop in (tight, square, between):
+            assert alike(prepared(crop), pixels) > 0.8
+
+
+def test_typicality_is_that_of_digits_for_digits_and_little_for_what_is_none(some: Digits) -> None:
+    digits, _ = reference().compare(some.pixels)
+    turned = np.rot90(some.pixels.reshape(-1, 28, 28), axes=(1, 2)).reshape(-1, 784)
+    others, _ = reference().compare(np.ascontiguousarray(turned[some.labels != 0]))
+    assert np.median(digits) > 0.3
+    assert np.median(others) < 0.05
+
+
+@pytest.mark.parametrize("json_too", [True, False])
+def test_a_name_that_stdout_cannot_encode_is_escaped_and_the_others_answered(
+    furnished: House, some: Digits, tmp_path: Path, json_too: bool
+) -> None:
+    names = [os.fsdecode(name) for name in (b"\xff.png", "drei-\u00e9.png".encode(), b"plain.png")]
+    for name in names:
+        (tmp_path / name).write_bytes(encoded(on_paper(some.pixels[17])))
+    completed = furnished.process(
+        "predict",
+        *["--json"] * json_too,
+        *(str(tmp_path / name) for name in names),
+        variables={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"},
+    )
+    assert completed.returncode == 0, completed.stderr
+    if json_too:
+        answers = json.loads(completed.stdout)
+        assert [Path(one["path"]).name for one in answers] == ["\\xff.png", names[1], names[2]]
+        assert [one["digit"] for one in answers] == [3, 3, 3]
+    else:
+        lines = completed.stdout.splitlines()[1:]
+        assert [line[0] for line in lines] == ["3", "3", "3"]
+        ends = ["xff.png", "drei-\\xe9.png", "plain.png"]
+        assert all(line.endswith(end) for line, end in zip(lines, ends, strict=True)), lines
+
+
 @pytest.fixture
 def folder(some: Digits, tmp_path: Path) -> Path:
     """Pictures of a 0, a 3 and a 7, and three files that show no digit."""
@@ -341,7 +404,8 @@ def test_predict_answers_what_it_can_and_says_what_it_cannot(
     assert answers.pop() == answers[0], "asked twice, answered twice"
     assert [answer["digit"] for answer in answers[:3]] == [0, 3, 7]
     for answer in answers[:3]:
-        assert set(answer) == {"path", "digit", "confidence", "scores"}
+        assert set(answer) == {"path", "digit", "confidence", "typicality", "scores"}
+        assert 0 <= answer["typicality"] <= 1
         assert list(answer["scores"]) == [str(digit) for digit in range(10)]
         assert sum(answer["scores"].values()) == pytest.approx(1)
         assert answer["confidence"] == max(answer["scores"].values())
