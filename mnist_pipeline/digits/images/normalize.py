@@ -3,8 +3,8 @@
 MNIST's own digits were bilevel scans; they were "size normalized to fit in a 20x20 pixel box while
 preserving their aspect ratio", grey levels came from the anti-aliasing of that, and they were
 "centered in a 28x28 image by computing the center of mass of the pixels" (Y. LeCun, C. Cortes and
-C. J. C. Burges, "The MNIST database of handwritten digits"). Each candidate of a picture is made so;
-the one that is most like the training digits is the answer.
+C. J. C. Burges, "The MNIST database of handwritten digits"). So is each candidate of a picture; the
+one that is most like the training digits is the answer.
 """
 
 from dataclasses import dataclass

@@ -26,7 +26,17 @@ has up to 0.75."""
 
 _FAINTEST = 0.3
 _LEVELS = (0.35, 0.5, 0.75)
+_USUAL_LEVEL = 0.5
 """Shares of the contrast of full ink from which pixels may be lines, and strokes."""
+
+_LESS_USUAL = 0.25
+"""Doubt of a level that is not the usual one, and of the lines that were removed."""
+
+_SPECK = 4
+"""Pixels of the smallest stroke."""
+
+_LONGER = 1.7
+"""From one distance between strokes of a group to the next."""
 
 _LEAST_OF_LINES = 0.2
 """The pen has at least so much of the contrast of lines."""
@@ -50,6 +60,9 @@ _SLENDER = 12
 
 _THICKEST = 0.5
 """Strokes are at most so thick, as a share of the length of the digit."""
+
+_THICKEST_OF_ALL = 0.4
+"""The same as a share of the picture: thicker things are no strokes, but sheets or tables."""
 
 _MOST_PARTS = 60
 
@@ -87,7 +100,7 @@ class Candidate:
     @property
     def length(self) -> int:
         """Its longer side in pixels."""
-        return max(self.ink.shape)
+        return int(max(self.ink.shape))
 
     @property
     def doubts(self) -> float:
@@ -97,7 +110,7 @@ class Candidate:
     def overlaps(self, other: "Candidate") -> bool:
         """Return whether the bounding boxes have pixels in common."""
         (a, b), (c, d) = self.ink.shape, other.ink.shape
-        return (
+        return bool(
             self.top < other.top + c
             and other.top < self.top + a
             and self.left < other.left + d
@@ -111,36 +124,43 @@ def candidates(grey: Grey) -> list[Candidate]:
     Hypotheses: the paper is the whole picture or a sheet in it; long straight lines are on the
     paper or belong to the digit; strokes within some distance of one another belong together.
     """
-    found: dict[bytes, Candidate] = {}
+    found: dict[tuple[int, int, bytes], Candidate] = {}
     for sheet in _sheets(grey):
         for flat, contrast in contrasts(grey, sheet):
-            full = full_ink(contrast, sheet)
-            everything = contrast > _FAINTEST * full
-            if _thickness(everything) > 0.8 * _THICKEST * max(grey.shape):
-                continue  # a sheet, or a table
-            lines, gone = find_lines(everything)
-            hypotheses = [(~sheet, full, float(flat))]
-            # lines can be darker than the pen
-            if (
-                lines.any()
-                and (pen := full_ink(contrast, sheet & ~lines)) >= _LEAST_OF_LINES * full
-            ):
-                hypotheses += [
-                    (removed, pen, flat + 0.25 * number)
-                    for number, removed in enumerate(gone, 1)
-                    if removed.any()
-                ]
-            for removed, full, doubt in hypotheses:
-                ink = np.where(removed, 0, contrast / full).astype(np.float32)
-                for level in _LEVELS:
-                    # `level` becomes a half
-                    sharp = np.clip((ink - (2 * level - 1)) / (2 - 2 * level), 0, 1)
-                    usual = doubt + 0.25 * (level != 0.5)
-                    for one in _groups(
-                        sharp, ink, lines, None if sheet.all() else sheet, usual, full
-                    ):
-                        found.setdefault(one.ink.tobytes(), one)
+            for hypothesis in _hypotheses(contrast, sheet, flat):
+                for one in _groups(hypothesis):
+                    found.setdefault((one.top, one.left, one.ink.tobytes()), one)
     return list(found.values())
+
+
+@dataclass(frozen=True)
+class _Hypothesis:
+    """Ink on a sheet, from 0 to 1, where the lines are, and from which share of ink strokes are."""
+
+    sheet: Mask
+    ink: Grey
+    lines: Mask
+    contrast: float
+    doubt: float
+    level: float
+
+
+def _hypotheses(contrast: Grey, sheet: Mask, flat: int) -> Iterator[_Hypothesis]:
+    """Yield hypotheses: no line removed, the long lines, all lines; each for each level."""
+    full = full_ink(contrast, sheet)
+    faintest = contrast > _FAINTEST * full
+    if _thickness(faintest) > _THICKEST_OF_ALL * max(contrast.shape):
+        return  # a sheet, or a table
+    lines, removable = find_lines(faintest)
+    found = [(np.zeros_like(sheet), full)]
+    # lines can be darker than the pen
+    if lines.any() and (pen := full_ink(contrast, sheet & ~lines)) >= _LEAST_OF_LINES * full:
+        found += [(removed, pen) for removed in removable if removed.any()]
+    for number, (removed, darkest) in enumerate(found):
+        ink = np.where(removed | ~sheet, 0, contrast / darkest).astype(np.float32)
+        for level in _LEVELS:
+            doubt = flat + _LESS_USUAL * (number + (level != _USUAL_LEVEL))
+            yield _Hypothesis(sheet, ink, lines, darkest, doubt, level)
 
 
 def full_ink(contrast: Grey, there: Mask) -> float:
@@ -187,7 +207,7 @@ def _otsu(grey: Grey) -> tuple[float, float]:
     means = mass[:-1][two] / below[two] - (mass[-1] - mass[:-1][two]) / above[two]
     between[two] = (below * above)[two] / grey.size**2 * means**2
     place = int(between.argmax())
-    variance = max(float(grey.var()), np.finfo(np.float32).tiny)
+    variance = max(float(grey.var()), 1e-12)
     return float(edges[1 + place]), float(between[place]) / variance
 
 
@@ -273,7 +293,7 @@ def find_lines(strokes: Mask) -> tuple[Mask, list[Mask]]:
         opened = ndimage.minimum_filter1d(joined.view(np.uint8), least, axis=1)
         opened = ndimage.maximum_filter1d(opened, least, axis=1, origin=-1 + least % 2) > 0
         band = ndimage.binary_dilation(opened, np.ones((3, 1)))
-        parts, count = ndimage.label(band, np.ones((3, 3)))
+        parts, _ = ndimage.label(band, np.ones((3, 3)))
         lengths = np.array(
             [0] + [box[1].stop - box[1].start for box in ndimage.find_objects(parts)]
         )
@@ -322,14 +342,12 @@ def _directions(strokes: Mask, least: int) -> list[float]:
     return [float(angles[place]) for place in places[np.argsort(-peaks[places])][:6]]
 
 
-def _frame(mask: Mask) -> list[Mask]:
-    """Return the four sides."""
-    return [mask[0], mask[-1], mask[:, 0], mask[:, -1]]
+def _frame(labels: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:
+    """Return the four sides of a picture."""
+    return [labels[0], labels[-1], labels[:, 0], labels[:, -1]]
 
 
-def _groups(
-    sharp: Grey, ink: Grey, lines: Mask, sheet: Mask | None, doubt: float, full: float
-) -> Iterator[Candidate]:
+def _groups(given: _Hypothesis) -> Iterator[Candidate]:
     """Yield groups of strokes: those at most so far from one another, for longer distances.
 
     What goes up to the edge of a sheet is none.
@@ -337,49 +355,51 @@ def _groups(
     from scipy import ndimage
 
     everywhere = np.ones((3, 3), bool)
+    # `level` becomes a half
+    reach = 2 * min(given.level, 1 - given.level)
+    sharp = np.clip(0.5 + (given.ink - given.level) / reach, 0, 1).astype(np.float32)
     strokes = sharp > 0.5
     parts, count = ndimage.label(strokes, everywhere)
     sizes = np.bincount(parts.ravel(), minlength=count + 1)
     sizes[0] = 0
-    kept = sizes >= max(4, np.sort(sizes)[-_MOST_PARTS:][0])
-    if sheet is not None:
-        edge = strokes & ~ndimage.binary_erosion(sheet, everywhere, iterations=2)
-        kept[parts[edge]] = False
+    kept = sizes >= max(_SPECK, np.sort(sizes)[-_MOST_PARTS:][0])
+    if not given.sheet.all():
+        inner = ndimage.binary_erosion(given.sheet, everywhere, iterations=2)
+        kept[parts[strokes & ~inner]] = False
     strokes = kept[parts]
     if not strokes.any():
         return
     far = ndimage.distance_transform_edt(~strokes)
     seen = set()
-    least = _LEAST_HEIGHT * max(ink.shape)
+    least = _LEAST_HEIGHT * max(strokes.shape)
     gap = 1.0
-    while gap < max(ink.shape) / 3:
+    while gap < max(strokes.shape) / 3:
         groups, _ = ndimage.label(far <= gap / 2, everywhere)
         inside = np.where(strokes, groups, 0)
         for number, where in enumerate(ndimage.find_objects(inside), 1):
             if where is None:
                 continue
-            box = tuple((side.start, side.stop) for side in where)
             own = inside[where] == number
-            key = (box, int(own.sum()))
+            key = (where[0].start, where[1].start, own.shape, int(own.sum()))
             if key in seen or max(own.shape) < least:
                 continue
             seen.add(key)
-            if _thickness(own) > _THICKEST * max(own.shape):
-                continue
-            if np.quantile(ink[where][own], 0.9) < _SOLID:
+            frame = [side == number for side in _frame(inside)]
+            if (
+                any(side.all() for side in frame)  # the edge of a table, or a shadow
+                or _thickness(own) > _THICKEST * max(own.shape)
+                or np.quantile(given.ink[where][own], 0.9) < _SOLID
+            ):
                 continue
             # faint edges belong to it
-            room = tuple(slice(max(0, a - 2), b + 2) for a, b in box)
-            frame = _frame(inside == number)
-            if any(side.all() for side in frame):
-                continue  # the edge of a table, or a shadow
+            room = tuple(slice(max(0, side.start - 2), side.stop + 2) for side in where)
             yield Candidate(
                 sharp[room] * (groups[room] == number),
                 room[0].start,
                 room[1].start,
-                full,
-                doubt,
-                is_line=bool((lines[where] & own).sum() > 0.5 * own.sum()),
+                given.contrast,
+                given.doubt,
+                is_line=bool((given.lines[where] & own).sum() > 0.5 * own.sum()),
                 is_cut=any(side.any() for side in frame),
             )
-        gap *= 1.7
+        gap *= _LONGER

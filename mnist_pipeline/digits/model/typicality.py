@@ -56,8 +56,8 @@ class Reference:
         of_held_out = unmeasured.distance(held_out[:MOST_HELD_OUT])
         # the nearest to a fitted digit is itself
         of_fitted = unmeasured.distance(pixels, skipped=1)
-        distances, nearest = map(np.concatenate, zip(of_held_out, of_fitted, strict=True))
-        return cls(pixels, labels, distances, nearest)
+        distances = np.concatenate([of_held_out[0], of_fitted[0]])
+        return cls(pixels, labels, distances, np.concatenate([of_held_out[1], of_fitted[1]]))
 
     def distance(
         self, pixels: Pixels, *, skipped: int = 0
