@@ -229,6 +229,7 @@ def contrasts(grey: Grey, sheet: Mask) -> Iterator[tuple[int, Grey]]:
             papers += [
                 (np.full_like(smooth, np.median(smooth[one])), side)
                 for one, side in ((bright, -1), (~bright, 1))
+                if one.any()
             ]
     for paper, side in papers:
         lighter = smooth - paper
@@ -240,7 +241,7 @@ def contrasts(grey: Grey, sheet: Mask) -> Iterator[tuple[int, Grey]]:
         )
         there = ink[sheet]
         # of the other side, which has no ink
-        noise = float(np.median(-there[there <= 0]))
+        noise = float(np.median(-there[there <= 0])) if (there <= 0).any() else 0.0
         odds = _LEAST_ODDS if side == 0 else 0.0
         if most >= max(_LEAST_CONTRAST, _LEAST_SIGNAL * noise, odds * beyond):
             yield abs(side), np.where(sheet, ink, 0).astype(np.float32)
