@@ -25,9 +25,9 @@ from mnist_pipeline.incremental.instance import prepare
 from mnist_pipeline.incremental.pipeline import Pipeline
 from mnist_pipeline.incremental.session import RunResult, Session
 from mnist_pipeline_tests.support.browser import chromium, html_errors, page_checks, violations
-from mnist_pipeline_tests.support.clones import Clone
+from mnist_pipeline_tests.support.clones import Clone, Forked
 from mnist_pipeline_tests.support.openml_server import OpenML, serve
-from mnist_pipeline_tests.support.processes import Forked, Processes
+from mnist_pipeline_tests.support.processes import Processes
 
 __all__ = ["chromium", "html_errors", "page_checks", "violations"]
 

@@ -15,8 +15,7 @@ from mnist_pipeline.config.params import Params
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
 from mnist_pipeline_tests.assets.test_pipeline import ASSETS
 from mnist_pipeline_tests.conftest import House, once
-from mnist_pipeline_tests.support.clones import VARIANTS
-from mnist_pipeline_tests.support.processes import Forked
+from mnist_pipeline_tests.support.clones import VARIANTS, Forked
 
 
 def leaderboard(folder: Path) -> Leaderboard:

@@ -10,7 +10,7 @@ from mnist_pipeline.cli import experiments
 from mnist_pipeline.config.params import Params
 from mnist_pipeline.digits.params import ModelParams
 from mnist_pipeline.incremental.errors import SettingsError
-from mnist_pipeline_tests.support.processes import Forked
+from mnist_pipeline_tests.support.clones import Forked
 
 
 def load(tmp_path: Path, text: str) -> Params:

@@ -13,9 +13,8 @@ from mnist_pipeline.definitions import NOT_COUNTED
 from mnist_pipeline.incremental.code_version import Sources
 from mnist_pipeline.incremental.errors import SettingsError
 from mnist_pipeline_tests.conftest import House
-from mnist_pipeline_tests.support.clones import Clone
+from mnist_pipeline_tests.support.clones import Clone, Forked
 from mnist_pipeline_tests.support.openml_server import OpenML, serve
-from mnist_pipeline_tests.support.processes import Forked
 
 SPLITS = {"train_set", "test_set"}
 FROM_MODEL = {"sgd_model", "predictions", "evaluation", "champion_model", "report"}

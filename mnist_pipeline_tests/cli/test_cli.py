@@ -13,7 +13,7 @@ import pytest
 
 from mnist_pipeline_tests.assets.test_pipeline import ASSETS
 from mnist_pipeline_tests.conftest import House
-from mnist_pipeline_tests.support.processes import Forked
+from mnist_pipeline_tests.support.clones import Forked
 
 KEYS = {"run_id", "status", "materialized", "reused", "seconds"}
 
