@@ -111,7 +111,7 @@ def _run(
         _import_from(source)
     from mnist_pipeline.cli import main
 
-    counted = _count_changes(kill_at)
+    counted = _count_changes(kill_at) if kill_at or moments else {}
     sys.argv = ["mnist-pipeline", *arguments]
     try:
         main.main()
