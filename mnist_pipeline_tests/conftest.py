@@ -50,7 +50,7 @@ HEADER = (
 )
 
 
-LONG = {"test_ui.py", "test_automation.py", "test_dagster_dev.py", "test_unsynced.py"}
+LONG = {"test_ui.py", "test_daemon.py", "test_dagster_dev.py"}
 """Files with a running `dagster dev`."""
 
 # the numbers of inputs are in `test_hostile`
@@ -61,7 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Let pictures of the UI be kept, and say how long to torment."""
     parser.addoption("--screenshots", metavar="FOLDER", help="where pictures of the UI go")
     parser.addoption(
-        "--kill-points", metavar="N", type=int, default=4, help="at how many a run is killed"
+        "--kill-points", metavar="N", type=int, default=3, help="at how many a run is killed"
     )
     parser.addoption("--crowd-rounds", metavar="N", type=int, default=1, help="of eight processes")
 

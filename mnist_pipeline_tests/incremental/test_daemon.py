@@ -103,10 +103,10 @@ def test_keep_fresh_refreshes_what_was_reloaded_in_one_run_and_asks_once_for_eac
 
     toy.set_factor(3)
     ui.start("sensor", "keep_fresh")
-    skipped(ui, "the definitions of left changed: reload them first", ticks=2)
+    skipped(ui, "the definitions of left changed: reload them first")
     assert statuses() == []
     ui.reload()
-    skipped(ui, "all assets are up to date", ticks=2)
+    skipped(ui, "all assets are up to date")
     assert statuses() == ["SUCCESS"]
     assert ui.computed_and_reused(ui.runs()[0]["runId"]) == (["left", "total", "summary"], [])
     assert toy.words() == dict.fromkeys(ALL, "fresh")
@@ -114,12 +114,12 @@ def test_keep_fresh_refreshes_what_was_reloaded_in_one_run_and_asks_once_for_eac
     # a step that fails is tried once, until something changes
     toy.edit("total.py", *WRONG)
     ui.reload()
-    skipped(ui, "total: wrong. Fix the cause", ticks=3)
+    skipped(ui, "total: wrong. Fix the cause", ticks=2)
     assert statuses() == ["FAILURE", "SUCCESS"]
     assert ui.runs()[0]["assets"] == {"total", "summary"}
     toy.edit("total.py", *reversed(WRONG))
     ui.reload()
-    skipped(ui, "all assets are up to date", ticks=2)
+    skipped(ui, "all assets are up to date")
     assert statuses() == ["SUCCESS", "FAILURE", "SUCCESS"]
 
 

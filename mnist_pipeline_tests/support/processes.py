@@ -6,8 +6,10 @@ They start in a tenth of the time of a new interpreter, so that a test can have 
 import json
 import multiprocessing
 import os
+import runpy
 import signal
 import sys
+import uuid
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -94,6 +96,40 @@ class Processes:
         return command
 
 
+def run_script(file: Path, *arguments: str) -> Command:
+    """Run a Python file to its end in its folder, as `python FILE ARGUMENTS` does."""
+    folder = file.parent / ".commands" / uuid.uuid4().hex
+    folder.mkdir(parents=True)
+    process = _context.Process(target=_run_file, args=(file, arguments, dict(os.environ), folder))
+    process.start()
+    command = Command(process, folder)
+    assert command.status() == 0, command.out + command.err
+    return command
+
+
+def _run_file(
+    file: Path, arguments: tuple[str, ...], environment: dict[str, str], folder: Path
+) -> None:
+    _enter(environment, folder)
+    os.chdir(file.parent)
+    sys.argv = [file.name, *arguments]
+    sys.path.insert(0, str(file.parent))
+    # an edit within the same second is an edit
+    sys.dont_write_bytecode = True
+    try:
+        runpy.run_path(str(file), run_name="__main__")
+    finally:
+        sys.stdout.flush()
+
+
+def _enter(environment: dict[str, str], folder: Path) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    for name, descriptor in (("out", 1), ("err", 2)):
+        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+
+
 def _run(
     arguments: list[str],
     environment: dict[str, str],
@@ -102,11 +138,7 @@ def _run(
     kill_at: Moment | None,
     moments: Path | None,
 ) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(folder)
-    for name, descriptor in (("out", 1), ("err", 2)):
-        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+    _enter(environment, folder)
     if source:
         _import_from(source)
     from mnist_pipeline.cli import main

@@ -53,6 +53,9 @@ SCHEDULE_TICKS = """query ($selector: ScheduleSelector!) {
         ... on Schedule { scheduleState { ticks { status skipReason runIds timestamp } } }
     }
 }"""
+CRON = """query ($selector: ScheduleSelector!) { scheduleOrError(scheduleSelector: $selector) {
+    ... on Schedule { cronSchedule }
+} }"""
 PARTITIONS = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) {
     ... on AssetNode { partitionKeysByDimension { partitionKeys } }
 } }"""
@@ -228,6 +231,11 @@ class Webserver:
     def _switch(self, verb: str, kind: Literal["schedule", "sensor"], name: str) -> Any:
         query = SWITCH.format(verb=verb, kind=kind, Kind=kind.capitalize())
         return self.ask(query, selector=self._named(kind, name))
+
+    def cron(self, name: str) -> str:
+        """When a schedule ticks."""
+        found = self.ask(CRON, selector=self._named("schedule", name))["scheduleOrError"]
+        return str(found["cronSchedule"])
 
     def ticks(self, kind: Literal["schedule", "sensor"], name: str) -> list[dict[str, Any]]:
         """The ticks of a schedule or a sensor, newest first."""
