@@ -18,7 +18,7 @@ from .store import (
     Store,
     StorePath,
     check,
-    is_made_here,
+    is_digest,
     missing,
 )
 
@@ -98,16 +98,12 @@ class S3Store(Store):
             ).result()
 
     def _recognized(self, asset: str) -> list[Garbage]:
-        folders: dict[str, dict[str, int]] = {}
+        sizes: dict[str, int] = {}
         for name, size in self._list(self.root / asset).items():
-            folder, _, rest = name.partition("/")
-            if rest:
-                folders.setdefault(folder, {})[rest] = size
-        return [
-            Garbage(self.root / asset / name, sum(inside.values()))
-            for name, inside in sorted(folders.items())
-            if is_made_here(name, inside)
-        ]
+            folder, slash, _ = name.partition("/")
+            if slash and is_digest(folder):
+                sizes[folder] = sizes.get(folder, 0) + size
+        return [Garbage(self.root / asset / name, size) for name, size in sorted(sizes.items())]
 
     def _remove(self, garbage: Garbage) -> None:
         bucket, key = _key(garbage.path)

@@ -7,7 +7,6 @@ writers need no lock.
 import contextlib
 import hashlib
 import io
-import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
@@ -114,8 +113,8 @@ class Store:
         DamagedError
             The artifact is missing or damaged.
         """
-        with _reading(artifact), contextlib.ExitStack() as stack:
-            data = _open(artifact, stack).read()
+        with _reading(artifact), _open(artifact) as file:
+            data = file.read()
         check(artifact, len(data), files.sha256(data))
         return data
 
@@ -125,24 +124,21 @@ class Store:
 
         Raises as `read` does.
         """
-        with contextlib.ExitStack() as stack, _reading(artifact):
-            file = _open(artifact, stack)
+        with _reading(artifact), _open(artifact) as file:
             check(artifact, artifact.size, hashlib.file_digest(file, "sha256").hexdigest())
         yield Path(str(artifact.path))
 
     def holds(self, asset: str) -> bool:
-        """Return whether any artifact of an asset is there, also one of the earlier layout."""
-        found = self._recognized(asset)
-        return any(one.size and re.fullmatch("[0-9a-f]+", one.path.name) for one in found)
+        """Return whether any artifact of an asset is there."""
+        return any(one.size and is_digest(one.path.name) for one in self._recognized(asset))
 
     def garbage(
         self, asset: str, keep: Callable[[], Collection[str]], *, remove: bool
     ) -> list[Garbage]:
         """Return what of an asset is not kept, and remove it if asked.
 
-        That is artifacts, folders of the earlier layout (`<data version>` with a `SHA256SUMS`,
-        `<data version>.damaged-<n>`), and temporary files older than an hour. `keep` returns the
-        SHA-256 of each artifact to keep; it is called again before each removal.
+        That is artifacts, and temporary files older than an hour. `keep` returns the SHA-256 of
+        each artifact to keep; it is called again before each removal.
         """
         try:
             kept = keep()
@@ -183,9 +179,10 @@ class Store:
         found = []
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                inside = files.sizes(path) if files.is_folder(path) else {"": path.lstat().st_size}
-                if is_made_here(path.name, inside) or files.is_left_behind(path):
-                    found.append(Garbage(path, sum(inside.values())))
+                is_folder = files.is_folder(path)
+                if (is_folder and is_digest(path.name)) or files.is_left_behind(path):
+                    inside = path.iterdir() if is_folder else [path]
+                    found.append(Garbage(path, sum(one.lstat().st_size for one in inside)))
         return found
 
     def _remove(self, garbage: Garbage) -> None:
@@ -230,16 +227,9 @@ def check(artifact: Artifact, size: int, sha256: str | None = None) -> None:
     )
 
 
-def is_made_here(name: str, inside: Collection[str]) -> bool:
-    """Return whether a folder with these files was made by a store, of this layout or the earlier.
-
-    An artifact's folder has no folders inside.
-    """
-    if re.fullmatch("[0-9a-f]{32}", name):
-        return "SHA256SUMS" in inside
-    if re.fullmatch("[0-9a-f]{64}", name):
-        return not any(file == "" or "/" in file for file in inside)
-    return re.fullmatch(r".+\.damaged-\d+", name) is not None
+def is_digest(name: str) -> bool:
+    """Return whether a name is one that a store gives to the folder of an artifact."""
+    return re.fullmatch("[0-9a-f]{64}", name) is not None
 
 
 @contextlib.contextmanager
@@ -252,14 +242,14 @@ def _reading(artifact: Artifact) -> Iterator[None]:
         ) from error
 
 
-def _open(artifact: Artifact, stack: contextlib.ExitStack) -> io.BufferedReader:
+def _open(artifact: Artifact) -> io.BufferedReader:
     """Open a file of the recorded size: one of another size is not read, however large."""
-    file = files.open_regular(Path(str(artifact.path)))
-    if file is None:
+    path = Path(str(artifact.path))
+    size = files.size(path)
+    if size is None:
         raise missing(artifact)
-    stack.enter_context(file)
-    check(artifact, os.fstat(file.fileno()).st_size)
-    return file
+    check(artifact, size)
+    return path.open("rb")
 
 
 def _put(beside: Path, path: Path) -> None:

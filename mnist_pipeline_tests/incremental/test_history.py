@@ -72,7 +72,7 @@ def test_gc_keeps_what_the_newest_point_at_and_lists_before_it_removes(toy: Toy)
         toy.set_factor(factor)
         assert toy.refresh().success
     assert len(files(toy, "left")) == len(files(toy, "summary")) == 3
-    unfinished = toy.data / "left" / ".v.tmp"
+    unfinished = toy.data / "left" / f".v.{'0' * 32}.tmp"
     unfinished.mkdir()
     os.utime(unfinished, (0, 0))
     notes = toy.data / "left" / "notes"
