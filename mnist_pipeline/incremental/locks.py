@@ -1,4 +1,4 @@
-"""Locks that are released when their holder dies: those of files, and which kind a pipeline uses."""
+"""Locks that are released when their holder dies: those of files, and which kind a store has."""
 
 import contextlib
 import os

@@ -490,7 +490,7 @@ def test_an_error_of_the_reader_of_an_artifact_is_not_the_stores(store: Store) -
 
 
 def _left_behind(root: Path) -> set[str]:
-    """Write what processes leave that were killed while they wrote and removed; return the names."""
+    """Write what killed processes leave, of a file and of a removed folder; return the names."""
     put(root / f".clean.parquet.{'a' * 32}.tmp", b"half", hours=2)
     put(root / f".{'4' * 64}.{'a' * 32}.tmp" / "clean.parquet", b"half", hours=2)
     return {f".clean.parquet.{'a' * 32}.tmp", f".{'4' * 64}.{'a' * 32}.tmp"}
