@@ -248,15 +248,15 @@ def instance_of(context: dg.InputContext) -> dg.DagsterInstance:
 
 
 def check_results(
-    instance: dg.DagsterInstance, check: dg.AssetCheckKey, *, passed: bool, limit: int = _CHECKS
-) -> list[tuple[int, float, dg.AssetCheckEvaluation]]:
-    """Return a check's results that passed, or failed, newest first: id, time (s), result."""
+    instance: dg.DagsterInstance, check: dg.AssetCheckKey, limit: int = _CHECKS
+) -> list[tuple[float, dg.AssetCheckEvaluation]]:
+    """Return a check's results, newest first, each with its time in seconds since 1970."""
     status = AssetCheckExecutionRecordStatus
     history = instance.event_log_storage.get_asset_check_execution_history(
-        check, limit=limit, status={status.SUCCEEDED if passed else status.FAILED}
+        check, limit=limit, status={status.SUCCEEDED, status.FAILED}
     )
     return [
-        (one.id, one.event.timestamp, one.event.asset_check_evaluation)
+        (one.event.timestamp, one.event.asset_check_evaluation)
         for one in history
         if one.event and one.event.asset_check_evaluation
     ]

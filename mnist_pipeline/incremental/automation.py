@@ -103,7 +103,7 @@ def _recorded(engine: Engine, key: dg.AssetKey, found: "AssetStatus") -> int | s
     A check that runs after publication can refuse the same data version again and again: there
     the version counts, not the record.
     """
-    refused = found.status in {"stale", "refused"} and engine.separate_checks(key)
+    refused = found.status in {"stale", "refused"} and engine.checks.get(key)
     return found.data_version if refused else found.storage_id
 
 

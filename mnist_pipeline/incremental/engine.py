@@ -31,14 +31,14 @@ def force_tag(name: str) -> str:
 class Engine(dg.IOManager):
     """What the steps of a pipeline share; for other assets, the IO manager that reads theirs.
 
-    `blocking` has, by asset, the checks that can refuse a data version; `stopped` is why this
-    process must run no step, if it must not.
+    `checks` has, by asset, the blocking checks that are steps of their own, run after it; `stopped`
+    is why this process must run no step, if it must not.
     """
 
     name: str
     store: Store
     assets: Mapping[dg.AssetKey, Asset]
-    blocking: Mapping[dg.AssetKey, list[dg.AssetCheckKey]]
+    checks: Mapping[dg.AssetKey, list[dg.AssetCheckKey]]
     code_versions: Mapping[dg.AssetKey, CodeVersion]
     stopped: list[str] = field(default_factory=list)
 
@@ -53,10 +53,19 @@ class Engine(dg.IOManager):
         """Return those direct inputs of an asset that are assets of this pipeline."""
         return [parent for parent in self.assets[key].deps if parent in self.assets]
 
-    def separate_checks(self, key: dg.AssetKey) -> list[dg.AssetCheckKey]:
-        """Return the blocking checks of an asset that are steps of their own, run after it."""
-        own = {check.__name__ for check in self.assets[key].blocking}
-        return [check for check in self.blocking.get(key, []) if check.name not in own]
+    def refusals(
+        self, instance: dg.DagsterInstance, key: dg.AssetKey, version: str | None
+    ) -> dict[str, str]:
+        """Return the checks whose newest result on a published data version refuses it, and why."""
+        found = {
+            check.name: history.check_result(instance, check, version)
+            for check in self.checks.get(key, ())
+        }
+        return {
+            name: result.description or "failed"
+            for name, result in found.items()
+            if result and not result.passed and result.severity == dg.AssetCheckSeverity.ERROR
+        }
 
     def run_step(self, asset: Asset, context: dg.AssetExecutionContext) -> Iterator[Any]:
         """Run a step: the body of an asset.
@@ -221,9 +230,7 @@ class Engine(dg.IOManager):
 
     def _stop_if_refused(self, instance: dg.DagsterInstance, made: Materialization) -> None:
         name = made.key.to_user_string()
-        if refused := history.refusals(
-            instance, made.data_version, self.blocking.get(made.key, [])
-        ):
+        if refused := self.refusals(instance, made.key, made.data_version):
             raise StoreError(
                 f"{name} {made.data_version} was refused by {', '.join(refused)} and is never an "
                 f"input: fix the cause, then materialize {name} again."
@@ -241,9 +248,8 @@ class Engine(dg.IOManager):
 
     def is_usable(self, instance: dg.DagsterInstance, key: dg.AssetKey, earlier: Earlier) -> bool:
         """Return whether a result may be reused: its file is intact, and no check refused it."""
-        return self.store.is_intact(earlier.artifact(self.store, key)) and not history.refusals(
-            instance, earlier.data_version, self.blocking.get(key, [])
-        )
+        is_intact = self.store.is_intact(earlier.artifact(self.store, key))
+        return is_intact and not self.refusals(instance, key, earlier.data_version)
 
     def _confirm(self, context: dg.AssetExecutionContext, confirm: Confirm) -> None:
         """Raise HistoryError if the lock was lost, or another process ended the run."""

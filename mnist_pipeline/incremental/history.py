@@ -191,42 +191,13 @@ def trigger(tags: Mapping[str, str], trigger_tag: str) -> str | None:
     return next((text.format(tags[tag]) for tag, text in _BY_DAGSTER.items() if tag in tags), None)
 
 
-def refusals(
-    instance: dg.DagsterInstance, version: str | None, checks: Iterable[dg.AssetCheckKey]
-) -> dict[str, str]:
-    """Return the blocking checks whose newest result on a data version is a failure, and why.
-
-    The result holds for every materialization of that version, until the same check passes on it.
-    """
-    found = {}
-    for check in checks:
-        failed = next(
-            (
-                (place, result)
-                for place, result in _results(instance, version, check, passed=False)
-                if result.severity == dg.AssetCheckSeverity.ERROR
-            ),
-            None,
-        )
-        passed = next(_results(instance, version, check, passed=True), None) if failed else None
-        if failed and not (passed and passed[0] > failed[0]):
-            found[check.name] = failed[1].description or "failed"
-    return found
-
-
-def was_checked(instance: dg.DagsterInstance, version: str | None, check: dg.AssetCheckKey) -> bool:
-    """Return whether a check has a result on a data version."""
-    return any(
-        True for passed in (True, False) for _ in _results(instance, version, check, passed=passed)
-    )
-
-
-def _results(
-    instance: dg.DagsterInstance, version: str | None, check: dg.AssetCheckKey, *, passed: bool
-) -> Iterator[tuple[int, dg.AssetCheckEvaluation]]:
-    """Yield a check's results on a data version, newest first, each with its place in the log."""
-    for place, _, result in _dagster.check_results(instance, check, passed=passed):
+def check_result(
+    instance: dg.DagsterInstance, check: dg.AssetCheckKey, version: str | None
+) -> dg.AssetCheckEvaluation | None:
+    """Return a check's newest result on a data version, whichever materialization it was of."""
+    for _, result in _dagster.check_results(instance, check):
         target = result.target_materialization_data
         checked = at(instance, check.asset_key, target.storage_id) if target else None
         if checked and checked.data_version == version:
-            yield place, result
+            return result
+    return None

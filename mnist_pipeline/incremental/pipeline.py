@@ -111,15 +111,12 @@ class Pipeline:
     @cached_property
     def engine(self) -> Engine:
         """What the steps share."""
-        every = [*self.assets, *self.on_request]
-        specs = [spec for one in every for spec in one.check_specs]
-        specs += [spec for one in self.checks for spec in one.check_specs]
-        blocking: dict[dg.AssetKey, list[dg.AssetCheckKey]] = {}
-        for spec in specs:
+        assets = {one.key: one for one in [*self.assets, *self.on_request]}
+        checks: dict[dg.AssetKey, list[dg.AssetCheckKey]] = {}
+        for spec in [spec for one in self.checks for spec in one.check_specs]:
             if spec.blocking:
-                blocking.setdefault(spec.asset_key, []).append(spec.key)
-        assets = {one.key: one for one in every}
-        return Engine(self.name, self.store, assets, blocking, self.code_versions)
+                checks.setdefault(spec.asset_key, []).append(spec.key)
+        return Engine(self.name, self.store, assets, checks, self.code_versions)
 
     @cached_property
     def definitions(self) -> dg.Definitions:

@@ -89,8 +89,7 @@ class _Assessment:
         if made:
             state, causes = self._file(artifact)
             outdated = self._changes(key, made)
-            checks = self.engine.blocking.get(key, [])
-            refused = history.refusals(self.instance, made.data_version, checks)
+            refused = self.engine.refusals(self.instance, key, made.data_version)
         if outdated or state != "fresh":
             refused |= self._refused_since(key, made.timestamp if made else 0.0)
         outdated += attempts
@@ -151,20 +150,19 @@ class _Assessment:
         ]
         causes += [
             f"its check {check.name} has no result on it"
-            for check in engine.separate_checks(key)
-            if not history.was_checked(self.instance, made.data_version, check)
+            for check in engine.checks.get(key, ())
+            if not history.check_result(self.instance, check, made.data_version)
         ]
         return causes
 
     def _refused_since(self, key: dg.AssetKey, since: float) -> dict[str, str]:
-        """Return the checks that refused, before publication, a value computed since."""
+        """Return the step's own checks that refused, before publication, a value computed since."""
+        checks = [dg.AssetCheckKey(key, one.__name__) for one in self.engine.assets[key].blocking]
         return {
             check.name: result.description or "failed"
-            for check in self.engine.blocking.get(key, [])
-            for _, timestamp, result in _dagster.check_results(
-                self.instance, check, passed=False, limit=1
-            )
-            if timestamp > since and not result.target_materialization_data
+            for check in checks
+            for timestamp, result in _dagster.check_results(self.instance, check, limit=1)
+            if not result.passed and timestamp > since and not result.target_materialization_data
         }
 
 
