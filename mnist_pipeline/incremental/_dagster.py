@@ -3,9 +3,10 @@
 A test compares the attributes that all other modules use with Dagster's public ones.
 """
 
+import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,17 +58,17 @@ def job_of_all(definitions: dg.Definitions) -> dg.JobDefinition:
     return definitions.resolve_implicit_global_asset_job_def()
 
 
-def carried(text: str) -> str | None:
-    """Carry a text from the code server that loads the definitions to the workers on its runs.
+def carried(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Carry JSON-like content from the code server that loads the definitions to its run workers.
 
-    Returns None in the code server; in a run worker, the text as it was in the code server.
+    Returns None in the code server; in a worker, the content as it was in the code server.
     """
     context = DefinitionsLoadContext.get()
     if context.load_type is DefinitionsLoadType.INITIALIZATION:
-        context.add_to_pending_reconstruction_metadata(_CARRIED, text)
+        context.add_to_pending_reconstruction_metadata(_CARRIED, json.dumps(content))
         return None
     found = context.reconstruction_metadata.get(_CARRIED)
-    return None if found is None else str(found)
+    return json.loads(str(found)) if found else None
 
 
 # Runs
@@ -180,22 +181,29 @@ def materialized(instance: dg.DagsterInstance, run_id: str) -> list[dg.AssetMate
     return [event.materialization for event in events]
 
 
-def failures(instance: dg.DagsterInstance, run_id: str) -> Iterator[tuple[str | None, Any, str]]:
-    """Yield what the log of a run has on its failure: step key, error data, message."""
+def failures(instance: dg.DagsterInstance, run_id: str) -> list[tuple[str | None, Any, str]]:
+    """Return what the log of a run has on its failure: step key, error data, message.
+
+    The message of a step is that of its `dagster.Failure`, if it raised one.
+    """
     wanted = {
         dg.DagsterEventType.STEP_FAILURE,
         dg.DagsterEventType.RUN_FAILURE,
         # a run that did not come as far as its first step
         dg.DagsterEventType.ENGINE_EVENT,
     }
+    found: list[tuple[str | None, Any, str]] = []
     for entry in instance.all_logs(run_id, of_type=wanted):
         event = entry.get_dagster_event()
         if event.is_step_failure:
-            yield event.step_key, event.step_failure_data, event.message or ""
-        elif error := getattr(event.event_specific_data, "error", None):
-            yield None, error, event.message or ""
-        elif int(entry.level) >= logging.ERROR:
-            yield None, None, event.message or ""
+            data = event.step_failure_data
+            text = data.user_failure_data and data.user_failure_data.description
+            found.append((event.step_key, data.error, text or ""))
+        else:
+            error = getattr(event.event_specific_data, "error", None)
+            if error or int(entry.level) >= logging.ERROR:
+                found.append((None, error, event.message or ""))
+    return found
 
 
 def dagster_event(record: logging.LogRecord) -> tuple[dict[str, Any], Any]:
@@ -224,24 +232,15 @@ def input_ids(context: dg.AssetExecutionContext) -> dict[dg.AssetKey, int | None
     return found
 
 
-def input_id(context: dg.InputContext) -> int | None:
-    """Return the same for the one input that an IO manager loads; None outside of a run."""
+def input_of(context: dg.InputContext) -> tuple[dg.DagsterInstance, int | None, bool]:
+    """Return where an input that an IO manager loads is recorded, and whether a check reads it.
+
+    That is the instance, and the place in the event log: None outside of a run.
+    """
     if (step := context._step_context) is None:  # noqa: SLF001
-        return None
+        return context.instance, None, False
     info = step.maybe_fetch_and_get_input_asset_version_info(context.asset_key)
-    return info.storage_id if info else None
-
-
-def is_check(context: dg.InputContext) -> bool:
-    """Whether what reads the input is a check, which materializes nothing."""
-    step = context._step_context  # noqa: SLF001
-    return bool(step and not step.get_output_asset_keys())
-
-
-def instance_of(context: dg.InputContext) -> dg.DagsterInstance:
-    """Return the instance that an input is recorded in, in a run or outside of one."""
-    step = context._step_context  # noqa: SLF001
-    return step.instance if step else context.instance
+    return step.instance, info.storage_id if info else None, not step.get_output_asset_keys()
 
 
 # Checks

@@ -6,7 +6,6 @@ comments, docstrings, formatting, annotations of functions, and modules that onl
 
 import ast
 import hashlib
-import json
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,9 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from . import _dagster
 from .digest import content_digest
-from .errors import SettingsError
 
 DATA = {".css", ".html", ".j2", ".js", ".svg"}
 """Suffixes of the files beside a package's `__init__.py` that are part of it."""
@@ -130,33 +127,6 @@ class Sources:
 def plain(value: object) -> Any:
     """Return params or a setting as JSON-like values."""
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-
-
-def stop_if_changed(versions: Mapping[str, str], store: str) -> None:
-    """In a run worker, compare code versions (by asset) and store with those of the code server.
-
-    A code server keeps the definitions that it loaded, while its run workers import the code again:
-    their results would be recorded under code versions that they were not computed with.
-
-    Raises
-    ------
-    SettingsError
-        They differ; names the assets whose definitions changed, or the stores.
-    """
-    now = {"store": store, **versions}
-    asked = _dagster.carried(json.dumps(now, sort_keys=True))
-    if asked is None or (before := json.loads(asked)) == now:
-        return
-    if before["store"] != store:
-        raise SettingsError(
-            f"the store is {store} where the run is to be executed, and {before['store']} where it "
-            "was asked for: let both be the same"
-        )
-    changed = sorted(key for key in now | before if now.get(key) != before.get(key))
-    raise SettingsError(
-        f"the definitions of {', '.join(changed)} changed since they were loaded: reload them, "
-        "then launch the run again"
-    )
 
 
 def _flat(version: CodeVersion) -> dict[tuple[str, str], Any]:

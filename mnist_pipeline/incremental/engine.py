@@ -22,11 +22,6 @@ COMPUTED_WITH = "computed_with"
 """Metadata of an asset and of its materializations: source, libraries and inputs of the step."""
 
 
-def force_tag(name: str) -> str:
-    """Return the tag of a run of a pipeline in which nothing is reused."""
-    return f"{name}/force"
-
-
 @dataclass(frozen=True)
 class Engine(dg.IOManager):
     """What the steps of a pipeline share; for other assets, the IO manager that reads theirs.
@@ -41,6 +36,16 @@ class Engine(dg.IOManager):
     checks: Mapping[dg.AssetKey, list[dg.AssetCheckKey]]
     code_versions: Mapping[dg.AssetKey, CodeVersion]
     stopped: list[str] = field(default_factory=list)
+
+    @property
+    def force_tag(self) -> str:
+        """Tag of a run in which nothing is reused."""
+        return f"{self.name}/force"
+
+    @property
+    def trigger_tag(self) -> str:
+        """Tag of a run that names what started it."""
+        return f"{self.name}/trigger"
 
     @cached_property
     def order(self) -> list[dg.AssetKey]:
@@ -94,12 +99,10 @@ class Engine(dg.IOManager):
         tags = runs.owner(instance, self.store, run.run_id)
         if run.tags.get(runs.OWNER) == tags[runs.OWNER]:
             return
-        if _dagster.RE_EXECUTED in run.tags:
-            # its tags are copies of those of the first run, which a command may have started
-            trigger = runs.trigger_tag(self.name)
-            if trigger in run.tags:
-                tags[trigger] = "re-execution"
-                tags[runs.MAX_RETRIES] = str(_dagster.max_retries(instance))
+        if _dagster.RE_EXECUTED in run.tags and self.trigger_tag in run.tags:
+            # a command started the first run: its tags were copied
+            tags[self.trigger_tag] = "re-execution"
+            tags[runs.MAX_RETRIES] = str(_dagster.max_retries(instance))
         _dagster.add_tags(instance, run.run_id, tags)
 
     def _result(
@@ -121,7 +124,7 @@ class Engine(dg.IOManager):
             asset.reads(context) if asset.reads else None,
         )
         earlier = results.find(instance, asset.key, key) if asset.reuse else None
-        forced = run.tags.get(force_tag(self.name), "").lower() == "true"
+        forced = run.tags.get(self.force_tag, "").lower() == "true"
         if earlier and not forced and self.is_usable(instance, asset.key, earlier):
             context.log.info(f"reused from run {earlier.run_id}")
             self._confirm(context, confirm)
@@ -173,10 +176,7 @@ class Engine(dg.IOManager):
             if key not in self.assets or key not in asset.inputs.values():
                 continue  # the step reads it itself
             found = None if place is None else history.at(context.instance, key, place)
-            if found is None:
-                name = key.to_user_string()
-                raise StoreError(f"{name} was never materialized: materialize {name} first.")
-            direct[key] = found
+            direct[key] = _existing(key, found)
         return direct | self.further(context.instance, direct, asset.upstream)
 
     def further(
@@ -192,30 +192,21 @@ class Engine(dg.IOManager):
         StoreError
             One is not recorded, or its file is gone.
         """
-        found: dict[dg.AssetKey, Materialization] = {}
+        found: dict[dg.AssetKey, Materialization | None] = {}
         waiting = list(direct.values())
         while waiting and wanted - found.keys():
-            of = waiting.pop(0)
-            for key, version in of.inputs.items():
-                if key in found or key in direct or key not in self.assets:
-                    continue
-                made = history.with_version(instance, self.store, key, version)
-                if made:
+            for key, version in waiting.pop(0).inputs.items():
+                if key in self.assets and key not in direct and key not in found:
+                    made = history.with_version(instance, self.store, key, version)
                     found[key] = made
-                    waiting.append(made)
-                elif key in wanted:
-                    name = key.to_user_string()
-                    raise StoreError(
-                        f"{name} {version}, which {of.key.to_user_string()} was computed from, "
-                        f"is gone: materialize {name} and what is downstream of it."
-                    )
-        if missing := sorted(key.to_user_string() for key in wanted - found.keys()):
-            names = ", ".join(sorted(key.to_user_string() for key in direct))
+                    waiting += [made] if made else []
+        if gone := sorted(key.to_user_string() for key in wanted if not found.get(key)):
+            names, computed = ", ".join(gone), ", ".join(made.asset for made in direct.values())
             raise StoreError(
-                f"it is not recorded which {', '.join(missing)} {names} was computed from: "
-                f"materialize {', '.join(missing)} and what is downstream of it."
+                f"{names}, which {computed} was computed from, is gone: materialize {names} and "
+                "what is downstream of it."
             )
-        return {key: made for key, made in found.items() if key in wanted}
+        return {key: made for key, made in found.items() if made and key in wanted}
 
     def load(self, instance: dg.DagsterInstance, made: Materialization) -> Any:
         """Read the value of a materialization.
@@ -229,20 +220,18 @@ class Engine(dg.IOManager):
         return self._read(made)
 
     def _stop_if_refused(self, instance: dg.DagsterInstance, made: Materialization) -> None:
-        name = made.key.to_user_string()
-        if refused := self.refusals(instance, made.key, made.data_version):
+        if refused := ", ".join(self.refusals(instance, made.key, made.data_version)):
             raise StoreError(
-                f"{name} {made.data_version} was refused by {', '.join(refused)} and is never an "
-                f"input: fix the cause, then materialize {name} again."
+                f"{made.asset} {made.data_version} was refused by {refused} and is never an input: "
+                f"fix the cause, then materialize {made.asset} again."
             )
 
     def _read(self, made: Materialization) -> Any:
-        name = made.key.to_user_string()
         artifact = made.artifact(self.store)
         if artifact is None or made.data_version is None:
             raise StoreError(
-                f"the newest materialization of {name} was not made by this pipeline and names no "
-                f"file: materialize {name}."
+                f"the newest materialization of {made.asset} was not made by this pipeline and "
+                f"names no file: materialize {made.asset}."
             )
         return self.assets[made.key].codec.read(self.store, artifact)
 
@@ -305,19 +294,16 @@ class Engine(dg.IOManager):
         dagster.Failure
             It was never materialized, is gone, damaged or refused: names what to materialize.
         """
-        key, instance = context.asset_key, _dagster.instance_of(context)
-        name = key.to_user_string()
+        instance, place, is_check = _dagster.input_of(context)
         try:
-            made = self._of_input(context, instance)
-            if made is None:
-                raise StoreError(f"{name} was never materialized: materialize {name} first.")
+            made = _existing(context.asset_key, self._of_input(context, instance, place))
             # a check also reads what it refused: else it could never pass again
-            return self._read(made) if _dagster.is_check(context) else self.load(instance, made)
+            return self._read(made) if is_check else self.load(instance, made)
         except PipelineError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
 
     def _of_input(
-        self, context: dg.InputContext, instance: dg.DagsterInstance
+        self, context: dg.InputContext, instance: dg.DagsterInstance, place: int | None
     ) -> Materialization | None:
         key = context.asset_key
         if context.has_asset_partitions:
@@ -327,9 +313,16 @@ class Engine(dg.IOManager):
                     f"{len(context.asset_partition_keys)}: depend on it with `deps`."
                 )
             return history.of_partition(instance, key, context.asset_partition_keys[0])
-        if (place := _dagster.input_id(context)) is not None:
+        if place is not None:
             return history.at(instance, key, place)
         return next(iter(history.newest(instance, key, 1)), None)
+
+
+def _existing(key: dg.AssetKey, made: Materialization | None) -> Materialization:
+    if made is None:
+        name = key.to_user_string()
+        raise StoreError(f"{name} was never materialized: materialize {name} first.")
+    return made
 
 
 def _enforced(

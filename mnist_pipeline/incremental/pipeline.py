@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from . import automation, code_version, runs
+from . import _dagster, automation, code_version, runs
 from . import instance as dagster_instance
 from .code_version import CodeVersion, Sources
 from .console import terminal
-from .engine import COMPUTED_WITH, Engine, force_tag
-from .errors import PipelineError, SettingsError
+from .engine import COMPUTED_WITH, Engine
+from .errors import PipelineError
 from .runs import Report
 from .steps import Asset
 from .store import Store
@@ -81,7 +81,7 @@ class Pipeline:
     not_counted: Collection[str] = ()
     cron: str | None = None
     schedule: str = "scheduled_refresh"
-    keep: Keep | None = None
+    keep: Keep = lambda instance: {}
     current: "Callable[[], Pipeline] | None" = None
     config: Path | None = None
     location: str | None = None
@@ -127,7 +127,6 @@ class Pipeline:
         SettingsError
             The cron expression is not valid.
         """
-        tag = {force_tag(self.name): "true"}
         refreshed = dg.AssetSelection.assets(*self.keys)
         # before the assets, whose freshness policy takes the expression as valid
         schedules = [automation.schedule(self, self.cron)] if self.cron else []
@@ -140,7 +139,7 @@ class Pipeline:
             dg.define_asset_job(
                 runs.RECOMPUTE_ALL,
                 refreshed,
-                tags=tag,
+                tags={self.engine.force_tag: "true"},
                 description="Computes all assets again, whether anything changed or not.",
             ),
         ]
@@ -164,16 +163,22 @@ class Pipeline:
     def load(self) -> dg.Definitions:
         """Return the definitions for a code location.
 
-        In a run worker whose code versions or store differ from the code server's, each step fails.
-        If loading failed instead, Dagster would launch the worker again.
+        A code server keeps the definitions that it loaded, while its run workers import the code
+        again. In a worker whose code versions or store differ from the code server's, each step
+        fails. If loading failed instead, Dagster would launch the worker again.
         """
-        try:
-            code_version.stop_if_changed(
-                {key.to_user_string(): one.digest for key, one in self.code_versions.items()},
-                str(self.store.root),
+        now, here = self.versions, str(self.store.root)
+        asked = _dagster.carried({"versions": now, "store": here})
+        if asked and asked["store"] != here:
+            self.engine.stopped.append(
+                f"the store is {here} where the run is to be executed, and {asked['store']} where "
+                "it was asked for: let both be the same"
             )
-        except SettingsError as error:
-            self.engine.stopped.append(str(error))
+        elif asked and (names := _differing(asked["versions"], now)):
+            self.engine.stopped.append(
+                f"the definitions of {names} changed since they were loaded: reload them, then "
+                "launch the run again"
+            )
         return self.definitions
 
     def changed(self) -> str | None:
@@ -182,19 +187,17 @@ class Pipeline:
             return None
         try:
             now = self.current()
-            versions = now.code_versions
+            names = _differing(self.versions, now.versions)
         except (PipelineError, SyntaxError, ValueError, OSError) as error:
             return f"the definitions changed and do not load: {error}"
-        changed = sorted(
-            key.to_user_string()
-            for key, found in self.code_versions.items()
-            if key not in versions or versions[key].digest != found.digest
-        )
-        if changed:
-            return f"the definitions of {', '.join(changed)} changed"
-        if now.settings != self.settings:
-            return "the settings changed"
-        return None
+        if names:
+            return f"the definitions of {names} changed"
+        return None if now.settings == self.settings else "the settings changed"
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The digest of each asset's code version, by the asset's name."""
+        return {key.to_user_string(): one.digest for key, one in self.code_versions.items()}
 
     @property
     def settings(self) -> tuple[object, ...]:
@@ -243,3 +246,10 @@ class Pipeline:
 def _fixed(value: object) -> dg.ResourceDefinition:
     """Return a resource that no run's config can change: Dagster refuses such a config."""
     return dg.ResourceDefinition(lambda _: value, config_schema={})
+
+
+def _differing(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Name the assets whose code versions differ."""
+    return ", ".join(
+        sorted(key for key in before.keys() | now.keys() if now.get(key) != before.get(key))
+    )

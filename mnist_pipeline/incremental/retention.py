@@ -1,6 +1,8 @@
 """Garbage collection: files that nothing points at, their results, and old runs."""
 
-from collections.abc import Iterable
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -44,7 +46,7 @@ def collect(
     """
     store, assets = pipeline.store, pipeline.engine.assets
     for key, asset in assets.items():
-        if store.holds(asset.name) and not any(_newest(instance, key, 1)):
+        if store.holds(asset.name) and not history.newest(instance, key, 1):
             raise StoreError(
                 f"{store.root / asset.name} holds artifacts, but Dagster's history in "
                 f"{_dagster.folder_of(instance)} has no record of them: is DAGSTER_HOME the one "
@@ -52,9 +54,9 @@ def collect(
             )
 
     def kept(key: dg.AssetKey) -> set[str]:
-        if remove and runs.unfinished(instance, list(assets), runs.JOBS):
+        if remove and runs.unfinished(instance, list(assets)):
             raise StoreError("a run began meanwhile: wait for its end, then run gc again")
-        versions = _kept_versions(pipeline, instance).get(key, set())
+        versions = pipeline.keep(instance).get(key, set())
         return {
             artifact.sha256
             for number, made in _newest(instance, key)
@@ -81,7 +83,7 @@ def prune(pipeline: "Pipeline", instance: dg.DagsterInstance) -> int:
     """
     needed = set()
     for key in pipeline.engine.assets:
-        versions = set(_kept_versions(pipeline, instance).get(key, set()))
+        versions = set(pipeline.keep(instance).get(key, ()))
         for number, made in _newest(instance, key):
             if number == 0:
                 versions.add(made.data_version or "")
@@ -97,20 +99,10 @@ def prune(pipeline: "Pipeline", instance: dg.DagsterInstance) -> int:
     return len(gone)
 
 
-def _kept_versions(
-    pipeline: "Pipeline", instance: dg.DagsterInstance
-) -> "dict[dg.AssetKey, set[str]]":
-    return dict(pipeline.keep(instance)) if pipeline.keep else {}
-
-
 def _newest(
-    instance: dg.DagsterInstance, key: dg.AssetKey, limit: int | None = None
-) -> Iterable[tuple[int, Materialization]]:
+    instance: dg.DagsterInstance, key: dg.AssetKey
+) -> Iterator[tuple[int, Materialization]]:
     """Yield materializations, newest first, each with its number within its partition, from 0."""
-    numbers: dict[str | None, int] = {}
-    for place, made in enumerate(history.all_of(instance, key)):
-        if limit is not None and place >= limit:
-            return
-        number = numbers.get(made.partition, 0)
-        numbers[made.partition] = number + 1
-        yield number, made
+    numbers: defaultdict[str | None, Iterator[int]] = defaultdict(itertools.count)
+    for made in history.all_of(instance, key):
+        yield next(numbers[made.partition]), made

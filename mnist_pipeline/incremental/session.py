@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from . import _dagster, automation, history, retention, runs, status
-from .engine import force_tag
 from .errors import SettingsError
+from .history import Materialization
 from .locks import locks_of
 from .results import REUSED_FROM
 from .runs import Report
@@ -108,7 +108,7 @@ class Session:
 
     def unfinished(self) -> list[dg.DagsterRun]:
         """Return the unfinished runs, oldest first; those of dead processes are marked failed."""
-        return runs.unfinished(self.instance, self.every_key, runs.JOBS, self.report)
+        return runs.unfinished(self.instance, self.every_key, self.report)
 
     @contextmanager
     def alone(self, assets: Collection[dg.AssetKey]) -> Iterator[None]:
@@ -118,7 +118,7 @@ class Session:
             self.report("another refresh is in progress: waiting for it")
 
         with locks_of(self.instance, self.pipeline.store).hold("refresh", waiting):
-            runs.wait(self.instance, assets, runs.JOBS, self.report)
+            runs.wait(self.instance, assets, self.report)
             yield
 
     def run(
@@ -157,8 +157,8 @@ class Session:
         )
         all_tags = {
             **(tags or {}),
-            self.trigger_tag: trigger,
-            **({force_tag(pipeline.name): "true"} if force else {}),
+            pipeline.engine.trigger_tag: trigger,
+            **({pipeline.engine.force_tag: "true"} if force else {}),
             **({"dagster/partition": partition} if partition else {}),
             # a command reports the failure itself
             runs.MAX_RETRIES: "0",
@@ -212,10 +212,10 @@ class Session:
 
     def history(
         self, assets: Collection[dg.AssetKey] | None = None, limit: int = 20
-    ) -> list[history.Event]:
+    ) -> list[Materialization]:
         """Return the newest materializations, of all assets or of some, newest first."""
         keys = self.pipeline.keys if assets is None else assets
-        return history.events(self.instance, keys, limit, self.trigger_tag)
+        return history.events(self.instance, keys, limit, self.pipeline.engine.trigger_tag)
 
     def collect_garbage(self, *, keep: int, dry_run: bool = True) -> list[Garbage]:
         """Return the files that nothing points at; remove them unless it is a dry run.
@@ -224,8 +224,3 @@ class Session:
         """
         with nullcontext() if dry_run else self.alone(self.every_key):
             return retention.collect(self.pipeline, self.instance, keep=keep, remove=not dry_run)
-
-    @property
-    def trigger_tag(self) -> str:
-        """Tag of a run that names what started it."""
-        return runs.trigger_tag(self.pipeline.name)

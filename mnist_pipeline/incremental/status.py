@@ -14,7 +14,7 @@ from . import _dagster, history
 from .engine import COMPUTED_WITH, Engine
 from .errors import StoreError
 from .history import Materialization
-from .store import Artifact
+from .store import Artifact, check
 
 State = Literal["fresh", "stale", "waiting", "missing", "damaged", "refused"]
 
@@ -119,15 +119,13 @@ class _Assessment:
         size = store.size(artifact)
         if size is None:
             return "missing", [f"its file is gone from the store: {artifact.path}"]
-        if size != artifact.size:
-            found = f"{artifact.path} has {size:,} bytes, recorded were {artifact.size:,}"
-            return "damaged", [f"its file is damaged: {found}"]
-        if self.verify:
-            try:
+        try:
+            check(artifact, size)
+            if self.verify:
                 with store.local(artifact):
                     pass
-            except StoreError as error:
-                return "damaged", [str(error)]
+        except StoreError as error:
+            return "damaged", [str(error)]
         return "fresh", []
 
     def _changes(self, key: dg.AssetKey, made: Materialization) -> list[str]:

@@ -30,7 +30,7 @@ def test_history_lists_versions_triggers_and_what_was_reused_newest_first(toy: T
         status.data_version,
         status.code_version,
     )
-    assert left[0].metadata["how many"] == 3
+    assert left[0].value("how many") == 3
     assert len(everything) == len(ALL) + 3 + 3
     times = [one.timestamp for one in everything]
     assert times == sorted(times, reverse=True)
