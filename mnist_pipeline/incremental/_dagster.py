@@ -74,43 +74,34 @@ def carried(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
 # Runs
 
 
-def create_run(
+def execute(
     instance: dg.DagsterInstance,
     job: dg.JobDefinition,
-    *,
-    module: str,
-    location: str,
+    origin: tuple[str, str],
     run_id: str,
     assets: Collection[dg.AssetKey] | None,
     tags: Mapping[str, str],
-    run_config: Mapping[str, Any],
-) -> dg.DagsterRun:
-    """Create a run with the origin that the UI would give it, so that it is on the job's page.
+) -> tuple[bool, list[dg.AssetMaterialization]]:
+    """Execute a run in this process; return whether it succeeded, and what it materialized.
 
-    `module` has the definitions, `location` is the name of its code location. No `assets` are all
-    of the job's.
+    `origin` is the module with the definitions and the name of its code location: the run gets the
+    origin that the UI would give it, so that it is on the job's page. No `assets` are all of the
+    job's.
     """
+    module, location = origin
     target = LoadableTargetOrigin(module_name=module)
     code = ManagedGrpcPythonEnvCodeLocationOrigin(target, location_name=location)
-    return instance.create_run_for_job(
+    run = instance.create_run_for_job(
         job,
         run_id=run_id,
-        run_config=run_config,
+        run_config={"loggers": {"terminal": {}}},
         tags=tags,
         asset_selection=None if assets is None else set(assets),
         remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(code, _REPOSITORY), job.name),
     )
-
-
-def execute(
-    instance: dg.DagsterInstance, job: dg.JobDefinition, run: dg.DagsterRun
-) -> dg.JobExecutionResult:
-    """Execute a created run in this process, keeping no output in memory."""
-    return execute_run(InMemoryJob(job), run, instance)
-
-
-def run_of(context: dg.AssetExecutionContext) -> dg.DagsterRun:
-    return context.run
+    result = execute_run(InMemoryJob(job), run, instance)
+    events = result.get_asset_materialization_events()
+    return result.success, [one.step_materialization_data.materialization for one in events]
 
 
 def add_tags(instance: dg.DagsterInstance, run_id: str, tags: Mapping[str, str]) -> None:
@@ -172,13 +163,6 @@ def mark_canceling(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 
 
 # Events
-
-
-def materialized(instance: dg.DagsterInstance, run_id: str) -> list[dg.AssetMaterialization]:
-    """Return what a run materialized, in order."""
-    logs = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
-    events = [cast("Any", entry.get_dagster_event().event_specific_data) for entry in logs]
-    return [event.materialization for event in events]
 
 
 def failures(instance: dg.DagsterInstance, run_id: str) -> list[tuple[str | None, Any, str]]:

@@ -25,7 +25,7 @@ _ENGINE = __name__.rpartition(".")[0]
 _NO_PART = {"dagster", _ENGINE.partition(".")[0]}
 """What runs a step and takes no part in its result: Dagster, and this engine's own package."""
 
-_ABSENT = object()
+_ABSENT = "(absent)"
 
 
 @dataclass(frozen=True)
@@ -144,13 +144,12 @@ def _flat(version: CodeVersion) -> dict[tuple[str, str], Any]:
     return flat
 
 
-def _change(kind: str, name: str, old: object, new: object) -> str:
+def _change(kind: str, name: str, before: object, now: object) -> str:
     if kind != "code":
-        before, now = ("(absent)" if one is _ABSENT else one for one in (old, new))
         return f"{kind} changed: {name} {before} -> {now}"
-    if old is _ABSENT:
+    if before == _ABSENT:
         return f"code now used: {name}"
-    return f"code {'no longer used:' if new is _ABSENT else 'changed in'} {name}"
+    return f"code {'no longer used:' if now == _ABSENT else 'changed in'} {name}"
 
 
 def _root(module: str, file: Path) -> Path:

@@ -77,7 +77,6 @@ class Engine(dg.IOManager):
 
         Other runs of the same step wait until the result is recorded, then find it.
         """
-        run = _dagster.run_of(context)
         partition = context.partition_key if context.has_partition_key else None
         lock = "-".join(["step", asset.name, *([partition] if partition else [])])
 
@@ -87,23 +86,24 @@ class Engine(dg.IOManager):
         if self.stopped:
             raise dg.Failure(self.stopped[0], allow_retries=False)
         try:
-            self._claim(context.instance, run)
+            self._claim(context)
             with locks_of(context.instance, self.store).hold(lock, waiting) as confirm:
                 # Dagster records what is yielded before it asks for more: under the lock
                 yield self._result(asset, context, partition, confirm)
         except PipelineError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
 
-    def _claim(self, instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    def _claim(self, context: dg.AssetExecutionContext) -> None:
         """Tag a run with this process as its owner."""
-        tags = runs.owner(instance, self.store, run.run_id)
-        if run.tags.get(runs.OWNER) == tags[runs.OWNER]:
+        instance, run_id = context.instance, context.run_id
+        tags = runs.owner(instance, self.store, run_id)
+        if context.get_tag(runs.OWNER) == tags[runs.OWNER]:
             return
-        if _dagster.RE_EXECUTED in run.tags and self.trigger_tag in run.tags:
+        if context.has_tag(_dagster.RE_EXECUTED) and context.has_tag(self.trigger_tag):
             # a command started the first run: its tags were copied
             tags[self.trigger_tag] = "re-execution"
             tags[runs.MAX_RETRIES] = str(_dagster.max_retries(instance))
-        _dagster.add_tags(instance, run.run_id, tags)
+        _dagster.add_tags(instance, run_id, tags)
 
     def _result(
         self,
@@ -113,7 +113,7 @@ class Engine(dg.IOManager):
         confirm: Confirm,
     ) -> dg.MaterializeResult[Any]:
         start = time.perf_counter()
-        instance, run = context.instance, _dagster.run_of(context)
+        instance = context.instance
         read = self.inputs(asset, context)
         for made in read.values():
             self._stop_if_refused(instance, made)
@@ -124,7 +124,7 @@ class Engine(dg.IOManager):
             asset.reads(context) if asset.reads else None,
         )
         earlier = results.find(instance, asset.key, key) if asset.reuse else None
-        forced = run.tags.get(self.force_tag, "").lower() == "true"
+        forced = (context.get_tag(self.force_tag) or "").lower() == "true"
         if earlier and not forced and self.is_usable(instance, asset.key, earlier):
             context.log.info(f"reused from run {earlier.run_id}")
             self._confirm(context, confirm)
@@ -146,7 +146,7 @@ class Engine(dg.IOManager):
         # as Dagster makes metadata values of plain ones
         normal = dg.AssetMaterialization(asset.key, metadata=metadata).metadata
         where = artifact.filename, artifact.sha256, artifact.size
-        new = Earlier(version, *where, normal, checks, run.run_id)
+        new = Earlier(version, *where, normal, checks, context.run_id)
         if asset.reuse:
             # before the event: a process that is killed in between loses nothing
             results.record(instance, asset.key, key, new)

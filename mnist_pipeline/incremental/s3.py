@@ -5,6 +5,7 @@ import io
 import os
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,7 +45,8 @@ class S3Store(Store):
     def __init__(self, root: BucketPath, locks: Path) -> None:
         self.root = root
         self.locks = locks
-        self._opened_by: tuple[int, Any] = 0, None
+        # connections are not shared with a forked process
+        self._client = cache(_opened)
 
     def size(self, artifact: Artifact) -> int | None:
         """Return the size of an artifact in bytes, by one HEAD; None if it is missing."""
@@ -141,25 +143,24 @@ class S3Store(Store):
         head = self._ask(artifact.path)
         if head is None:
             raise missing(artifact)
-        check(artifact, head["ContentLength"])
         check(artifact, head["ContentLength"], head["Metadata"].get("sha256"))
         return head
 
     @property
     def s3(self) -> Any:
-        """The client of this process: connections are not shared with a process forked from it."""
-        process, s3 = self._opened_by
-        if process != os.getpid():
-            import boto3
+        """The client of this process."""
+        return self._client(os.getpid())
 
-            how = boto3.session.Config(
-                connect_timeout=_CONNECT_SECONDS,
-                read_timeout=_READ_SECONDS,
-                retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-            )
-            s3 = boto3.session.Session().client("s3", config=how)
-            self._opened_by = os.getpid(), s3
-        return s3
+
+def _opened(process: int) -> Any:
+    import boto3
+
+    how = boto3.session.Config(
+        connect_timeout=_CONNECT_SECONDS,
+        read_timeout=_READ_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+    )
+    return boto3.session.Session().client("s3", config=how)
 
 
 def _key(path: StorePath) -> tuple[str, str]:

@@ -155,6 +155,7 @@ class Session:
             if is_refreshed
             else _dagster.job_of_all(pipeline.definitions)
         )
+        origin = pipeline.module, pipeline.location or pipeline.name
         all_tags = {
             **(tags or {}),
             pipeline.engine.trigger_tag: trigger,
@@ -164,25 +165,12 @@ class Session:
             runs.MAX_RETRIES: "0",
             **runs.owner(self.instance, pipeline.store, run_id),
         }
-        run = _dagster.create_run(
-            self.instance,
-            job,
-            module=pipeline.module,
-            location=pipeline.location or pipeline.name,
-            run_id=run_id,
-            assets=assets,
-            tags=all_tags,
-            run_config={"loggers": {"terminal": {}}},
-        )
-        success = _dagster.execute(self.instance, job, run).success
+        success, events = _dagster.execute(self.instance, job, origin, run_id, assets, all_tags)
         if not success and runs.was_interrupted(self.instance, run_id):
             raise KeyboardInterrupt
-        return self._result(run_id, success)
-
-    def _result(self, run_id: str, success: bool) -> RunResult:
         made = {
             one.asset_key.to_user_string(): {k: v.value for k, v in one.metadata.items()}
-            for one in _dagster.materialized(self.instance, run_id)
+            for one in events
         }
         return RunResult(
             run_id,
