@@ -49,13 +49,11 @@ def select(definitions: dg.Definitions, selection: str) -> set[dg.AssetKey]:
     return set(dg.AssetSelection.from_string(selection).resolve(graph))
 
 
-def job_of(definitions: dg.Definitions, name: str) -> dg.JobDefinition:
+def job_of(definitions: dg.Definitions, name: str | None) -> dg.JobDefinition:
+    """Return a job, or without a name Dagster's own of all assets, whatever their partitions."""
+    if name is None:
+        return definitions.resolve_implicit_global_asset_job_def()
     return definitions.resolve_job_def(name)
-
-
-def job_of_all(definitions: dg.Definitions) -> dg.JobDefinition:
-    """Return Dagster's own job of all assets, whatever their partitions."""
-    return definitions.resolve_implicit_global_asset_job_def()
 
 
 def carried(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -190,14 +188,18 @@ def failures(instance: dg.DagsterInstance, run_id: str) -> list[tuple[str | None
     return found
 
 
-def dagster_event(record: logging.LogRecord) -> tuple[dict[str, Any], Any]:
-    """Return the metadata of a log record of Dagster's, and the event in it, if any."""
+def progress(record: logging.LogRecord) -> tuple[str, str] | None:
+    """Return step and text of a log record that is progress, or None."""
     meta = cast("Any", record).dagster_meta
-    return meta, meta["dagster_event"]
-
-
-def step_seconds(event: Any) -> float:
-    return float(event.step_success_data.duration_ms) / 1000
+    event = meta["dagster_event"]
+    if event and event.is_step_success:
+        text = f"done in {event.step_success_data.duration_ms / 1000:.1f} s"
+    # failures are reported once, at the end
+    elif not event and logging.INFO <= record.levelno < logging.ERROR:
+        text = meta["orig_message"]
+    else:
+        return None
+    return meta["step_key"] or "", text
 
 
 # What a step reads

@@ -22,10 +22,7 @@ _RUN_KEY = "dagster/run_key"
 def schedule(pipeline: "Pipeline", cron: str) -> dg.ScheduleDefinition:
     """Define when the job `refresh` runs. A tick deletes old runs, too.
 
-    Raises
-    ------
-    SettingsError
-        The cron expression is not valid.
+    Raises SettingsError if the cron expression is not valid.
     """
 
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:

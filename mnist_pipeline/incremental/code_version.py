@@ -67,28 +67,16 @@ class CodeVersion:
 
 
 class Sources:
-    """The source of a package as it is on disk now. A module is read once, however many reach it.
+    """The source of a package as it is on disk now; each module is read once."""
 
-    Parameters
-    ----------
-    not_counted : collection of str
-        Modules that only display values, or keep them.
-    """
-
-    def __init__(self, not_counted: Collection[str] = ()) -> None:
+    def __init__(self, not_counted: Collection[str]) -> None:
         self._not_counted = set(not_counted)
         self._read: dict[str, tuple[dict[str, str], set[str]]] = {}
         self._distributions = cache(packages_distributions)
         self._minor = cache(self._minor_of)
 
     def reached(self, module: str, file: Path) -> tuple[dict[str, str], dict[str, str]]:
-        """Digest every module that a module reaches, and name the libraries met on the way.
-
-        Returns
-        -------
-        sources, libraries
-            As `CodeVersion` has them.
-        """
+        """Return `sources` and `libraries` of a `CodeVersion`: what a module reaches by imports."""
         root = _root(module, file)
         package = module.partition(".")[0]
         sources: dict[str, str] = {}

@@ -81,12 +81,7 @@ class Codec(Generic[T]):
     def read(self, store: Store, artifact: Artifact) -> T:
         """Read a value from the store, verified before it is decoded.
 
-        Raises
-        ------
-        StoreError
-            The file is gone or damaged.
-        FormatError
-            It cannot be decoded.
+        Raises StoreError if the file is gone or damaged, FormatError if it cannot be decoded.
         """
         try:
             if self.open is None:

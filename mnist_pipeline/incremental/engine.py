@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from . import _dagster, history, results, runs
+from .check import CheckResult
 from .code_version import CodeVersion
 from .errors import PipelineError, StoreError
 from .history import Materialization
@@ -136,7 +137,7 @@ class Engine(dg.IOManager):
         with asset.codec.encoded(result.value) as data:
             artifact = self.store.publish(asset.name, asset.codec.name_of(result.value), data)
         if asset.reuse:
-            checks.append(_same_again(asset.key, earlier, version))
+            checks.append(_evaluation(asset, _same_again(earlier, version), blocking=False))
         metadata = {
             "seconds": round(time.perf_counter() - start, 3),
             **result.metadata,
@@ -187,10 +188,7 @@ class Engine(dg.IOManager):
     ) -> dict[dg.AssetKey, Materialization]:
         """Return the materializations of the wanted assets that others were computed from.
 
-        Raises
-        ------
-        StoreError
-            One is not recorded, or its file is gone.
+        Raises StoreError if one is not recorded, or its file is gone.
         """
         found: dict[dg.AssetKey, Materialization | None] = {}
         waiting = list(direct.values())
@@ -211,10 +209,7 @@ class Engine(dg.IOManager):
     def load(self, instance: dg.DagsterInstance, made: Materialization) -> Any:
         """Read the value of a materialization.
 
-        Raises
-        ------
-        PipelineError
-            It is gone, damaged, names no file, was refused by a check, or cannot be decoded.
+        Raises PipelineError if it names no file, is gone, damaged, refused or cannot be decoded.
         """
         self._stop_if_refused(instance, made)
         return self._read(made)
@@ -289,10 +284,7 @@ class Engine(dg.IOManager):
     def load_input(self, context: dg.InputContext) -> Any:
         """Read the version that is recorded as the input of a step or a check.
 
-        Raises
-        ------
-        dagster.Failure
-            It was never materialized, is gone, damaged or refused: names what to materialize.
+        Raises dagster.Failure, which names what to materialize, where that cannot be read.
         """
         instance, place, is_check = _dagster.input_of(context)
         try:
@@ -330,24 +322,10 @@ def _enforced(
 ) -> list[dg.AssetCheckEvaluation]:
     """Return the results of the checks for Dagster.
 
-    Raises
-    ------
-    dagster.Failure
-        A blocking check failed: its result is recorded without a materialization as its target.
+    Raises dagster.Failure if a blocking one failed: it is recorded without a target.
     """
     blocking = {check.__name__ for check in asset.blocking} if result.enforce else set()
-    found = [
-        dg.AssetCheckEvaluation(
-            asset_key=asset.key,
-            check_name=one.name,
-            passed=one.passed,
-            severity=getattr(dg.AssetCheckSeverity, "ERROR" if one.name in blocking else "WARN"),
-            description=one.description,
-            metadata=one.metadata,
-            blocking=one.name in blocking,
-        )
-        for one in result.checks
-    ]
+    found = [_evaluation(asset, one, blocking=one.name in blocking) for one in result.checks]
     failed = [one for one in found if one.blocking and not one.passed]
     if failed:
         for one in found:
@@ -357,14 +335,24 @@ def _enforced(
     return found
 
 
-def _same_again(
-    asset: dg.AssetKey, earlier: Earlier | None, version: str
-) -> dg.AssetCheckEvaluation:
+def _evaluation(asset: Asset, check: CheckResult, *, blocking: bool) -> dg.AssetCheckEvaluation:
+    severity = dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN
+    return dg.AssetCheckEvaluation(
+        asset_key=asset.key,
+        check_name=check.name,
+        passed=check.passed,
+        severity=severity,
+        description=check.description,
+        metadata=check.metadata,
+        blocking=blocking,
+    )
+
+
+def _same_again(earlier: Earlier | None, version: str) -> CheckResult:
     """Compare a result with the earlier one under the same key."""
-    same = earlier is None or earlier.data_version == version
     if earlier is None:
         text = "computed once: there is no earlier result to compare it with"
-    elif same:
+    elif earlier.data_version == version:
         text = f"computed again with the same content as in run {earlier.run_id}"
     else:
         text = (
@@ -372,11 +360,4 @@ def _same_again(
             f"{earlier.run_id}, from the same inputs, code and params. The step, a library or the "
             "machine is not deterministic; results downstream may differ."
         )
-    return dg.AssetCheckEvaluation(
-        asset_key=asset,
-        check_name=DETERMINISTIC,
-        passed=same,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=text,
-        metadata={},
-    )
+    return CheckResult(DETERMINISTIC, earlier is None or earlier.data_version == version, text)

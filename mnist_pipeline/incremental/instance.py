@@ -20,20 +20,12 @@ _GENERATED = "# Generated. Delete this line to edit the file yourself.\n"
 def opened(home: Path, template: Path | None = None) -> Iterator[dg.DagsterInstance]:
     """Open the instance in a home folder, which is created if needed; set `DAGSTER_HOME` to it.
 
-    Parameters
-    ----------
-    home : Path
-    template : Path, optional
-        A `dagster.yaml` to copy into the home, without the parts that name its folder of SQLite:
-        they are in the home by default. Without a template, telemetry is off and crashed runs are
-        retried. A file in the home that was edited by hand stays.
+    The `dagster.yaml` that is the template is copied into the home, without the parts that name its
+    folder of SQLite: these are in the home by default. Without a template, telemetry is off and
+    crashed runs are retried. A file in the home that was edited by hand stays.
 
-    Raises
-    ------
-    SettingsError
-        The folder cannot be created or written.
-    HistoryError
-        The disk with Dagster's history is full, its database damaged, or its server gone.
+    Raises SettingsError if the folder cannot be created or written; HistoryError if the disk with
+    Dagster's history is full, its database damaged, or its server gone.
     """
     prepare(home, template)
     try:

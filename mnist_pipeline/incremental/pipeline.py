@@ -33,7 +33,7 @@ class Pipeline:
     Attributes
     ----------
     name : str
-        Prefix of the run tags, and the name of the code location unless `location` is given.
+        Name of the code location, and prefix of the run tags.
     module : str
         The Python module with the definitions, which the workspace loads.
     assets : sequence of Asset
@@ -62,8 +62,6 @@ class Pipeline:
         differs from what is loaded.
     config : Path, optional
         A `dagster.yaml` for the home.
-    location : str, optional
-        Name of the code location.
     owners : sequence of str
         Of every asset, as Dagster shows them: `team:...` or e-mail addresses.
     """
@@ -84,7 +82,6 @@ class Pipeline:
     keep: Keep = lambda instance: {}
     current: "Callable[[], Pipeline] | None" = None
     config: Path | None = None
-    location: str | None = None
     owners: Sequence[str] = ()
 
     @property
@@ -122,10 +119,7 @@ class Pipeline:
     def definitions(self) -> dg.Definitions:
         """What Dagster loads: assets, checks, jobs, schedule, sensors and resources.
 
-        Raises
-        ------
-        SettingsError
-            The cron expression is not valid.
+        Raises SettingsError if the cron expression is not valid.
         """
         refreshed = dg.AssetSelection.assets(*self.keys)
         # before the assets, whose freshness policy takes the expression as valid
@@ -210,14 +204,9 @@ class Pipeline:
     def session(self, report: Report = lambda text: None) -> "Iterator[Session]":
         """Open the pipeline in this process; its runs are recorded in the same home as the UI's.
 
-        Runs whose process is dead are marked failed first.
-
-        Raises
-        ------
-        SettingsError
-            The home cannot be used.
-        HistoryError
-            The disk with Dagster's history is full, its database damaged, or its server gone.
+        Runs whose process is dead are marked failed first. Raises SettingsError if the home cannot
+        be used; HistoryError if the disk with Dagster's history is full, its database damaged, or
+        its server gone.
         """
         from .session import Session
 

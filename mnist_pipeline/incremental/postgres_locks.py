@@ -35,14 +35,8 @@ class PostgresLocks:
     """Session-level advisory locks of a server, seen by every machine that can reach it.
 
     The server frees them when the holder's connection ends, at the latest 45 s after its machine
-    vanished. Every method raises HistoryError where the server cannot be reached.
-
-    Parameters
-    ----------
-    url : str
-        Of the database, as SQLAlchemy takes it.
-    namespace : str
-        Prefix of the names; the same on all machines.
+    vanished. Every method raises HistoryError where the server cannot be reached. The URL is as
+    SQLAlchemy takes it; the namespace, a prefix of the names, is the same on all machines.
     """
 
     def __init__(self, url: str, namespace: str) -> None:

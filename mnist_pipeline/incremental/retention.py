@@ -37,12 +37,8 @@ def collect(
     """Return the files that nothing points at, and remove them and their results if asked.
 
     The newest `keep` materializations of each asset and partition point at files, and what the
-    pipeline itself keeps.
-
-    Raises
-    ------
-    StoreError
-        The instance has no record of an asset's files; a run began meanwhile.
+    pipeline itself keeps. Raises StoreError if the instance has no record of an asset's files, or
+    if a run began meanwhile.
     """
     store, assets = pipeline.store, pipeline.engine.assets
     for key, asset in assets.items():
@@ -54,7 +50,7 @@ def collect(
             )
 
     def kept(key: dg.AssetKey) -> set[str]:
-        if remove and runs.unfinished(instance, list(assets)):
+        if remove and runs.unfinished(instance, assets):
             raise StoreError("a run began meanwhile: wait for its end, then run gc again")
         versions = pipeline.keep(instance).get(key, set())
         return {

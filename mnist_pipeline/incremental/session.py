@@ -66,11 +66,6 @@ class Session:
     instance: dg.DagsterInstance
     report: Report
 
-    @property
-    def every_key(self) -> list[dg.AssetKey]:
-        """Keys of all assets, on request too."""
-        return list(self.pipeline.engine.assets)
-
     def status(self, *, verify: bool = False) -> dict[dg.AssetKey, AssetStatus]:
         """Return the state of each asset, upstream before downstream.
 
@@ -108,7 +103,7 @@ class Session:
 
     def unfinished(self) -> list[dg.DagsterRun]:
         """Return the unfinished runs, oldest first; those of dead processes are marked failed."""
-        return runs.unfinished(self.instance, self.every_key, self.report)
+        return runs.unfinished(self.instance, self.pipeline.engine.assets, self.report)
 
     @contextmanager
     def alone(self, assets: Collection[dg.AssetKey]) -> Iterator[None]:
@@ -132,30 +127,14 @@ class Session:
     ) -> RunResult:
         """Materialize assets, by default all that `refresh` knows, in a run in this process.
 
-        Parameters
-        ----------
-        trigger : str
-            What started the run, as the history shows it.
-        force : bool
-            Compute all of them; reuse nothing.
-        tags : mapping, optional
-            Further tags of the run.
-        partition : str, optional
-            The partition to materialize.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            The run was interrupted.
+        `trigger` is what started the run, as the history shows it; `tags` are further tags of it;
+        `partition` is the one to materialize. With `force`, all is computed, nothing reused. Raises
+        KeyboardInterrupt if the run was interrupted.
         """
         pipeline, run_id = self.pipeline, str(uuid.uuid4())
         is_refreshed = assets is None or set(assets) <= set(pipeline.keys)
-        job = (
-            _dagster.job_of(pipeline.definitions, runs.REFRESH)
-            if is_refreshed
-            else _dagster.job_of_all(pipeline.definitions)
-        )
-        origin = pipeline.module, pipeline.location or pipeline.name
+        job = _dagster.job_of(pipeline.definitions, runs.REFRESH if is_refreshed else None)
+        origin = pipeline.module, pipeline.name
         all_tags = {
             **(tags or {}),
             pipeline.engine.trigger_tag: trigger,
@@ -182,12 +161,9 @@ class Session:
         )
 
     def select(self, selection: str) -> list[dg.AssetKey]:
-        """Return the assets that a Dagster asset selection names.
+        """Return the assets that a Dagster asset selection names, sorted.
 
-        Raises
-        ------
-        SettingsError
-            It is not a selection, or selects nothing.
+        Raises SettingsError if it is not a selection, or selects nothing.
         """
         try:
             keys = _dagster.select(self.pipeline.definitions, selection)
@@ -210,5 +186,5 @@ class Session:
 
         The newest `keep` materializations of each asset point at their files.
         """
-        with nullcontext() if dry_run else self.alone(self.every_key):
+        with nullcontext() if dry_run else self.alone(self.pipeline.engine.assets):
             return retention.collect(self.pipeline, self.instance, keep=keep, remove=not dry_run)

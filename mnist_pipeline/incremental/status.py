@@ -82,14 +82,10 @@ class _Assessment:
     ) -> AssetStatus:
         made = self.newest[key]
         artifact = made.artifact(self.engine.store) if made else None
-        state: State = "missing"
-        causes: list[str] = []
-        refused: dict[str, str] = {}
-        outdated: list[str] = []
-        if made:
-            state, causes = self._file(artifact)
-            outdated = self._changes(key, made)
-            refused = self.engine.refusals(self.instance, key, made.data_version)
+        state: State
+        state, causes = self._file(artifact) if made else ("missing", [])
+        outdated = self._changes(key, made) if made else []
+        refused = self.engine.refusals(self.instance, key, made.data_version) if made else {}
         if outdated or state != "fresh":
             refused |= self._refused_since(key, made.timestamp if made else 0.0)
         outdated += attempts

@@ -77,13 +77,9 @@ class Store:
         return Artifact(asset, sha256, filename, size, self.root / asset / sha256 / filename)
 
     def publish(self, asset: str, filename: str, data: bytes | Path) -> Artifact:
-        """Put a file into the store, unless it is there intact. Nothing half-written is left.
+        """Put bytes into the store, or a complete local file of any size, which may be moved.
 
-        Parameters
-        ----------
-        asset, filename : str
-        data : bytes or Path
-            The bytes, or a complete local file of any size, which may be moved.
+        What is there intact stays. Nothing half-written is left.
         """
         size = data.stat().st_size if isinstance(data, Path) else len(data)
         artifact = self.artifact(asset, files.sha256(data), filename, size)
@@ -106,13 +102,7 @@ class Store:
             return False
 
     def read(self, artifact: Artifact) -> bytes:
-        """Return the bytes of an artifact, verified by size and digest.
-
-        Raises
-        ------
-        DamagedError
-            The artifact is missing or damaged.
-        """
+        """Return the verified bytes of an artifact; DamagedError if it is missing or damaged."""
         with _reading(artifact), _open(artifact) as file:
             data = file.read()
         check(artifact, len(data), files.sha256(data))
@@ -192,11 +182,7 @@ class Store:
 def open_store(root: StorePath | str, *, locks: Path) -> Store:
     """Open the store in a local folder or under `s3://bucket/prefix`.
 
-    Parameters
-    ----------
-    root : Path, BucketPath or str
-    locks : Path
-        The local folder for the lock files of a store in a bucket. A local store has its own.
+    `locks` is the local folder for the lock files of a store in a bucket; a folder has its own.
     """
     if isinstance(root, str):
         url = root.startswith("s3://")
