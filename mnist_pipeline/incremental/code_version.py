@@ -30,22 +30,15 @@ _ABSENT = "(absent)"
 
 @dataclass(frozen=True)
 class CodeVersion:
-    """What a step is computed with.
-
-    Attributes
-    ----------
-    sources : mapping
-        Digest of the normalized source of each file that the step reaches, by its path relative to
-        the folder of the package.
-    libraries : mapping
-        Major and minor version of each library on the way.
-    inputs : mapping
-        By resource key, the params (a mapping) and settings (a value) that the step requires.
-    """
+    """What a step is computed with."""
 
     sources: Mapping[str, str]
+    """Digest of the normalized source of each file that the step reaches, by its path relative to
+    the folder of the package."""
     libraries: Mapping[str, str]
+    """Major and minor version of each library on the way."""
     inputs: Mapping[str, Any]
+    """By resource key, the params (a mapping) and settings (a value) that the step requires."""
 
     @cached_property
     def digest(self) -> str:

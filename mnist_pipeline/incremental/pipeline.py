@@ -28,61 +28,42 @@ Keep = Callable[[dg.DagsterInstance], Mapping[dg.AssetKey, set[str]]]
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Assets that are recomputed only where something changed.
-
-    Attributes
-    ----------
-    name : str
-        Name of the code location, and prefix of the run tags.
-    module : str
-        The Python module with the definitions, which the workspace loads.
-    assets : sequence of Asset
-        What `refresh` brings up to date.
-    store : Store
-        Where the values are.
-    home : Path
-        Dagster's home folder, where materializations are recorded.
-    inputs : mapping
-        Params and settings that results depend on, by the resource that steps require. They count
-        for the code version of those steps.
-    resources : mapping
-        Further resources, which do not count.
-    on_request : sequence of Asset
-        Assets that `refresh` leaves alone, such as experiments.
-    checks, sensors : sequences
-        Further Dagster checks and sensors. A version that a blocking check refused is never read.
-    not_counted : collection of str
-        Modules that only display values; they take no part in code versions.
-    cron, schedule : str
-        When the schedule of this name runs `refresh`, UTC; no cron, no schedule.
-    keep : callable, optional
-        Returns, by asset, data versions that garbage collection keeps.
-    current : callable, optional
-        Returns the pipeline as it would be loaded now. Automation asks for nothing while that
-        differs from what is loaded.
-    config : Path, optional
-        A `dagster.yaml` for the home.
-    owners : sequence of str
-        Of every asset, as Dagster shows them: `team:...` or e-mail addresses.
-    """
+    """Assets that are recomputed only where something changed."""
 
     name: str
+    """Name of the code location, and prefix of the run tags."""
     module: str
+    """The Python module with the definitions, which the workspace loads."""
     assets: Sequence[Asset]
+    """What `refresh` brings up to date."""
     store: Store
+    """Where the values are."""
     home: Path
+    """Dagster's home folder, where materializations are recorded."""
     inputs: Mapping[str, object] = field(default_factory=dict)
+    """Params and settings, by the resource that steps require; they count for those steps."""
     resources: Mapping[str, object] = field(default_factory=dict)
+    """Further resources, which do not count."""
     on_request: Sequence[Asset] = ()
+    """Assets that `refresh` leaves alone, such as experiments."""
     checks: Sequence[dg.AssetChecksDefinition] = ()
+    """Further Dagster checks. A version that a blocking one refused is never read."""
     sensors: Sequence[dg.SensorDefinition] = ()
     not_counted: Collection[str] = ()
+    """Modules that only display values; they take no part in code versions."""
     cron: str | None = None
+    """When the schedule runs `refresh`, UTC; no cron, no schedule."""
     schedule: str = "scheduled_refresh"
+    """Name of the schedule."""
     keep: Keep = lambda instance: {}
+    """Returns, by asset, data versions that garbage collection keeps."""
     current: "Callable[[], Pipeline] | None" = None
+    """Returns the pipeline as it would be loaded now. Automation asks for nothing while it differs
+    from what is loaded."""
     config: Path | None = None
+    """A `dagster.yaml` for the home."""
     owners: Sequence[str] = ()
+    """Of every asset, as Dagster shows them: `team:...` or e-mail addresses."""
 
     @property
     def keys(self) -> list[dg.AssetKey]:

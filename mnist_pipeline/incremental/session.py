@@ -23,31 +23,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run did.
-
-    Attributes
-    ----------
-    run_id : str or None
-        None where there was nothing to do, and no run.
-    computed, reused : list of str
-        Keys of the materialized assets, in order.
-    error : str or None
-        What failed.
-    metadata : mapping
-        By materialized asset, the plain values of its metadata.
-    fresh : list of str
-        Of a refresh: keys of the assets that are up to date now.
-    trace : str or None
-        The tracebacks of what failed.
-    """
+    """What a run did."""
 
     run_id: str | None
+    """None where there was nothing to do, and no run."""
     computed: list[str]
+    """Keys of the computed assets, in order."""
     reused: list[str]
     error: str | None
+    """What failed."""
     metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By materialized asset, the plain values of its metadata."""
     fresh: list[str] = field(default_factory=list)
+    """Of a refresh: keys of the assets that are up to date now."""
     trace: str | None = None
+    """The tracebacks of what failed."""
 
     @property
     def success(self) -> bool:

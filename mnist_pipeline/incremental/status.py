@@ -21,29 +21,21 @@ State = Literal["fresh", "stale", "waiting", "missing", "damaged", "refused"]
 
 @dataclass(frozen=True)
 class AssetStatus:
-    """The state of one asset.
-
-    Attributes
-    ----------
-    status : str
-        `fresh`: up to date; `stale`: its code, params or a direct input changed, or its last
-        attempt failed; `waiting`: only something upstream is not up to date; `missing`: never
-        materialized, or its file is gone; `damaged`: its file is not what was recorded; `refused`:
-        a blocking check refused it.
-    causes : list of str
-        Empty where fresh.
-    data_version, code_version, path : str or None
-        Of the newest materialization: its versions, and its file.
-    storage_id : int or None
-        Place of that materialization in the event log.
-    """
+    """The state of one asset; all but `status` and `causes` are of its newest materialization."""
 
     status: State
+    """`fresh`: up to date; `stale`: its code, params or a direct input changed, or its last attempt
+    failed; `waiting`: only something upstream is not up to date; `missing`: never materialized, or
+    its file is gone; `damaged`: its file is not what was recorded; `refused`: a blocking check
+    refused it."""
     causes: list[str]
+    """Empty where fresh."""
     data_version: str | None
     code_version: str | None
     path: str | None
+    """Of its file."""
     storage_id: int | None
+    """Its place in the event log."""
 
 
 def assess(
