@@ -37,7 +37,6 @@ RE_EXECUTED = "dagster/parent_run_id"
 _CARRIED = "incremental"
 _REPOSITORY = "__repository__"
 _HEARTBEAT_SECONDS = 60.0
-_CHECKS = 1000
 
 
 # Definitions
@@ -147,11 +146,6 @@ def add_engine_event(instance: dg.DagsterInstance, run: dg.DagsterRun, message: 
     instance.report_engine_event(message, run)
 
 
-def was_queued(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    queued = dg.DagsterEventType.PIPELINE_ENQUEUED
-    return bool(instance.get_records_for_run(run.run_id, of_type=queued, limit=1).records)
-
-
 def enqueue(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     instance.report_dagster_event(dg.DagsterEvent.job_enqueue(run), run.run_id)
 
@@ -205,17 +199,13 @@ def progress(record: logging.LogRecord) -> tuple[str, str] | None:
 # What a step reads
 
 
-def input_ids(context: dg.AssetExecutionContext) -> dict[dg.AssetKey, int | None]:
-    """Return, by direct input, the place in the event log of the materialization to read.
+def input_id(context: dg.AssetExecutionContext, key: dg.AssetKey) -> int | None:
+    """Return the place in the event log of the materialization of a direct input to read.
 
     Dagster fixes it when the step starts, and records it as provenance.
     """
-    step = context.get_step_execution_context()
-    found = {}
-    for key in sorted(context.assets_def.asset_deps[context.asset_key]):
-        info = step.maybe_fetch_and_get_input_asset_version_info(key)
-        found[key] = info.storage_id if info else None
-    return found
+    info = context.get_step_execution_context().maybe_fetch_and_get_input_asset_version_info(key)
+    return info.storage_id if info else None
 
 
 def input_of(context: dg.InputContext) -> tuple[dg.DagsterInstance, int | None, bool]:
@@ -233,7 +223,7 @@ def input_of(context: dg.InputContext) -> tuple[dg.DagsterInstance, int | None, 
 
 
 def check_results(
-    instance: dg.DagsterInstance, check: dg.AssetCheckKey, limit: int = _CHECKS
+    instance: dg.DagsterInstance, check: dg.AssetCheckKey, limit: int = 1000
 ) -> list[tuple[float, dg.AssetCheckEvaluation]]:
     """Return a check's results, newest first, each with its time in seconds since 1970."""
     status = AssetCheckExecutionRecordStatus
@@ -273,7 +263,3 @@ def remove_values(
 
 def postgres_url(instance: dg.DagsterInstance) -> str | None:
     return getattr(instance.run_storage, "postgres_url", None)
-
-
-def folder_of(instance: dg.DagsterInstance) -> str:
-    return str(instance.root_directory)

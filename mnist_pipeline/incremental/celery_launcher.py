@@ -36,8 +36,7 @@ class WorkerRunLauncher(CeleryRunLauncher):
     def launch_run(self, context: Any) -> None:
         """Hand the run to the broker, once a worker listens there.
 
-        If none does for a while, the run goes back to the queue. If it did not come from there,
-        DagsterInvariantViolationError is raised.
+        If none does for a while, the run goes back to the queue.
         """
         run, instance = context.dagster_run, self._instance
         # the daemon gives up a run that takes longer to start
@@ -61,8 +60,6 @@ class WorkerRunLauncher(CeleryRunLauncher):
             self._back_to_queue(run, self._no_broker(error))
 
     def _back_to_queue(self, run: dg.DagsterRun, why: str) -> None:
-        if not _dagster.was_queued(self._instance, run):
-            raise dg.DagsterInvariantViolationError(why)
         if self._is_starting(run):
             message = f"{why} The run goes back to the queue."
             _dagster.add_engine_event(self._instance, run, message)

@@ -70,7 +70,8 @@ class Sources:
 
     def reached(self, module: str, file: Path) -> tuple[dict[str, str], dict[str, str]]:
         """Return `sources` and `libraries` of a `CodeVersion`: what a module reaches by imports."""
-        root = _root(module, file)
+        # the folder that the module's name starts in
+        root = file.resolve().parents[module.count(".") + (file.name == "__init__.py")]
         package = module.partition(".")[0]
         sources: dict[str, str] = {}
         libraries: dict[str, str] = {}
@@ -131,12 +132,6 @@ def _change(kind: str, name: str, before: object, now: object) -> str:
     if before == _ABSENT:
         return f"code now used: {name}"
     return f"code {'no longer used:' if now == _ABSENT else 'changed in'} {name}"
-
-
-def _root(module: str, file: Path) -> Path:
-    """Return the folder that a module's name starts in."""
-    parts = module.count(".") + (file.name == "__init__.py")
-    return file.resolve().parents[parts]
 
 
 def _file(root: Path, module: str) -> Path | None:

@@ -1,5 +1,6 @@
 """How a step runs: its inputs are looked up, an earlier result is reused or a new one published."""
 
+import inspect
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -161,7 +162,9 @@ class Engine(dg.IOManager):
     ) -> Result:
         values = {name: self._read(read[one]) for name, one in asset.inputs.items()}
         resources = {name: getattr(context.resources, name) for name in asset.resources}
-        passed = {"context": context} if "context" in asset.parameters else {}
+        passed = (
+            {"context": context} if "context" in inspect.signature(asset.step).parameters else {}
+        )
         result = asset.step(**passed, **values, **resources)
         return result if isinstance(result, Result) else Result(result)
 
@@ -173,9 +176,8 @@ class Engine(dg.IOManager):
         Further upstream it reads what these were computed from.
         """
         direct: dict[dg.AssetKey, Materialization] = {}
-        for key, place in _dagster.input_ids(context).items():
-            if key not in self.assets or key not in asset.inputs.values():
-                continue  # the step reads it itself
+        for key in sorted(set(asset.inputs.values()) - asset.upstream):
+            place = _dagster.input_id(context, key)
             found = None if place is None else history.at(context.instance, key, place)
             direct[key] = _existing(key, found)
         return direct | self.further(context.instance, direct, asset.upstream)

@@ -24,12 +24,6 @@ newest of an asset."""
 RUN_MATERIALIZATIONS = 10
 """How many materializations of each asset those are."""
 
-FINISHED = [
-    dg.DagsterRunStatus.SUCCESS,
-    dg.DagsterRunStatus.FAILURE,
-    dg.DagsterRunStatus.CANCELED,
-]
-
 
 def collect(
     pipeline: "Pipeline", instance: dg.DagsterInstance, *, keep: int, remove: bool
@@ -45,7 +39,7 @@ def collect(
         if store.holds(asset.name) and not history.newest(instance, key, 1):
             raise StoreError(
                 f"{store.root / asset.name} holds artifacts, but Dagster's history in "
-                f"{_dagster.folder_of(instance)} has no record of them: is DAGSTER_HOME the one "
+                f"{pipeline.home} has no record of them: is DAGSTER_HOME the one "
                 "that they were made with? Nothing was removed."
             )
 
@@ -85,11 +79,13 @@ def prune(pipeline: "Pipeline", instance: dg.DagsterInstance) -> int:
                 versions.add(made.data_version or "")
             if number < RUN_MATERIALIZATIONS or made.data_version in versions:
                 needed.add(made.run_id)
-    old = dg.RunsFilter(
-        statuses=FINISHED, created_before=datetime.now(UTC) - timedelta(days=RUN_DAYS)
-    )
+    old = dg.RunsFilter(created_before=datetime.now(UTC) - timedelta(days=RUN_DAYS))
     found = [record.dagster_run for record in instance.get_run_records(old)]
-    gone = [run.run_id for run in found if run.run_id not in needed and runs.OWNER in run.tags]
+    gone = [
+        run.run_id
+        for run in found
+        if run.is_finished and run.run_id not in needed and runs.OWNER in run.tags
+    ]
     for run_id in gone:
         _dagster.forget_run(instance, run_id)
     return len(gone)

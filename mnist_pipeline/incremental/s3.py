@@ -30,8 +30,8 @@ _CONNECT_SECONDS = 5  # and the longest that an upload waits until the server ta
 _READ_SECONDS = 10
 _ATTEMPTS = 2
 
-_REFUSALS = {"403", "AccessDenied", "SignatureDoesNotMatch"}
-_CREDENTIALS = {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken"}
+_FORBIDDEN = {"403", "AccessDenied", "SignatureDoesNotMatch"}
+_INVALID_KEYS = {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken"}
 
 
 class S3Store(Store):
@@ -203,7 +203,7 @@ def _meaning(error: Exception) -> str | None:
             return "there is no such bucket. Create it, or correct the store's location."
         case "AuthorizationHeaderMalformed" | "PermanentRedirect" | "301" | "307":
             return "the bucket is in another region. Set AWS_DEFAULT_REGION to it."
-        case str(code) if code in _REFUSALS | _CREDENTIALS:
+        case str(code) if code in _FORBIDDEN | _INVALID_KEYS:
             return (
                 f"the server refuses ({code}). Look at the credentials (AWS_ACCESS_KEY_ID, "
                 "AWS_PROFILE ...) and at what they allow: s3:GetObject, PutObject, DeleteObject, "

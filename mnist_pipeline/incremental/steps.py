@@ -60,11 +60,6 @@ class Asset:
         return self.key.to_user_string()
 
     @property
-    def parameters(self) -> set[str]:
-        """Names of the step's parameters."""
-        return set(inspect.signature(self.step).parameters)
-
-    @property
     def file(self) -> Path:
         """Where the step is defined."""
         return Path(inspect.getsourcefile(self.step) or "")
