@@ -6,7 +6,7 @@ A test compares the attributes that all other modules use with Dagster's public 
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,9 +27,6 @@ from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.runs.schema import KeyValueStoreTable
 from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-
-HIDDEN = ".dagster/"
-"""Prefix of run tags that the UI's list of runs does not show."""
 
 RE_EXECUTED = "dagster/parent_run_id"
 """Tag of a re-executed run: the run that it repeats."""
@@ -240,13 +237,13 @@ def check_results(
 # Storage
 
 
-def values(instance: dg.DagsterInstance, keys: Iterable[str]) -> Mapping[str, str]:
-    """Return the texts stored under these keys in the key-value table of Dagster's database."""
-    return instance.daemon_cursor_storage.get_cursor_values(set(keys))
+def value(instance: dg.DagsterInstance, key: str) -> str | None:
+    """Return the text stored under a key in the key-value table of Dagster's database."""
+    return instance.daemon_cursor_storage.get_cursor_values({key}).get(key)
 
 
-def set_values(instance: dg.DagsterInstance, pairs: Mapping[str, str]) -> None:
-    instance.daemon_cursor_storage.set_cursor_values(pairs)
+def set_value(instance: dg.DagsterInstance, key: str, text: str) -> None:
+    instance.daemon_cursor_storage.set_cursor_values({key: text})
 
 
 def remove_values(

@@ -42,17 +42,16 @@ class WorkerRunLauncher(CeleryRunLauncher):
         # the daemon gives up a run that takes longer to start
         patience = min(PATIENCE_SECONDS, (_dagster.start_timeout(instance) or 180) / 2)
         end = time.monotonic() + patience
-        logged = False
-        while why := self._obstacle(run):
-            if not logged:
-                logged = True
-                _dagster.add_engine_event(instance, run, f"{why} The run waits.")
+        if why := self._obstacle(run):
+            _dagster.add_engine_event(instance, run, f"{why} The run waits.")
+        while why:
             time.sleep(_POLL_SECONDS)
             if not self._is_starting(run):
                 return
             if time.monotonic() > end:
                 self._back_to_queue(run, why)
                 return
+            why = self._obstacle(run)
         try:
             with _answering(self.celery):
                 super().launch_run(context)

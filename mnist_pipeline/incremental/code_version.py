@@ -204,8 +204,7 @@ class _Locals(ast.NodeTransformer):
 
 
 def _is_text(part: ast.stmt) -> bool:
-    return (
-        isinstance(part, ast.Expr)
-        and isinstance(part.value, ast.Constant)
-        and isinstance(part.value.value, str)
-    )
+    match part:
+        case ast.Expr(ast.Constant(str())):
+            return True
+    return False

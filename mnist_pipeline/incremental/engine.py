@@ -4,7 +4,7 @@ import inspect
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from graphlib import TopologicalSorter
 from typing import Any
 
@@ -81,10 +81,7 @@ class Engine(dg.IOManager):
         """
         partition = context.partition_key if context.has_partition_key else None
         lock = "-".join(["step", asset.name, *([partition] if partition else [])])
-
-        def waiting() -> None:
-            context.log.info(f"another run computes {asset.name}: waiting for it")
-
+        waiting = partial(context.log.info, f"another run computes {asset.name}: waiting for it")
         if self.stopped:
             raise dg.Failure(self.stopped[0], allow_retries=False)
         try:

@@ -102,6 +102,8 @@ class Pipeline:
 
         Raises SettingsError if the cron expression is not valid.
         """
+        values = {**self.inputs, **self.resources}
+        resources = {name: _fixed(value) for name, value in values.items()}
         refreshed = dg.AssetSelection.assets(*self.keys)
         # before the assets, whose freshness policy takes the expression as valid
         schedules = [automation.schedule(self, self.cron)] if self.cron else []
@@ -124,12 +126,7 @@ class Pipeline:
             jobs=jobs,
             schedules=schedules,
             sensors=[automation.keep_fresh(self), *self.sensors],
-            resources={
-                **{
-                    name: _fixed(value) for name, value in {**self.inputs, **self.resources}.items()
-                },
-                "io_manager": self.engine,
-            },
+            resources={**resources, "io_manager": self.engine},
             loggers={"terminal": terminal},
             # steps take seconds: a process each would cost more than they do
             executor=dg.in_process_executor,

@@ -24,7 +24,8 @@ RECOMPUTE_ALL = "recompute_all"
 JOBS = [REFRESH, RECOMPUTE_ALL]
 """The jobs of a pipeline: all its assets, with reuse and without."""
 
-OWNER = f"{_dagster.HIDDEN}owner_process"
+# the UI's list of runs does not show tags with this prefix
+OWNER = ".dagster/owner_process"
 """Tag of a run: its own id, host and process id of its owner process, and the token of the lock
 that this process holds while it lives. Tags are copied when a run is executed again: the copy names
 another run."""
@@ -41,20 +42,13 @@ _INTERRUPT = dg.DagsterExecutionInterruptedError.__name__
 
 _POLL_SECONDS = 1.0
 
-_UNFINISHED = [
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-    dg.DagsterRunStatus.QUEUED,
-]
-
-_UNCLAIMED = {
+_UNCLAIMED = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     # a process claims a run before its first step
     dg.DagsterRunStatus.STARTED,
-}
+]
+_UNFINISHED = [*_UNCLAIMED, dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.QUEUED]
 
 
 def owner(instance: dg.DagsterInstance, store: Store, run_id: str) -> dict[str, str]:

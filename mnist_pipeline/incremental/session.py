@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -98,10 +99,7 @@ class Session:
     @contextmanager
     def alone(self, assets: Collection[dg.AssetKey]) -> Iterator[None]:
         """Hold the lock of the store's refresh while no run on these assets is in progress."""
-
-        def waiting() -> None:
-            self.report("another refresh is in progress: waiting for it")
-
+        waiting = partial(self.report, "another refresh is in progress: waiting for it")
         with locks_of(self.instance, self.pipeline.store).hold("refresh", waiting):
             runs.wait(self.instance, assets, self.report)
             yield

@@ -157,20 +157,13 @@ def _attempts(
 ) -> dict[dg.AssetKey, list[str]]:
     """Return why assets are stale whose newest materialization was deleted or attempt failed."""
     found: dict[dg.AssetKey, list[str]] = {}
-    last: dict[dg.AssetKey, str] = {}
     for record in instance.get_asset_records(list(newest)):
         entry = record.asset_entry
         made = newest[entry.asset_key]
         if gone := history.deleted(entry.last_materialization_record, made):
             found[entry.asset_key] = [f"its newest materialization was deleted with run {gone}"]
         elif entry.last_run_id and not (made and made.run_id == entry.last_run_id):
-            last[entry.asset_key] = entry.last_run_id
-    ids = sorted(set(last.values()))
-    # an empty list is no filter
-    records = instance.get_run_records(dg.RunsFilter(run_ids=ids)) if ids else []
-    failed = {one.dagster_run.run_id for one in records if one.dagster_run.is_failure_or_canceled}
-    return found | {
-        key: [f"its last attempt failed, in run {run_id}"]
-        for key, run_id in last.items()
-        if run_id in failed
-    }
+            last = instance.get_run_by_id(entry.last_run_id)
+            if last and last.is_failure_or_canceled:
+                found[entry.asset_key] = [f"its last attempt failed, in run {last.run_id}"]
+    return found
