@@ -159,9 +159,8 @@ class Engine(dg.IOManager):
     ) -> Result:
         values = {name: self._read(read[one]) for name, one in asset.inputs.items()}
         resources = {name: getattr(context.resources, name) for name in asset.resources}
-        passed = (
-            {"context": context} if "context" in inspect.signature(asset.step).parameters else {}
-        )
+        takes_context = "context" in inspect.signature(asset.step).parameters
+        passed = {"context": context} if takes_context else {}
         result = asset.step(**passed, **values, **resources)
         return result if isinstance(result, Result) else Result(result)
 

@@ -86,13 +86,11 @@ class S3Store(Store):
             check(artifact, path.stat().st_size, files.sha256(path))
             yield path
 
-    @contextlib.contextmanager
-    def _transfer(self) -> Iterator[Any]:
+    def _transfer(self) -> Any:
         from boto3.s3.transfer import TransferConfig, create_transfer_manager
 
         how = TransferConfig(_PART_BYTES, _PARTS_AT_ONCE, _PART_BYTES, _ATTEMPTS)
-        with create_transfer_manager(self.s3, how) as manager:
-            yield manager
+        return create_transfer_manager(self.s3, how)
 
     def _write(self, artifact: Artifact, data: bytes | Path) -> None:
         with translated(artifact.path), self._transfer() as manager:
