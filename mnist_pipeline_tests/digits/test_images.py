@@ -201,6 +201,13 @@ def test_a_phones_picture_with_more_in_it_or_with_damaged_facts_is_read(some: Di
             continue
 
 
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_a_picture_with_damaged_exif_data_is_read(some: Digits, form: str) -> None:
+    picture = on_paper(some.pixels[0])
+    damaged = encoded(picture.convert("RGB"), form, exif=b"Exif\x00\x00garbage that is no TIFF")
+    assert alike(normalize.prepare(files.grey(damaged), Shape()), some.pixels[0]) > 0.9
+
+
 def test_what_shows_no_single_digit_is_refused_with_a_reason(some: Digits) -> None:
     two = Image.new("L", (800, 400), 255)
     for left, pixels in ((40, some.pixels[0]), (420, some.pixels[30])):

@@ -30,7 +30,7 @@ def test_history_lists_versions_triggers_and_what_was_reused_newest_first(toy: T
         status.data_version,
         status.code_version,
     )
-    assert left[0].metadata["how many"] == 3
+    assert left[0].value("how many") == 3
     assert len(everything) == len(ALL) + 3 + 3
     times = [one.timestamp for one in everything]
     assert times == sorted(times, reverse=True)
@@ -72,7 +72,7 @@ def test_gc_keeps_what_the_newest_point_at_and_lists_before_it_removes(toy: Toy)
         toy.set_factor(factor)
         assert toy.refresh().success
     assert len(files(toy, "left")) == len(files(toy, "summary")) == 3
-    unfinished = toy.data / "left" / ".v.tmp"
+    unfinished = toy.data / "left" / f".v.{'0' * 32}.tmp"
     unfinished.mkdir()
     os.utime(unfinished, (0, 0))
     notes = toy.data / "left" / "notes"

@@ -97,7 +97,7 @@ def grey(data: bytes) -> npt.NDArray[np.float32]:
 
 def _decoded(data: bytes) -> "Image.Image":
     """Return the image upright, its luminance and, where there is any, its opacity."""
-    from PIL import ExifTags, Image, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
@@ -117,7 +117,7 @@ def _decoded(data: bytes) -> "Image.Image":
                 raise PictureError("is a JPEG picture of far too many scans: save it again")
             image.draft("L", (WORKING_SIDE, WORKING_SIDE))
             image.load()
-            turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+            turn = _UPRIGHT.get(_orientation(image))
             image = image if turn is None else image.transpose(Image.Transpose[turn])
             if image.mode.startswith("I"):  # 16 bits a pixel, of which "L" would be the lower 8
                 return Image.fromarray(np.asarray(image, np.float32) / np.float32(65535 / 255))
@@ -131,3 +131,14 @@ def _decoded(data: bytes) -> "Image.Image":
     # damaged files can fail in as many ways as Pillow's decoders have lines
     except Exception as error:  # noqa: BLE001
         raise PictureError(f"is damaged: {error}") from None
+
+
+def _orientation(image: "Image.Image") -> int:
+    """Return the EXIF orientation; 1, upright, without one or if the metadata is damaged."""
+    from PIL import ExifTags
+
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    # Pillow ignores damaged EXIF data of a JPEG, but raises for other formats
+    except Exception:  # noqa: BLE001
+        return 1
