@@ -49,7 +49,7 @@ class PostgresLocks:
         return _claimed(self._url, os.getpid())
 
     def lives(self, token: str, host: str) -> bool | None:
-        """Whether a session holds the lock; None where one could still come back for it."""
+        """Whether a session holds the lock; None where one could come back, or of another kind."""
         if not token.startswith(_TOKEN):
             return None
         with contextlib.closing(_session(self._url)) as session:

@@ -180,6 +180,7 @@ def test_debug_prints_where_a_step_failed(arguments: list[str], house: House) ->
 def test_a_dagster_yaml_of_ones_own_in_the_home_is_left_alone(house: House) -> None:
     file = house.folder / "dagster_home" / "dagster.yaml"
     assert file.read_text().startswith("# Generated.")
+    assert str(house.folder) not in file.read_text(), "a copy of the home keeps its own history"
     own = "telemetry:\n  enabled: false\npython_logs:\n  python_log_level: ERROR\n"
     file.write_text(own)
     assert house.cli("run", "--json", "--select", "raw_mnist").returncode == 0
