@@ -99,7 +99,7 @@ def sources(house: House, tmp_path: Path) -> Callable[[], dict[str, str]]:
         ("digits/report/page.css", "16px", "17px", {"report"}),
         ("digits/sources/transfer.py", "READ_SECONDS = 30.0", "READ_SECONDS = 31.0", {"raw_mnist"}),
         ("digits/sources/sample.py", "floor = 0.80", "floor = 0.81", FROM_SOURCE),
-        ("digits/sources/csv_rows.py", "MAX_LINE = CHUNK", "MAX_LINE = 2 * CHUNK", SPLITS),
+        ("digits/sources/csv_rows.py", "_BLOCK = 1 << 22", "_BLOCK = 1 << 23", SPLITS),
         ("digits/data/checks.py", "UNBALANCED = 0.5", "UNBALANCED = 0.4", SPLITS),
     ],
 )

@@ -1,8 +1,6 @@
 """The formats of archives: ARFF, IDX and plain rows, by the file's name."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from io import BufferedIOBase
+import io
 
 import numpy as np
 import numpy.typing as npt
@@ -47,17 +45,15 @@ def read(archive: Archive, shape: Shape) -> tuple[npt.NDArray[np.uint8], npt.NDA
         The file is damaged or breaks its format; the message names the file, where in it, and what
         was expected there.
     """
-    is_arff = archive.filename.endswith(".arff.gz")
-
-    @contextmanager
-    def body() -> Iterator[tuple[BufferedIOBase, int]]:
-        with archive.open() as stream:
-            yield stream, arff.skip_header(stream, shape.pixels) if is_arff else 1
-
     try:
-        if archive.filename.endswith(".idx.gz"):
-            with archive.open() as stream:
+        # closed, the stream holds the bytes no longer
+        with io.BytesIO(archive.unpacked()) as stream:
+            if archive.filename.endswith(".idx.gz"):
                 return idx.decode(stream, shape.width)
-        return csv_rows.decode(body, shape.pixels)
+            first_line = 1
+            if archive.filename.endswith(".arff.gz"):
+                first_line = arff.skip_header(stream, shape.pixels)
+            rows = stream.read()
+        return csv_rows.decode(rows, shape.pixels, first_line)
     except FormatError as error:
         raise FormatError(f"{archive.filename}, {error}") from None
