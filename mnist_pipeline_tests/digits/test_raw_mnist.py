@@ -295,7 +295,7 @@ def test_idx_files_are_read_one_after_another() -> None:
         (
             struct.pack(">4I", 2051, 2, 14, 56) + IMAGES[16:],
             LABELS,
-            "images of 28 x 28 pixels .* 0000000e00000038",
+            "images of 28 x 28 pixels .*0000000e00000038",
         ),
         (struct.pack(">4I", 2051, 2**32 - 1, 28, 28), b"", "end after"),
         (struct.pack(">4I", 2051, 300_000, 28, 28) + IMAGES[16:], LABELS, "end after"),
