@@ -5,6 +5,7 @@ import re
 import numpy as np
 import numpy.typing as npt
 
+from mnist_pipeline.digits.data.pixels import of_columns
 from mnist_pipeline.digits.data.shape import CLASSES
 from mnist_pipeline.incremental.errors import FormatError
 
@@ -65,13 +66,10 @@ def decode(
         )
     except pa.ArrowInvalid:
         raise _first_error(text, width, first_line) from None
-    pixels = np.empty((table.num_rows, width), np.uint8)
-    for column in range(width):
-        pixels[:, column] = table.column(column).to_numpy()
-    labels = table.column(width).to_numpy()
-    if not len(labels) or labels.max() >= CLASSES:
+    *pixels, labels = table.columns
+    if not len(labels) or labels.to_numpy().max() >= CLASSES:
         raise _first_error(text, width, first_line)
-    return pixels, labels
+    return of_columns(pixels), labels.to_numpy()
 
 
 def _first_error(text: bytes, width: int, first_line: int) -> FormatError:
