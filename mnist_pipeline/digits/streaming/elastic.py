@@ -70,10 +70,8 @@ class Deformation:
         ----------
         corners : uint32 array of shape (m, 900)
             `corners_of` the digits that there are.
-        which : int64 array of shape (n,)
-            Which of them to deform.
-        number : int64 array of shape (n,)
-            Seeds of the deformations, from 0.
+        which, number : int64 arrays of shape (n,)
+            Which of them to deform, and the seeds of the deformations, from 0.
 
         Returns
         -------
@@ -144,14 +142,8 @@ class Deformation:
 def corners_of(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
     """Return every pixel with those to the right, below, and right below, as one number of 32 bits.
 
-    Parameters
-    ----------
-    pixels : uint8 array of shape (m, 784)
-
-    Returns
-    -------
-    uint32 array of shape (m, 900)
-        With a pixel of paper around; interpolation looks up one number where it would four.
+    From uint8 of shape (m, 784) to uint32 of shape (m, 900), with a pixel of paper around:
+    interpolation looks up one number where it would four.
     """
     padded = np.pad(pixels.reshape(-1, WIDTH, WIDTH), ((0, 0), (1, 2), (1, 2))).astype(np.uint32)
     parts = [padded[:, y : y + _SIDE, x : x + _SIDE] for y in (0, 1) for x in (0, 1)]
