@@ -152,7 +152,9 @@ def describe(error: ValidationError, where: str) -> str:
             continue  # it follows from another one that is listed
         name = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
+        if not name:
+            lines.append(f"{where}: {message}")
+        elif problem["type"] == "extra_forbidden":
             lines.append(f"{where}: {name} is not a known key")
         elif problem["type"] == "value_error" and isinstance(problem["input"], dict):
             lines.append(f"{where}: the keys of {name} do not go together: {message}")
