@@ -1,6 +1,7 @@
 """The body shared by the formats ARFF and CSV: comma-separated rows of pixels and a class."""
 
 import re
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +9,9 @@ import numpy.typing as npt
 from mnist_pipeline.digits.data.pixels import of_columns
 from mnist_pipeline.digits.data.shape import CLASSES
 from mnist_pipeline.incremental.errors import FormatError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _BLOCK = 1 << 22
 """Bytes that pyarrow parses at a time, 4 MiB; no line may have more."""
@@ -17,20 +21,13 @@ _NUMBER = re.compile(rb"[ \t]*0*(\d{1,3})[ \t]*")
 
 
 def decode(
-    text: bytes, width: int, first_line: int = 1
+    stream: BinaryIO, width: int, first_line: int = 1
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Decode every row of `width` pixels and a class.
 
     Empty lines, comments from `%` to the end of the line, CRLF, and blanks around values are
     accepted. Every value must be an integer from 0 to 255 and every class one from 0 to 9; there
-    are no missing values.
-
-    Parameters
-    ----------
-    text : bytes
-    width : int
-    first_line : int
-        Number of the first line, for messages.
+    are no missing values. `first_line` is the number of the stream's next line, for messages.
 
     Returns
     -------
@@ -42,18 +39,34 @@ def decode(
     FormatError
         Names the line, what is in it and what was expected.
     """
+    pixels, labels = [], []
+    number = first_line
+    # in parts: pyarrow needs twice as much memory as it is given
+    while lines := stream.readlines(4 * _BLOCK):
+        text = b"".join(lines)
+        if b"\r" in text:
+            text = text.replace(b"\r\n", b"\n")
+        if b"%" in text:
+            text = _COMMENT.sub(b"", text)
+        if text.strip():
+            *columns, last = _parsed(text, width, number).columns
+            pixels.append(of_columns(columns))
+            labels.append(last.to_numpy())
+        number += len(lines)
+    if not labels:
+        raise FormatError(f"line {first_line}: expected rows of digits, found none")
+    return np.concatenate(pixels), np.concatenate(labels)
+
+
+def _parsed(text: bytes, width: int, first_line: int) -> "pa.Table":
     import pyarrow as pa
     import pyarrow.csv
 
-    # pyarrow would swallow an interrupt
-    pa.enable_signal_handlers(False)
-    if b"\r" in text:
-        text = text.replace(b"\r\n", b"\n")
-    if b"%" in text:
-        text = _COMMENT.sub(b"", text)
     # pyarrow would accept hexadecimal numbers, a byte order mark, and CR as the end of a line
     if text.translate(None, b"0123456789, \t\n"):
         raise _first_error(text, width, first_line)
+    # pyarrow would swallow an interrupt
+    pa.enable_signal_handlers(False)
     names = [str(column) for column in range(width + 1)]
     try:
         table = pyarrow.csv.read_csv(
@@ -66,16 +79,14 @@ def decode(
         )
     except pa.ArrowInvalid:
         raise _first_error(text, width, first_line) from None
-    *pixels, labels = table.columns
-    if not len(labels) or labels.to_numpy().max() >= CLASSES:
+    if table.column(width).to_numpy().max() >= CLASSES:
         raise _first_error(text, width, first_line)
-    return of_columns(pixels), labels.to_numpy()
+    return table
 
 
 def _first_error(text: bytes, width: int, first_line: int) -> FormatError:
     """Find the first line that `decode` refuses."""
-    lines = text.split(b"\n")
-    for number, line in enumerate(lines, first_line):
+    for number, line in enumerate(text.split(b"\n"), first_line):
         if not line:
             continue
         if (found := line.count(b",") + 1) != width + 1:
@@ -91,6 +102,4 @@ def _first_error(text: bytes, width: int, first_line: int) -> FormatError:
                     f"line {number}: expected an integer from 0 to {most} as {name}, "
                     f"found {shown!r}"
                 )
-    if not any(lines):
-        return FormatError(f"line {first_line}: expected rows of digits, found none")
     return FormatError(f"a line is longer than {_BLOCK:,} bytes")

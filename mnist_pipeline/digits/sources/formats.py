@@ -46,14 +46,12 @@ def read(archive: Archive, shape: Shape) -> tuple[npt.NDArray[np.uint8], npt.NDA
         was expected there.
     """
     try:
-        # closed, the stream holds the bytes no longer
-        with io.BytesIO(archive.unpacked()) as stream:
-            if archive.filename.endswith(".idx.gz"):
-                return idx.decode(stream, shape.width)
-            first_line = 1
-            if archive.filename.endswith(".arff.gz"):
-                first_line = arff.skip_header(stream, shape.pixels)
-            rows = stream.read()
-        return csv_rows.decode(rows, shape.pixels, first_line)
+        stream = io.BytesIO(archive.unpacked())
+        if archive.filename.endswith(".idx.gz"):
+            return idx.decode(stream, shape.width)
+        first_line = 1
+        if archive.filename.endswith(".arff.gz"):
+            first_line = arff.skip_header(stream, shape.pixels)
+        return csv_rows.decode(stream, shape.pixels, first_line)
     except FormatError as error:
         raise FormatError(f"{archive.filename}, {error}") from None
