@@ -54,11 +54,8 @@ class Params(Table):
     def load(cls, file: Path) -> Self:
         """Read and validate a params file.
 
-        Raises
-        ------
-        SettingsError
-            The file is missing, is not TOML, or holds an unknown key or a value out of range; a
-            variant is not allowed, or the one that `[model]` names does not exist.
+        Raises SettingsError where the file is missing or is not TOML, holds an unknown key or a
+        value out of range, or names a variant that does not exist.
         """
         try:
             return cls.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))

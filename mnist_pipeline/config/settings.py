@@ -130,11 +130,8 @@ class Settings(BaseSettings):
     def load(cls, **overrides: Any) -> Self:
         """Read the environment and the settings file; `overrides` beat both.
 
-        Raises
-        ------
-        SettingsError
-            A variable holds a value that is not allowed, or no setting has its name; the message
-            names it and what is allowed.
+        Raises SettingsError, which names the variable and what is allowed, where a value is not
+        allowed or no setting has that name.
         """
         names = {str(field.alias) for field in cls.model_fields.values()}
         settings_file.check_names(PROJECT, names)

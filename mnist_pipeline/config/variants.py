@@ -26,11 +26,8 @@ def expanded(content: Mapping[str, Any]) -> dict[str, Any]:
     to each combination of its values, named after them: `alpha=1e-05:whitening=0.01`, keys in the
     order of the alphabet. `model` becomes the variant that it names.
 
-    Raises
-    ------
-    ValueError
-        A value is not a table, a name is not allowed or given twice, there are more than `MOST`, or
-        there is no variant that `[model]` names.
+    Raises ValueError where a value is not a table, a name is not allowed or given twice, there are
+    more than `MOST`, or there is no variant that `[model]` names.
     """
     content = dict(content)
     model, tables, sweep = (_table(content.pop(name, {}), name) for name in _TABLES)

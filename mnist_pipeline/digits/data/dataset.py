@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from mnist_pipeline.incremental.errors import FormatError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+Row = TypeVar("Row", bound=np.integer)
 
 _META = b"mnist_pipeline"
 
@@ -30,7 +32,7 @@ def columns(pixels: int) -> dict[str, str]:
     return {"row_id": "int32"} | dict.fromkeys(names, "uint8") | {"class": "uint8"}
 
 
-def base_of(row_id: npt.NDArray[np.integer], bases: int) -> npt.NDArray[np.integer]:
+def base_of(row_id: npt.NDArray[Row], bases: int) -> npt.NDArray[Row]:
     """Return the base row, below `bases`, of each row: its own, or what it is made from."""
     base = row_id % bases
     base *= _STRIDE

@@ -55,10 +55,7 @@ def stacked(
     file has no name: it goes with the array, or with this process, however that ends. `what` names
     the rows in messages.
 
-    Raises
-    ------
-    StoreError
-        The temporary folder has no room for the scratch file.
+    Raises StoreError where the temporary folder has no room for the scratch file.
     """
     if not (large and rows):
         return np.concatenate(list(chunks))

@@ -29,10 +29,7 @@ def split(
     Rows keep the order that scikit-learn gives them; `row_id` holds their rows in the table. Rows
     that are made from others go where these go (`Origin.draw`).
 
-    Raises
-    ------
-    StoreError
-        The temporary folder has no room for the images of a large table.
+    Raises StoreError where the temporary folder has no room for the images of a large table.
     """
     count = len(table.labels)
     origin = Origin(

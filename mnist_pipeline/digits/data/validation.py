@@ -95,10 +95,7 @@ def hold_out(train: Digits, *, size: float, random_state: int) -> Parts:
     random_state : int
         Seed of `train_test_split`.
 
-    Raises
-    ------
-    FormatError
-        There are too few digits of some class for a part with all of them.
+    Raises FormatError where there are too few digits of some class for a part with all of them.
     """
     from sklearn.model_selection import train_test_split
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -29,15 +29,12 @@ class PixelTransformer(TransformerMixin, BaseEstimator, ABC):  # type: ignore[mi
     width: int = 1
     """Pixels a row; the number of pixels must be a multiple."""
 
-    _only_ink: ClassVar[bool] = False
-    """Whether negative values are refused."""
-
     def fit(self, X: npt.ArrayLike, y: object = None) -> Self:
         """Record the number of columns of X, an array of shape (n, pixels).
 
         Raises ValueError where they do not make rows of `width`.
         """
-        _, columns = validate_data(self, X, ensure_non_negative=self._only_ink).shape
+        _, columns = validate_data(self, X).shape
         if columns % self.width:
             raise ValueError(f"{columns} pixels do not make rows of width={self.width}")
         return self
@@ -45,20 +42,19 @@ class PixelTransformer(TransformerMixin, BaseEstimator, ABC):  # type: ignore[mi
     def transform(self, X: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Return the features of images, float32 of shape (n, features).
 
-        Raises ValueError where X is not a two-dimensional numeric array, has another number of
-        columns than in `fit`, or negative values where there must be none.
+        Raises ValueError where X is not a two-dimensional numeric array, or has another number of
+        columns than in `fit`.
         """
-        X = validate_data(self, X, reset=False, ensure_non_negative=self._only_ink)
+        X = validate_data(self, X, reset=False)
         return in_batches(self._features, np.asarray(X))
 
     @abstractmethod
     def _features(self, pixels: npt.NDArray[np.number]) -> npt.NDArray[np.float32]: ...
 
     def __sklearn_tags__(self) -> "Tags":
-        """Declare that `transform` needs no `fit`, what is refused, and float32 as the result."""
+        """Declare that `transform` needs no `fit`, and float32 as the result."""
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
-        tags.input_tags.positive_only = self._only_ink
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
@@ -85,8 +81,6 @@ class Deskewer(PixelTransformer):
     width : int
         Pixels a row; the number of columns of X must be a multiple.
     """
-
-    _only_ink = True
 
     def __init__(self, width: int = WIDTH) -> None:
         self.width = width

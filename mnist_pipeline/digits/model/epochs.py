@@ -186,10 +186,7 @@ class Epochs:
     The pipeline's steps before the classifier are fitted; `kept`, of shape (n, 1 + components), are
     whitened features of all rows of a source in memory, if they are to be kept.
 
-    Raises
-    ------
-    StoreError
-        The temporary folder has no room for the features.
+    Raises StoreError where the temporary folder has no room for the features.
     """
 
     def __init__(

@@ -36,10 +36,8 @@ class Archive:
     def unpacked(self) -> bytes:
         """Return the decompressed bytes.
 
-        Raises
-        ------
-        FormatError
-            The bytes are not gzip, the stream is cut or damaged, or has more than `MAX_BYTES`.
+        Raises FormatError where they are not gzip, the stream is cut or damaged, or has more than
+        `MAX_BYTES`.
         """
         if not self.filename.endswith(".gz"):
             return self.data

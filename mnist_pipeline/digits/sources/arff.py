@@ -23,10 +23,7 @@ def skip_header(stream: BinaryIO, pixels: int) -> int:
     -------
     The number (from 1) of the first line after `@DATA`.
 
-    Raises
-    ------
-    FormatError
-        Names the line and what was expected there.
+    Raises FormatError, which names the line and what was expected there.
     """
     found = 0
     for number, line in enumerate(stream, 1):

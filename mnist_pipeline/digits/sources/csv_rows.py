@@ -34,10 +34,7 @@ def decode(
     pixels : uint8 array of shape (n, width), C-contiguous
     labels : uint8 array of shape (n,)
 
-    Raises
-    ------
-    FormatError
-        Names the line, what is in it and what was expected.
+    Raises FormatError, which names the line, what is in it and what was expected.
     """
     pixels, labels = [], []
     number = first_line

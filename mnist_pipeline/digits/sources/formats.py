@@ -15,10 +15,7 @@ from mnist_pipeline.incremental.errors import FormatError
 def decode(archive: Archive) -> DigitTable:
     """Decode an archive of any source.
 
-    Raises
-    ------
-    FormatError
-        It is not a file of any source, is damaged or breaks its format.
+    Raises FormatError where it is not a file of any source, is damaged or breaks its format.
     """
     return registry.of_file(archive.filename).decode(archive, read)
 
@@ -39,11 +36,8 @@ def read(archive: Archive, shape: Shape) -> tuple[npt.NDArray[np.uint8], npt.NDA
     pixels : uint8 array of shape (n, pixels), C-contiguous
     labels : uint8 array of shape (n,)
 
-    Raises
-    ------
-    FormatError
-        The file is damaged or breaks its format; the message names the file, where in it, and what
-        was expected there.
+    Raises FormatError where the file is damaged or breaks its format; the message names the file,
+    where in it, and what was expected there.
     """
     try:
         stream = io.BytesIO(archive.unpacked())

@@ -25,10 +25,7 @@ def decode(stream: BinaryIO, width: int) -> tuple[npt.NDArray[np.uint8], npt.NDA
     pixels : uint8 array of shape (n, width * width)
     labels : uint8 array of shape (n,)
 
-    Raises
-    ------
-    FormatError
-        Names which of the four files is not what was expected there.
+    Raises FormatError, which names the file that is not what was expected there.
     """
     pixels, labels = [], []
     for part in ("training", "test"):

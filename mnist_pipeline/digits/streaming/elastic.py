@@ -10,7 +10,6 @@ that every processor makes the same pixels.
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -52,11 +51,6 @@ class Deformation:
     alpha: float = 34.0
     fields: int = 256
     seed: int = 42
-
-    def prepared(self) -> Self:
-        """Return itself, with its fields and turns made: threads would make them at a time."""
-        _ = self._fields, self._turns
-        return self
 
     def deform(
         self,
