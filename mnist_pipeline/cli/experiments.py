@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import re
 import time
 import tomllib
 from collections.abc import Collection, Mapping
@@ -130,21 +129,29 @@ def _choose(file: Path, name: str) -> bool:
 def with_variant(text: str, name: str) -> str | None:
     """Return the text of a params file with this variant chosen in `[model]`, all else as it is.
 
-    None where that takes more than a line that is replaced or added.
+    None where an edit would not do that, or more than that.
     """
-    wanted = tomllib.loads(text)
-    model = wanted.setdefault("model", {})
-    if model.get(variants.CHOSEN) == name:
-        return text
-    line, end = f'{variants.CHOSEN} = "{name}"', "\r\n" if "\r\n" in text else "\n"
-    if variants.CHOSEN in model:
-        edited = re.sub(rf"(?m)^{variants.CHOSEN}\s*=\s*[^\s#]+", line, text, count=1)
-    elif re.search(r"(?m)^\[model\]", text):
-        edited = re.sub(r"(?m)^\[model\][^\r\n]*", rf"\g<0>{end}{line}", text, count=1)
-    else:
-        edited = f"{text}{end}[model]{end}{line}{end}"
-    model[variants.CHOSEN] = name
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+    from tomlkit.items import Table
+
+    ending = "\r\n" if text.count("\n") == text.count("\r\n") > 0 else "\n"
     try:
+        wanted = tomllib.loads(text)
+        model = wanted.setdefault("model", {})
+        if model.get(variants.CHOSEN) == name:
+            return text
+        model[variants.CHOSEN] = name
+        document = tomlkit.parse(text.replace(ending, "\n"))
+        model_table = document.setdefault("model", tomlkit.table())
+        body = model_table.value.body if isinstance(model_table, Table) else []
+        # comments at the end of a table are about the next one: the new key goes before them
+        start = max((at for at, (key, _) in enumerate(body, 1) if key is not None), default=0)
+        comments = body[start:]
+        del body[start:]
+        model_table[variants.CHOSEN] = name
+        body.extend(comments)
+        edited = tomlkit.dumps(document).replace("\n", ending)
         return edited if tomllib.loads(edited) == wanted else None
-    except ValueError:
+    except (TOMLKitError, ValueError, RecursionError):
         return None

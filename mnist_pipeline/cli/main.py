@@ -102,3 +102,7 @@ def _message(error: BaseException) -> str:
             return str(error)
         case _:
             return f"{type(error).__name__}: {error} (--debug shows where)"
+
+
+if __name__ == "__main__":
+    main()

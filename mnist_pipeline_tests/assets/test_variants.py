@@ -72,24 +72,27 @@ def test_a_variant_that_is_not_allowed_is_refused_by_name(
 @pytest.mark.parametrize(
     ("text", "edited"),
     [
-        ("", '\n[model]\nvariant = "b"\n'),
+        ("", '[model]\nvariant = "b"\n'),
         ("[split]\n", '[split]\n\n[model]\nvariant = "b"\n'),
-        ("# c\n[model] # m\nalpha = 1.0\n", '# c\n[model] # m\nvariant = "b"\nalpha = 1.0\n'),
+        ("# c\n[model] # m\nalpha = 1.0\n", '# c\n[model] # m\nalpha = 1.0\nvariant = "b"\n'),
         (
             "[split]\r\na = 1\r\n[model]\r\nalpha = 1.0\r\n",
-            '[split]\r\na = 1\r\n[model]\r\nvariant = "b"\r\nalpha = 1.0\r\n',
+            '[split]\r\na = 1\r\n[model]\r\nalpha = 1.0\r\nvariant = "b"\r\n',
         ),
-        ("[model]", '[model]\nvariant = "b"'),
-        ("[model]\nvariant='a' # x\n[split]\n", '[model]\nvariant = "b" # x\n[split]\n'),
+        (
+            "[model]\na = 1 # a\n\n# about the split\n[split]\n",
+            '[model]\na = 1 # a\nvariant = "b"\n\n# about the split\n[split]\n',
+        ),
+        ("[model]", '[model]\nvariant = "b"\n'),
+        ("[model]\nvariant='a' # x\n[split]\n", '[model]\nvariant="b" # x\n[split]\n'),
         ("[variants.a]\n[model]\n[split]\n", '[variants.a]\n[model]\nvariant = "b"\n[split]\n'),
+        ("model = {alpha = 1.0}\n", 'model = {alpha = 1.0,variant = "b"}\n'),
+        ("model.alpha = 1.0\n", 'model.alpha = 1.0\nmodel.variant = "b"\n'),
         ("[model]\nvariant = '''a'''\n", '[model]\nvariant = "b"\n'),
         ("[model]\nvariant = 'b'\n", "[model]\nvariant = 'b'\n"),
-        # the model is not in lines of its own, or what looks so is something else
-        ("model = {alpha = 1.0}\n", None),
-        ("model.alpha = 1.0\n", None),
-        ("model.variant = 'a'\n", None),
-        ("[variants.a]\nvariant = 'c'\n[model]\nvariant = 'a'\n", None),
-        ('a = """\n[model]\n"""\n[model]\n', None),
+        # what cannot be edited, or not parsed again
+        ("\ufeff[model]\n", None),
+        ("[model]\ralpha = 1.0\r", None),
     ],
 )
 def test_choosing_a_variant_changes_nothing_else(text: str, edited: str | None) -> None:
@@ -98,6 +101,13 @@ def test_choosing_a_variant_changes_nothing_else(text: str, edited: str | None) 
         before = tomllib.loads(text)
         model = {**before.get("model", {}), "variant": "b"}
         assert tomllib.loads(edited) == {**before, "model": model}
+
+
+def test_an_edit_that_would_say_something_else_is_not_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tomlkit.dumps", lambda document: '[model]\nvariant = "b"\n')
+    assert experiments.with_variant("[model]\nalpha = 1.0\n", "b") is None
 
 
 TEXT = """\
@@ -110,7 +120,7 @@ cells = [4]
 [variants.smooth]
 whitening = 0.1
 """
-CHOSEN = TEXT.replace("clone\n", 'clone\nvariant = "small"\n')
+CHOSEN = TEXT.replace("= 7\n", '= 7\nvariant = "small"\n')
 
 
 @pytest.fixture
