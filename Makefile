@@ -82,8 +82,9 @@ clean: ## remove .venv and caches; data/ and settings.env stay
 	@rm -rf .venv .fuzz .hypothesis .mypy_cache .ruff_cache .pytest_cache dist build .tmp_dagster_home_*
 	@find . -name __pycache__ -not -path './data/*' -prune -exec rm -rf {} +
 
-settings.env:
-	@cp settings.env.example $@
+# of an earlier version's .env, if there is one
+settings.env: | .venv/run.stamp
+	@$(BIN)/python -m mnist_pipeline.config.settings_file
 
 .venv/bin/python:
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }

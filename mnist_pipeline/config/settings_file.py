@@ -1,15 +1,19 @@
-"""The settings file, and which names it and the environment may have.
+"""The settings file: which names it and the environment may have, and how it is created.
 
 Dagster puts a `.env` over the environment, so settings are in a file of another name.
 """
 
 import difflib
+import io
 import os
 from collections.abc import Collection
 from pathlib import Path
 
+import click
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
+from mnist_pipeline.incremental import files
 from mnist_pipeline.incremental.errors import SettingsError
 
 NAME = "settings.env"
@@ -37,7 +41,7 @@ def check_names(folder: Path, settings: Collection[str]) -> None:
     if ours := [name for name in _names(dotenv) if name.startswith(PREFIX)]:
         raise SettingsError(
             f"{dotenv} names {', '.join(ours)}, which `dagster dev` would put over the "
-            f"environment: move these lines to {file}"
+            f"environment: move these lines to {file} (`make install` does if that file is missing)"
         )
     known = sorted({*settings, *_OF_DEPLOYMENT})
     for where, names in (("environment", sorted(os.environ)), (file, _names(file))):
@@ -52,9 +56,45 @@ def check_names(folder: Path, settings: Collection[str]) -> None:
             )
 
 
+def create(folder: Path) -> None:
+    """Write the settings file if it is missing: the settings of a `.env`, or else the example.
+
+    The lines of `MNIST_` variables move. `DAGSTER_HOME`, which Dagster reads there too, is copied;
+    everything else stays.
+    """
+    new, old = folder / NAME, folder / DOTENV
+    if new.exists():
+        return
+    lines = [(one.key or "", one.original.string) for one in parse_stream(io.StringIO(_text(old)))]
+    names = {name for name, _ in lines if name}
+    copied = [line for name, line in lines if name.startswith(PREFIX) or name == "DAGSTER_HOME"]
+    if not any(name.startswith(PREFIX) for name in names):
+        example = (folder / f"{NAME}.example").read_text(encoding="utf-8")
+        files.replace(new, (example + "".join(copied)).encode())
+        return
+    if all(name.startswith(PREFIX) for name in names):
+        old.rename(new)
+    else:
+        rest = [line for name, line in lines if not name.startswith(PREFIX)]
+        # there may be passwords in it
+        files.replace(new, "".join(copied).encode(), like=old)
+        files.replace(old, "".join(rest).encode())
+    click.echo(f"Settings are in {new} now: the {PREFIX} variables of {old} were moved there.")
+
+
 def _names(file: Path) -> list[str]:
-    """Return the names that a file sets, none if it is missing."""
+    return sorted(dotenv_values(stream=io.StringIO(_text(file))))
+
+
+def _text(file: Path) -> str:
+    """Return the text of a file; an empty text if it is missing or a folder."""
     try:
-        return sorted(dotenv_values(file, interpolate=False))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file} cannot be read as UTF-8 text: {error}") from None
+        return file.read_text(encoding="utf-8") if file.is_file() else ""
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file} is not UTF-8 text: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    create(Path(__file__).resolve().parents[2])

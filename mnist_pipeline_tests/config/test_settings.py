@@ -2,12 +2,14 @@
 
 import re
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mnist_pipeline.config import settings as page
+from mnist_pipeline.config import settings_file
 from mnist_pipeline.config.params import Params
 from mnist_pipeline.config.settings import PROJECT, Settings
 from mnist_pipeline.digits.params import ModelParams
@@ -91,13 +93,63 @@ def test_a_dotenv_file_that_names_settings_is_refused(project: Path) -> None:
         Settings.load()
 
 
-def test_the_example_of_a_settings_file_chooses_the_sample(
+def test_the_settings_file_is_created_from_the_example(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copy(PROJECT / "settings.env.example", project / "settings.env")
+    shutil.copy(PROJECT / "settings.env.example", project)
+    settings_file.create(project)
     for name in NEUTRAL:
         monkeypatch.delenv(name)
     assert Settings.load().source == "sample"
+
+
+def test_settings_of_a_dotenv_file_move_and_foreign_variables_stay(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dotenv, file = project / ".env", project / "settings.env"
+    mirrors = "MNIST_MIRRORS='http://a/b\nhttp://c/d'\n"
+    dotenv.write_text(
+        "# mine\nTOKEN='a\nMNIST_SOURCE=b'\nexport MNIST_SOURCE=openml # all\n"
+        f"DAGSTER_HOME=/a/home\n{mirrors}OTHER=${{TOKEN}}"
+    )
+    dotenv.chmod(0o600)
+    settings_file.create(project)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert file.read_text() == (
+        f"export MNIST_SOURCE=openml # all\nDAGSTER_HOME=/a/home\n{mirrors}"
+    )
+    assert dotenv.read_text() == (
+        "# mine\nTOKEN='a\nMNIST_SOURCE=b'\nDAGSTER_HOME=/a/home\nOTHER=${TOKEN}"
+    )
+    assert f"Settings are in {file} now" in capsys.readouterr().out
+    for name in NEUTRAL:
+        monkeypatch.delenv(name)
+    found = Settings.load()
+    assert (found.source, found.mirrors) == ("openml", ("http://a/b", "http://c/d"))
+    assert found.dagster_home == Path("/a/home")
+
+
+def test_a_dotenv_file_without_settings_stays_and_a_settings_file_that_exists_too(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = (PROJECT / "settings.env.example").read_text()
+    (project / "settings.env.example").write_text(example)
+    (project / ".env").write_text("TOKEN=a\nDAGSTER_HOME=/a/home\n")
+    settings_file.create(project)
+    assert (project / "settings.env").read_text() == f"{example}DAGSTER_HOME=/a/home\n"
+    assert (project / ".env").read_text() == "TOKEN=a\nDAGSTER_HOME=/a/home\n"
+    (project / ".env").write_text("MNIST_SOURCE=openml\n")
+    settings_file.create(project)
+    assert (project / "settings.env").read_text().startswith(example)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_dotenv_file_with_settings_alone_is_renamed(project: Path) -> None:
+    text = "# which digits\nMNIST_SOURCE=openml\n"
+    (project / ".env").write_text(text)
+    settings_file.create(project)
+    assert not (project / ".env").exists()
+    assert (project / "settings.env").read_text() == text
 
 
 def test_relative_paths_are_relative_to_the_project_wherever_one_stands(
@@ -196,7 +248,7 @@ def test_variables_without_our_prefix_are_no_settings(monkeypatch: pytest.Monkey
 
 def test_a_settings_file_that_is_not_text_is_named(project: Path) -> None:
     (project / "settings.env").write_bytes(b"MNIST_SOURCE=\xff\xfe")
-    with pytest.raises(SettingsError, match=r"settings\.env cannot be read as UTF-8 text"):
+    with pytest.raises(SettingsError, match=r"settings\.env is not UTF-8 text"):
         Settings.load()
 
 
