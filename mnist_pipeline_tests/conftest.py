@@ -82,8 +82,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def rows() -> list[bytes]:
     """500 real digits as lines of the sample's file, 50 a class."""
-    with sample.read().open() as stream:
-        return stream.read().splitlines()[::10]
+    return sample.read().unpacked().splitlines()[::10]
 
 
 @pytest.fixture(scope="session")

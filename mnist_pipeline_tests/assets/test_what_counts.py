@@ -103,7 +103,7 @@ def sources(house: House, tmp_path: Path) -> Callable[[], dict[str, str]]:
             "floor = 0.81",
             FROM_SOURCE | {"champion_model"},
         ),
-        ("digits/sources/csv_rows.py", "MAX_LINE = CHUNK", "MAX_LINE = 2 * CHUNK", SPLITS),
+        ("digits/sources/csv_rows.py", "_BLOCK = 1 << 22", "_BLOCK = 1 << 23", SPLITS),
         ("digits/data/checks.py", "UNBALANCED = 0.5", "UNBALANCED = 0.4", SPLITS),
     ],
 )
