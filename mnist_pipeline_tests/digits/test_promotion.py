@@ -237,6 +237,12 @@ def test_digits_that_are_not_what_their_source_promises_are_promoted_by_a_person
     assert "the source sample promises all of MNIST" in refused.why
     both = Gate(0.8, 0.05, must_be_mnist=True, accepted=True)
     assert decided(fitted, drawn, evaluation, gate=both).outcome == "promoted"
+    # a person's word is no comparison: where one is possible, it holds
+    rival = champion_wrong_in(fitted, drawn, range(0))
+    worse = wrong_in(fitted, drawn, range(40))
+    compared = decided(worse, drawn, evaluation, Champion("of the same digits"), rival, gate=both)
+    assert compared.outcome == "refused"
+    assert "significantly worse" in compared.why
     origin = dataclasses.replace(fitted.origin, is_mnist=True)
     proven = dataclasses.replace(fitted, origin=origin)
     must = Gate(0.8, 0.05, must_be_mnist=True)
