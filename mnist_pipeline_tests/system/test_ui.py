@@ -394,7 +394,6 @@ def test_a_backfill_fits_all_variants_and_the_leaderboard_compares_them(
     if VARIANTS not in (params := clone.folder / "params.toml").read_text():
         params.write_text(params.read_text() + VARIANTS)
         webserver.reload()
-    # the sensor is on from the start
     names = until(lambda: webserver.partitions("candidate"))
     assert names == ["small", "poor"]
     launched = webserver.backfill(assets, names)
