@@ -71,25 +71,40 @@ def main() -> None:
 
 def _status(arguments: list[str]) -> int:
     """Run a command and print its answer; return the exit status."""
-    as_json = "--json" in arguments
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    as_json = "--json" in options
     try:
         # with --json, what a library prints goes to stderr
         with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
             answer = cli.main(arguments, standalone_mode=False)
+        return _shown(answer, options, as_json) if isinstance(answer, Answer) else int(answer or 0)
+    except BrokenPipeError:
+        # the reader of a pipe has ended; Python would print a traceback when it flushes stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - every failure is reported
         status = 2 if isinstance(error, SettingsError | click.UsageError) else 1
         if isinstance(error, click.UsageError) and not as_json:
             error.show()
             return status
-        name = next((one for one in arguments if not one.startswith("-")), "")
+        name = next((one for one in options if not one.startswith("-")), "")
         nothing = getattr(cli.commands.get(name), "nothing", None) or {}
         trace = "".join(traceback.format_exception(error))
-        answer = Answer(nothing, error=_message(error), trace=trace, status=status)
-    if not isinstance(answer, Answer):
-        return int(answer or 0)
-    if answer.trace and "--debug" in arguments:
+        failed = Answer(nothing, error=_message(error), trace=trace, status=status)
+    try:
+        return _shown(failed, options, as_json)
+    except OSError:  # stdout is full or closed: stderr has the message
+        click.echo(f"Error: {failed.error}", err=True)
+        return status
+
+
+def _shown(answer: Answer, options: list[str], as_json: bool) -> int:
+    """Print an answer whole; return the exit status."""
+    if answer.trace and "--debug" in options:
         click.echo(answer.trace, err=True)
-    return show(answer, as_json=as_json)
+    status = show(answer, as_json=as_json)
+    sys.stdout.flush()
+    return status
 
 
 def _message(error: BaseException) -> str:

@@ -48,7 +48,7 @@ class Params(Table):
     @model_validator(mode="before")
     @classmethod
     def _expand_variants(cls, content: Any) -> Any:
-        return variants.expanded(content)
+        return variants.expanded(content, ModelParams.model_fields)
 
     @classmethod
     def load(cls, file: Path) -> Self:
@@ -58,7 +58,10 @@ class Params(Table):
         value out of range, or names a variant that does not exist.
         """
         try:
-            return cls.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+            content = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+            # a variant may replace all of [model], which must be valid all the same
+            cls.model_validate(variants.without_choice(content))
+            return cls.model_validate(content)
         except OSError as error:
             raise SettingsError(
                 f"MNIST_PARAMS: cannot read {file}: {error.strerror}. Point MNIST_PARAMS at a "

@@ -19,19 +19,30 @@ _TABLES = ("model", "variants", "sweep")
 _NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._=:-]{0,119}")
 
 
-def expanded(content: Mapping[str, Any]) -> dict[str, Any]:
+def without_choice(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a params file with `[model]` as it is, whichever variant it names."""
+    model = content.get("model")
+    if isinstance(model, dict):
+        model = {key: value for key, value in model.items() if key != CHOSEN}
+        return {**content, "model": model}
+    return dict(content)
+
+
+def expanded(content: Mapping[str, Any], known_keys: Collection[str]) -> dict[str, Any]:
     """Return the content of a params file with all its variants in `variants`, and no `sweep`.
 
     A variant starts from `[model]`, or, if it names a preset, from that preset alone. A sweep leads
     to each combination of its values, named after them: `alpha=1e-05:whitening=0.01`, keys in the
-    order of the alphabet. `model` becomes the variant that it names.
+    order of the alphabet; these are among `known_keys`. `model` becomes the variant that it names.
 
-    Raises ValueError where a value is not a table, a name is not allowed or given twice, there are
-    more than `MOST`, or there is no variant that `[model]` names.
+    Raises ValueError where a value is not a table, a key or name is not allowed or given twice,
+    there are more than `MOST`, or there is no variant that `[model]` names.
     """
     content = dict(content)
     model, tables, sweep = (_table(content.pop(name, {}), name) for name in _TABLES)
     for key, values in sweep.items():
+        if key not in known_keys:
+            raise ValueError(f"sweep.{key} is not a known key of [model]")
         if not isinstance(values, list) or not values:
             raise ValueError(f"sweep.{key} = {values!r}: a list of values is needed")
     count = len(tables) + (math.prod(len(values) for values in sweep.values()) if sweep else 0)

@@ -195,7 +195,10 @@ class Engine(dg.IOManager):
                     made = history.with_version(instance, self.store, key, version)
                     found[key] = made
                     waiting += [made] if made else []
-        if gone := sorted(key.to_user_string() for key in wanted if not found.get(key)):
+        if any(not found.get(key) for key in wanted):
+            # an input in between that is gone hides what is further upstream
+            keys = [key for key, made in found.items() if made is None] or sorted(wanted)
+            gone = [key.to_user_string() for key in keys]
             names, computed = ", ".join(gone), ", ".join(made.asset for made in direct.values())
             raise StoreError(
                 f"{names}, which {computed} was computed from, is gone: materialize {names} and "

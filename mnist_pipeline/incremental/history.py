@@ -174,10 +174,16 @@ def _trigger(tags: Mapping[str, str], trigger_tag: str) -> str | None:
 def check_result(
     instance: dg.DagsterInstance, check: dg.AssetCheckKey, version: str | None
 ) -> dg.AssetCheckEvaluation | None:
-    """Return a check's newest result on a data version, whichever materialization it was of."""
+    """Return a check's newest result on a data version, whichever materialization it was of.
+
+    A failure that only warns neither refuses nor lifts a refusal: it counts if there is no other.
+    """
+    warned = None
     for _, result in _dagster.check_results(instance, check):
         target = result.target_materialization_data
         checked = at(instance, check.asset_key, target.storage_id) if target else None
         if checked and checked.data_version == version:
-            return result
-    return None
+            if result.passed or result.severity == dg.AssetCheckSeverity.ERROR:
+                return result
+            warned = warned or result
+    return warned

@@ -14,6 +14,7 @@ from . import files
 from .errors import HistoryError, SettingsError
 
 _GENERATED = "# Generated. Delete this line to edit the file yourself.\n"
+_OF_EARLIER_VERSIONS = "# Made by mnist-pipeline from the project's dagster.yaml."
 
 
 @contextlib.contextmanager
@@ -58,12 +59,19 @@ def _write_config(home: Path, template: Path | None) -> None:
 
     config = yaml.safe_load(template.read_text("utf-8")) if template else _DEFAULT
     folder = config.get("storage", {}).get("sqlite", {}).get("base_dir")
-    parts = {name: part for name, part in config.items() if not folder or folder not in str(part)}
+    parts = {name: part for name, part in config.items() if not (folder and _names(part, folder))}
     text = _GENERATED + yaml.safe_dump(parts, sort_keys=False)
     file = home / "dagster.yaml"
     before = file.read_text("utf-8") if file.exists() else _GENERATED
-    if before != text and before.startswith(_GENERATED):
+    if before != text and before.startswith((_GENERATED, _OF_EARLIER_VERSIONS)):
         files.replace(file, text.encode())
+
+
+def _names(part: Any, folder: str) -> bool:
+    """Return whether a part of a configuration holds a path in a folder."""
+    if isinstance(part, dict):
+        return any(_names(value, folder) for value in part.values())
+    return isinstance(part, str) and Path(part).is_relative_to(folder)
 
 
 _DEFAULT: dict[str, Any] = {

@@ -83,8 +83,9 @@ class FileLocks:
 @cache
 def _claimed(folder: Path, process: int) -> FileLock:
     for left in folder.glob("*.lock"):
-        if time.time() - left.stat().st_mtime > _LEFT_SECONDS and not _is_held(left):
-            left.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process removed it
+            if time.time() - left.stat().st_mtime > _LEFT_SECONDS and not _is_held(left):
+                left.unlink()
     return _acquired(folder / f"{process}-{uuid.uuid4().hex}.lock")
 
 

@@ -146,7 +146,7 @@ class Pipeline:
                 f"the store is {here} where the run is to be executed, and {asked['store']} where "
                 "it was asked for: let both be the same"
             )
-        elif asked and (names := _differing(asked["versions"], now)):
+        elif asked and (names := _differing(asked.get("versions", {}), now)):
             self.engine.stopped.append(
                 f"the definitions of {names} changed since they were loaded: reload them, then "
                 "launch the run again"

@@ -101,12 +101,16 @@ class S3Store(Store):
             ).result()
 
     def _recognized(self, asset: str) -> list[Garbage]:
-        sizes: dict[str, int] = {}
+        folders: dict[str, dict[str, int]] = {}
         for name, size in self._list(self.root / asset).items():
-            folder, slash, _ = name.partition("/")
-            if slash and is_artifact(folder):
-                sizes[folder] = sizes.get(folder, 0) + size
-        return [Garbage(self.root / asset / name, size) for name, size in sorted(sizes.items())]
+            folder, slash, rest = name.partition("/")
+            if slash:
+                folders.setdefault(folder, {})[rest] = size
+        return [
+            Garbage(self.root / asset / name, sum(inside.values()))
+            for name, inside in sorted(folders.items())
+            if is_artifact(name, inside)
+        ]
 
     def _remove(self, garbage: Garbage) -> None:
         bucket, key = _key(garbage.path)

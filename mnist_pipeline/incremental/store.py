@@ -120,7 +120,7 @@ class Store:
 
     def holds(self, asset: str) -> bool:
         """Return whether any artifact of an asset is there, also one of the earlier layout."""
-        return any(one.size and is_artifact(one.path.name) for one in self._recognized(asset))
+        return any(one.size and one.path.name[0] != "." for one in self._recognized(asset))
 
     def garbage(
         self, asset: str, keep: Callable[[], Collection[str]], *, remove: bool
@@ -183,8 +183,9 @@ class Store:
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                 is_folder = files.is_folder(path)
-                if (is_folder and is_artifact(path.name)) or files.is_left_behind(path):
-                    inside = path.iterdir() if is_folder else [path]
+                inside = list(path.iterdir()) if is_folder else [path]
+                is_ours = is_folder and is_artifact(path.name, [one.name for one in inside])
+                if is_ours or files.is_left_behind(path):
                     found.append(Garbage(path, sum(one.lstat().st_size for one in inside)))
         return found
 
@@ -226,12 +227,14 @@ def check(artifact: Artifact, size: int, sha256: str | None = None) -> None:
     )
 
 
-def is_artifact(name: str) -> bool:
-    """Return whether a store names the folder of an artifact so, in this layout or the earlier.
+def is_artifact(name: str, inside: Collection[str]) -> bool:
+    """Return whether a folder with these files is an artifact, of this layout or the earlier.
 
     In the earlier layout that was `<data version>`, and `<data version>.damaged-<n>`.
     """
-    return re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{32}(\.damaged-\d+)?", name) is not None
+    if re.fullmatch("[0-9a-f]{32}", name):
+        return "SHA256SUMS" in inside
+    return re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{32}\.damaged-\d+", name) is not None
 
 
 @contextlib.contextmanager
@@ -251,7 +254,10 @@ def _open(artifact: Artifact) -> io.BufferedReader:
     if size is None:
         raise missing(artifact)
     check(artifact, size)
-    return path.open("rb")
+    try:
+        return path.open("rb")
+    except FileNotFoundError:  # `gc` removed it meanwhile
+        raise missing(artifact) from None
 
 
 def _put(beside: Path, path: Path) -> None:

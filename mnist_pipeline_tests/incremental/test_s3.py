@@ -232,7 +232,7 @@ def test_garbage_is_what_is_not_kept_and_the_old_layout_and_nothing_else(
 ) -> None:
     assert store.garbage("clean", list, remove=True) == []
     put(store, server, "notes/by hand", b"1")
-    put(store, server, f"{'1' * 31}/{FILE}", b"in no folder of an artifact")
+    put(store, server, f"{'1' * 32}/{FILE}", b"without sums")
     put(store, server, "2" * 64, b"an object, no folder")
     below = store.publish("clean/more", FILE, DATA)
     assert not store.holds("clean")
@@ -241,8 +241,9 @@ def test_garbage_is_what_is_not_kept_and_the_old_layout_and_nothing_else(
     assert store.holds("clean")
     old = "0123456789abcdef" * 2
     put(store, server, f"{old}/{FILE}", b"old")
+    put(store, server, f"{old}/SHA256SUMS", b"sums")
     put(store, server, f"{old}.damaged-3/{FILE}", b"damaged")
-    expected = sorted([(old, 3), (f"{old}.damaged-3", 7), (gone.sha256, 5)])
+    expected = sorted([(old, 7), (f"{old}.damaged-3", 7), (gone.sha256, 5)])
     for remove in (False, True):
         found = store.garbage("clean", lambda: [kept.sha256], remove=remove)
         assert [(one.path.name, one.size) for one in found] == expected

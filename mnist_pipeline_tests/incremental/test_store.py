@@ -506,6 +506,7 @@ def test_garbage_is_what_is_not_kept_old_layouts_what_killed_processes_left_and_
     kept, gone = publish(store), publish(store, b"other")
     root = Path(str(store.root)) / "clean"
     put(root / OLD / "clean.parquet", b"old")
+    put(root / OLD / "SHA256SUMS", b"sums")
     put(root / f"{OLD}.damaged-1" / "clean.parquet", b"damaged")
     expected = _left_behind(root) | {gone.sha256, OLD, f"{OLD}.damaged-1"}
     # of others, or of a writer at work
@@ -513,7 +514,7 @@ def test_garbage_is_what_is_not_kept_old_layouts_what_killed_processes_left_and_
     put(root / "notes.tmp", hours=2)
     put(root / ".hidden" / "file", hours=2)
     put(root / ".syncthing.clean.parquet.tmp", hours=2)
-    put(root / f"{'1' * 31}" / "file", hours=2)
+    put(root / f"{'1' * 32}" / "no sums", hours=2)
     put(root / ("2" * 64), hours=2)
     put(root / f".{'4' * 64}.{'c' * 32}.tmp" / "clean.parquet", b"half")
     put(root / f".clean.parquet.{'d' * 32}.tmp", b"half")
@@ -523,7 +524,7 @@ def test_garbage_is_what_is_not_kept_old_layouts_what_killed_processes_left_and_
 
     found = store.garbage("clean", lambda: [kept.sha256], remove=False)
     assert {one.path.name for one in found} == expected
-    assert sorted(one.size for one in found) == [3, 4, 4, 5, 7]
+    assert sorted(one.size for one in found) == [4, 4, 5, 7, 7]
     assert set(entries(store)) == before, "nothing was removed"
 
     assert store.garbage("clean", lambda: [kept.sha256], remove=True) == found

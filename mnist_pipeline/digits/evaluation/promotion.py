@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.data.dataset import Digits
-from mnist_pipeline.digits.data.validation import Fitted, Validated, fitted_rows
+from mnist_pipeline.digits.data.validation import Fitted, Validated, digest_of_rows, fitted_rows
 from mnist_pipeline.digits.evaluation.champion import Champion
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline.digits.model.pipeline import TrainedModel
@@ -55,7 +55,7 @@ class NotComparable:
 
 
 @dataclass(frozen=True)
-class _Judgement:
+class _Result:
     passed: bool
     why: str
     numbers: dict[str, Scalar]
@@ -122,11 +122,11 @@ class Gate:
                 "none are left to compare it on, so it can never be champion"
             )
             return Decision(before, "refused", why)
-        judged = [self._above_floor(candidate.validated, train, evaluation)]
+        results = [self._above_floor(candidate.validated, train, evaluation)]
         if isinstance(champion, ChampionPredictions):
-            judged.append(self._not_worse(candidate.validated, train, champion))
-        numbers = {name: number for one in judged for name, number in one.numbers.items()}
-        failed = next((one.why for one in judged if not one.passed), None)
+            results.append(self._not_worse(candidate.validated, train, champion))
+        numbers = {name: number for one in results for name, number in one.numbers.items()}
+        failed = next((one.why for one in results if not one.passed), None)
         doubt = self._doubt(candidate, champion)
         if doubt and not (failed or self.accepted):
             failed = (
@@ -135,12 +135,12 @@ class Gate:
             )
         if failed:
             return Decision(before, "refused", failed, numbers)
-        reasons = [one.why for one in judged]
+        reasons = [one.why for one in results]
         reasons += ["there was no champion"] if champion is None else []
         reasons += [f"accepted by a person, although {doubt}"] if doubt else []
         return Decision(Champion(version, before.blocked), "promoted", "; ".join(reasons), numbers)
 
-    def _above_floor(self, by: Validated, train: Digits, evaluation: Evaluation) -> "_Judgement":
+    def _above_floor(self, by: Validated, train: Digits, evaluation: Evaluation) -> "_Result":
         labels = in_order(train.labels, train.row_id, by.row_id)
         accuracy = float((by.prediction == labels).mean())
         numbers: dict[str, Scalar] = {
@@ -153,12 +153,12 @@ class Gate:
                 f"accuracy {accuracy:.4f} on {len(labels):,} validation rows beats the floor "
                 f"{self.floor:.4f}"
             )
-            return _Judgement(True, why, numbers)
+            return _Result(True, why, numbers)
         why = (
             f"accuracy {accuracy:.4f} on the validation rows, {evaluation.accuracy:.4f} on the "
             f"test rows: both must be at least {self.floor:.4f}"
         )
-        return _Judgement(False, why, numbers)
+        return _Result(False, why, numbers)
 
     def _doubt(
         self, candidate: TrainedModel, champion: ChampionPredictions | NotComparable | None
@@ -177,9 +177,7 @@ class Gate:
             return f"only {len(champion.row_id)} validation rows are new to the champion, too few"
         return None
 
-    def _not_worse(
-        self, by: Validated, train: Digits, champion: ChampionPredictions
-    ) -> "_Judgement":
+    def _not_worse(self, by: Validated, train: Digits, champion: ChampionPredictions) -> "_Result":
         rows = champion.row_id
         labels = in_order(train.labels, train.row_id, rows)
         right = in_order(by.prediction, by.row_id, rows) == labels
@@ -201,7 +199,7 @@ class Gate:
             "p_value": p_value,
             "level": self.level,
         }
-        return _Judgement(passed, why, numbers)
+        return _Result(passed, why, numbers)
 
 
 def champion_predictions(
@@ -240,6 +238,8 @@ def champion_predictions(
         )
     together = train.origin.together
     known = fitted_rows(champion, champion.origin.draw()[0])
+    if digest_of_rows(known) != champion.rows:
+        return NotComparable("it is not known which rows the champion was fitted on")
     wanted = candidate.validated.row_id
     rows = wanted[~np.isin(together(wanted), together(known))]
     if not len(rows):

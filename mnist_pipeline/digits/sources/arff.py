@@ -8,7 +8,11 @@ from typing import BinaryIO
 
 from mnist_pipeline.incremental.errors import FormatError
 
-_ATTRIBUTE = re.compile(r"@attribute\s+(['\"]?)(\w+)\1\s*(\{.*\}|\w+)", re.IGNORECASE)
+_ATTRIBUTE = re.compile(r"@attribute\s+(['\"]?)(\w+)\1(?:\s+|(?=\{))(\{.*\}|\w+)", re.IGNORECASE)
+_MOST_LINES = 100_000
+_MOST_BYTES = 1_000_000
+"""Of a line."""
+
 _DIGITS = "{0,1,2,3,4,5,6,7,8,9}"
 
 
@@ -26,7 +30,10 @@ def skip_header(stream: BinaryIO, pixels: int) -> int:
     Raises FormatError, which names the line and what was expected there.
     """
     found = 0
-    for number, line in enumerate(stream, 1):
+    for number in range(1, _MOST_LINES):
+        line = stream.readline(_MOST_BYTES + 1)
+        if not line or len(line) > _MOST_BYTES:
+            break
         text = line.partition(b"%")[0].strip().decode("latin-1")
         lower = text.lower()
         if lower.startswith("@attribute"):
@@ -43,7 +50,7 @@ def skip_header(stream: BinaryIO, pixels: int) -> int:
             raise FormatError(
                 f"line {number}: expected @RELATION, @ATTRIBUTE ..., @DATA, found {text[:40]!r}"
             )
-    raise FormatError("expected @DATA, the header ends without it")
+    raise FormatError(f"line {number}: expected @DATA, the header goes on or ends without it")
 
 
 def _check_attribute(text: str, position: int, pixels: int, number: int) -> None:

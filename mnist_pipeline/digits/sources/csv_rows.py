@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 22
 """Bytes that pyarrow parses at a time, 4 MiB; no line may have more."""
 
-_COMMENT = re.compile(rb"[ \t]*%.*")
+_COMMENT = re.compile(rb"%.*")
+_BLANK = re.compile(rb"(?m)^[ \t]+$")
 _NUMBER = re.compile(rb"[ \t]*0*(\d{1,3})[ \t]*")
 
 
@@ -25,7 +26,7 @@ def decode(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Decode every row of `width` pixels and a class.
 
-    Empty lines, comments from `%` to the end of the line, CRLF, and blanks around values are
+    Blank lines, comments from `%` to the end of the line, CRLF, and blanks around values are
     accepted. Every value must be an integer from 0 to 255 and every class one from 0 to 9; there
     are no missing values. `first_line` is the number of the stream's next line, for messages.
 
@@ -45,6 +46,8 @@ def decode(
             text = text.replace(b"\r\n", b"\n")
         if b"%" in text:
             text = _COMMENT.sub(b"", text)
+        if b" " in text or b"\t" in text:
+            text = _BLANK.sub(b"", text)
         if text.strip():
             *columns, last = _parsed(text, width, number).columns
             pixels.append(of_columns(columns))
@@ -99,4 +102,4 @@ def _first_error(text: bytes, width: int, first_line: int) -> FormatError:
                     f"line {number}: expected an integer from 0 to {most} as {name}, "
                     f"found {shown!r}"
                 )
-    return FormatError(f"a line is longer than {_BLOCK:,} bytes")
+    return FormatError(f"line {first_line} or a later one is longer than {_BLOCK:,} bytes")

@@ -50,7 +50,8 @@ def _values(stream: BinaryIO, what: str, *size: int) -> npt.NDArray[np.uint8]:
     if head[:4] + head[8:] != expected:
         raise FormatError(f"no IDX file of {what} where one was expected: {head.hex()}")
     count = int.from_bytes(head[4:8], "big")
-    data = stream.read(count * math.prod(size))
-    if len(data) != count * math.prod(size):
-        raise FormatError(f"the {what} end after {len(data):,} bytes, they should be {count:,}")
+    length = count * math.prod(size)
+    data = stream.read(length)
+    if len(data) != length:
+        raise FormatError(f"the {what} end after {len(data):,} bytes, they should be {length:,}")
     return np.frombuffer(data, np.uint8).reshape(count, *size)
