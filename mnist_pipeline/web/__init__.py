@@ -149,13 +149,15 @@ def build_app(served: Served, port: int) -> Starlette:
 
 async def _body(request: Request) -> bytes:
     """Read the body of a request, up to the size that is allowed."""
+    too_large = HTTPException(413, f"The picture is larger than {MOST_BYTES // 10**6} MB.")
+    if int(request.headers.get("content-length", 0)) > MOST_BYTES:
+        raise too_large
     received = bytearray()
     try:
         async for chunk in request.stream():
             received += chunk
             if len(received) > MOST_BYTES:
-                megabytes = MOST_BYTES // 10**6
-                raise HTTPException(413, f"The picture is larger than {megabytes} MB.")
+                raise too_large
     except ClientDisconnect:
         raise HTTPException(400) from None
     return bytes(received)
