@@ -230,9 +230,11 @@ def test_if_the_champion_cannot_be_computed_again_nothing_is_promoted_without_a_
     assert f"`mnist-pipeline champion --accept {candidate}`" in (check.description or "")
 
     environment = {"variables": other}
+    runs = len(furnished.instance.get_runs())
     wrong = furnished.cli("champion", "--accept", "0123", **environment)
     assert wrong.returncode == 2
-    assert f"cannot accept '0123': the model to decide on is {candidate}" in wrong.stderr
+    assert f"cannot accept '0123'; the model refused last is {candidate}" in wrong.stderr
+    assert len(furnished.instance.get_runs()) == runs, "nothing was run"
     accepted = furnished.cli("champion", "--accept", candidate[:8], "--json", **environment)
     assert accepted.returncode == 0, accepted.stderr
     document = json.loads(accepted.stdout)
@@ -306,6 +308,23 @@ def test_a_wipe_of_the_champions_events_loses_neither_champion_nor_blocks(
     after = furnished.made("champion_model").metadata
     assert after["decision"] == f"refused: the model is blocked: rolled back to {good}"
     assert after["model_version"] == good
+
+
+def test_a_rollback_whose_run_is_deleted_still_blocks_the_model_it_replaced(
+    furnished: House, params: Callable[[str], str]
+) -> None:
+    other = {"MNIST_PARAMS": params("[model]\nrandom_state = 1\n")}
+    assert furnished.materialize("key:sgd_model+", other).success
+    left = furnished.made("sgd_model").data_version
+    result, _ = decide(furnished, roll_back="previous")
+    assert result.success
+    assert result.run_id
+    furnished.instance.delete_run(result.run_id)
+    shown = json.loads(furnished.cli("champion", "--json", variables=other).stdout)
+    assert shown["deleted_with_run"] == result.run_id
+    # what the remaining records hold is decided on again: the block stays
+    _, again = decide(furnished, variables=other)
+    assert left in json.loads(again.path.read_bytes())["blocked"]
 
 
 def test_after_a_wipe_of_the_models_events_a_refresh_restores_the_champion(

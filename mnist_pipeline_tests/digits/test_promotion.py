@@ -229,6 +229,15 @@ def test_a_champion_of_other_digits_is_not_comparable_and_only_a_person_promotes
     assert decided(worse, drawn, evaluation, before, current, gate=person).outcome == "refused"
 
 
+def test_a_champion_whose_fitted_rows_are_not_known_is_not_comparable(
+    fitted: TrainedModel, drawn: Split
+) -> None:
+    champion = dataclasses.replace(fitted, rows="of another way to split")
+    found = promotion.champion_predictions(fitted, drawn.train, champion, never)
+    assert isinstance(found, NotComparable)
+    assert "not known which rows" in found.why
+
+
 def test_digits_that_are_not_what_their_source_promises_are_promoted_by_a_person_only(
     fitted: TrainedModel, drawn: Split, evaluation: Evaluation
 ) -> None:

@@ -1,6 +1,7 @@
 """The fit: which rows it uses, when it ends, what it reports."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -164,11 +165,15 @@ def test_distorted_digits_come_in_chunks_and_are_reported(
     ]
 
 
-def test_a_fit_by_its_own_rule_that_does_not_converge_is_reported(
-    parts: Parts, capsys: pytest.CaptureFixture[str]
+def test_a_fit_by_its_own_rule_reports_progress_and_prints_nothing(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
     messages: list[str] = []
     training.fit(ModelParams(preset="scaled", max_iter=5), parts, messages.append)
+    assert any(
+        re.fullmatch(r"\d+ of 10 classes converged, \d+ epochs so far", line) for line in messages
+    )
     assert any(line.startswith("warning: not converged after 5 epochs") for line in messages)
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
@@ -218,6 +223,7 @@ def test_keys_go_together_as_one_likes_and_the_model_can_be_filed(
     assert persistence.reloads_identically(model, drawn.train).passed
 
 
+# last: threads of a fit that failed may go on printing for a moment
 def test_params_that_lead_out_of_the_numbers_are_named_as_the_cause(parts: Parts) -> None:
     wild = ModelParams(preset="scaled", alpha=1e300, eta0=1e300, learning_rate="constant")
     with pytest.raises(FitError, match=r"cannot fit with these params: .*overflow"):

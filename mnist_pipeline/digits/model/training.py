@@ -1,5 +1,8 @@
 """Training: the fit of a pipeline, and its calibration on the rows held out of it."""
 
+import contextlib
+import io
+import threading
 import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,7 +18,7 @@ from mnist_pipeline.digits.errors import FitError
 from mnist_pipeline.digits.model.epochs import fit_by_epoch
 from mnist_pipeline.digits.model.pipeline import TrainedModel, build, probabilities
 from mnist_pipeline.digits.params import ModelParams
-from mnist_pipeline.digits.progress import Progress, silent
+from mnist_pipeline.digits.progress import Progress, Throttled, silent
 from mnist_pipeline.incremental.errors import FormatError
 
 if TYPE_CHECKING:
@@ -83,7 +86,11 @@ def temperature(scores: npt.NDArray[np.float64], labels: npt.NDArray[np.uint8]) 
     does the same from 1.8 on, but from scores that it computes itself, in float32, and it keeps the
     temperature private.
 
-    `scores` of shape (n, 10) and `labels` of shape (n,) are of the same, held-out digits.
+    Parameters
+    ----------
+    scores : array of shape (n, 10)
+    labels : array of shape (n,)
+        Of the same, held-out digits.
 
     Notes
     -----
@@ -107,9 +114,34 @@ def _fit_by_its_own_rule(pipeline: "Pipeline", fitted: Digits, progress: Progres
     from sklearn.exceptions import ConvergenceWarning
 
     sgd = pipeline[-1]
-    with warnings.catch_warnings():
+    sgd.set_params(verbose=1)
+    with (
+        contextlib.redirect_stdout(_EpochCounter(progress)),
+        # joblib repeats there what the epochs print already
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
         # reported below: scikit-learn's own threads lose recorded warnings now and then
         warnings.simplefilter("ignore", ConvergenceWarning)
         pipeline.fit(fitted.pixels, fitted.labels)
     if sgd.n_iter_ >= sgd.max_iter:
         progress(f"warning: not converged after {sgd.max_iter} epochs: raise max_iter or tol")
+    sgd.set_params(verbose=0)
+
+
+class _EpochCounter(io.TextIOBase):
+    """Takes what a verbose `SGDClassifier` prints, and reports how many epochs it has done."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = Throttled(progress)
+        self._lock = threading.Lock()
+        self._epochs = self._converged = 0
+
+    def write(self, text: str) -> int:
+        with self._lock:
+            self._epochs += text.count("-- Epoch")
+            self._converged += text.count("Convergence after")
+            self._progress(
+                f"{self._converged} of {CLASSES} classes converged, {self._epochs} epochs so far"
+            )
+        return len(text)
