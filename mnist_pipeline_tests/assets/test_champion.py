@@ -254,12 +254,12 @@ def test_digits_that_are_not_mnist_never_replace_the_champion_without_a_persons_
         done = furnished.cli("run", variables=openml)
         assert done.returncode == 0, done.stderr
         candidate = furnished.made("sgd_model").data_version
-        assert "digits     500 digits of the source openml (not all of MNIST)" in done.stdout
+        assert "digits     500 digits of the source openml, which are not MNIST" in done.stdout
         assert "champion   refused: the model was fitted on 500 digits" in done.stdout
         assert f"mnist-pipeline champion --accept {candidate}" in done.stdout
         assert furnished.made("champion_model").metadata["model_version"] == champion
         shown = furnished.cli("status", variables=openml)
-        assert "Evaluated on 500 digits of the source openml (not all of MNIST)." in shown.stdout
+        assert "Evaluated on 500 digits of the source openml, which are not MNIST." in shown.stdout
         page = furnished.made("report").path.read_text()
         assert "<title>Not MNIST: " in page
         assert "the source openml served other images than it promises" in page

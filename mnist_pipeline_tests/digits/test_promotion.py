@@ -214,7 +214,7 @@ def test_a_champion_of_other_digits_is_not_comparable_and_only_a_person_promotes
     before = Champion("elsewhere")
     decision = decided(fitted, drawn, evaluation, before, found)
     assert (decision.outcome, decision.champion) == ("refused", before)
-    assert "5,000 digits of the source sample (not all of MNIST), the champion on" in decision.why
+    assert "5,000 digits of the source sample, the champion on other digits" in decision.why
     assert f"`mnist-pipeline champion --accept {fitted.data_version}`" in decision.why
 
     person = Gate(0.8, 0.05, accepted=True)

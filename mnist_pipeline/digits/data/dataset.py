@@ -76,8 +76,8 @@ class Origin:
     @property
     def description(self) -> str:
         """Whose digits these are, in a few words."""
-        whole = "all" if self.is_mnist else "not all"
-        return f"{self.rows:,} digits of the source {self.source} ({whole} of MNIST)"
+        whole = ", all of MNIST" if self.is_mnist else ""
+        return f"{self.rows:,} digits of the source {self.source}{whole}"
 
     @property
     def is_large(self) -> bool:
