@@ -6,7 +6,7 @@ whose metadata holds it whole. `digits.evaluation.promotion` decides about model
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import dagster as dg
@@ -198,19 +198,12 @@ def rolled_back(
 def before(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> Champion:
     """Return the champion before a decision, with the model unblocked that a run's tags name.
 
-    Models that a deleted decision blocked stay blocked.
-
     Raises
     ------
     SettingsError
         That model is not blocked.
     """
     champion = champion_now(instance)
-    if deleted_with(instance):
-        for kept in _kept(instance):
-            blocked_then = {**kept.champion.blocked, **champion.blocked}
-            blocked_then.pop(champion.model_version or "", None)
-            champion = replace(champion, blocked=blocked_then)
     wanted = tags.get(ALLOW)
     return promotion.allow(champion, blocked(champion, wanted)) if wanted else champion
 

@@ -310,23 +310,6 @@ def test_a_wipe_of_the_champions_events_loses_neither_champion_nor_blocks(
     assert after["model_version"] == good
 
 
-def test_a_rollback_whose_run_is_deleted_still_blocks_the_model_it_replaced(
-    furnished: House, params: Callable[[str], str]
-) -> None:
-    other = {"MNIST_PARAMS": params("[model]\nrandom_state = 1\n")}
-    assert furnished.materialize("key:sgd_model+", other).success
-    left = furnished.made("sgd_model").data_version
-    result, _ = decide(furnished, roll_back="previous")
-    assert result.success
-    assert result.run_id
-    furnished.instance.delete_run(result.run_id)
-    shown = json.loads(furnished.cli("champion", "--json", variables=other).stdout)
-    assert shown["deleted_with_run"] == result.run_id
-    # what the remaining records hold is decided on again: the block stays
-    _, again = decide(furnished, variables=other)
-    assert left in json.loads(again.path.read_bytes())["blocked"]
-
-
 def test_after_a_wipe_of_the_models_events_a_refresh_restores_the_champion(
     furnished: House, images: Path
 ) -> None:
