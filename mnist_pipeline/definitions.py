@@ -40,7 +40,6 @@ def build(settings: Settings) -> Pipeline:
     """
     params = Params.load(settings.params_file)
     store = open_store(settings.data_dir, locks=settings.dagster_home)
-    named = experiments.variants_sensor(lambda: Params.load(settings.params_file).variants)
     pipeline = Pipeline(
         name="mnist_pipeline",
         module="mnist_pipeline.definitions",
@@ -55,7 +54,7 @@ def build(settings: Settings) -> Pipeline:
             *own.ASSETS,
         ],
         checks=own.CHECKS,
-        on_request=[experiments.candidate, experiments.leaderboard] if params.variants else [],
+        on_request=experiments.assets(params.variants),
         inputs={
             "source": settings.source,
             "split_params": params.split,
@@ -74,7 +73,6 @@ def build(settings: Settings) -> Pipeline:
         store=store,
         home=settings.dagster_home,
         config=PROJECT / "dagster.yaml",
-        sensors=[named] if params.variants else [],
         not_counted=NOT_COUNTED,
         cron=settings.retrain_cron,
         schedule="retraining",

@@ -25,9 +25,9 @@ from mnist_pipeline.incremental.instance import prepare
 from mnist_pipeline.incremental.pipeline import Pipeline
 from mnist_pipeline.incremental.session import RunResult, Session
 from mnist_pipeline_tests.support.browser import chromium, html_errors, page_checks, violations
-from mnist_pipeline_tests.support.clones import Clone
+from mnist_pipeline_tests.support.clones import Clone, Forked
 from mnist_pipeline_tests.support.openml_server import OpenML, serve
-from mnist_pipeline_tests.support.processes import Forked, Processes
+from mnist_pipeline_tests.support.processes import Processes
 
 __all__ = ["chromium", "html_errors", "page_checks", "violations"]
 
@@ -50,7 +50,7 @@ HEADER = (
 )
 
 
-LONG = {"test_ui.py", "test_automation.py", "test_dagster_dev.py", "test_unsynced.py"}
+LONG = {"test_ui.py", "test_daemon.py", "test_dagster_dev.py"}
 """Files with a running `dagster dev`."""
 
 # the numbers of inputs are in `test_hostile`
@@ -61,7 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Let pictures of the UI be kept, and say how long to torment."""
     parser.addoption("--screenshots", metavar="FOLDER", help="where pictures of the UI go")
     parser.addoption(
-        "--kill-points", metavar="N", type=int, default=4, help="at how many a run is killed"
+        "--kill-points", metavar="N", type=int, default=3, help="at how many a run is killed"
     )
     parser.addoption("--crowd-rounds", metavar="N", type=int, default=1, help="of eight processes")
 
@@ -82,8 +82,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def rows() -> list[bytes]:
     """500 real digits as lines of the sample's file, 50 a class."""
-    with sample.read().open() as stream:
-        return stream.read().splitlines()[::10]
+    return sample.read().unpacked().splitlines()[::10]
 
 
 @pytest.fixture(scope="session")

@@ -71,26 +71,29 @@ def decisions(instance: dg.DagsterInstance, limit: int = _HISTORY) -> list[Past]
 
     Where all events were wiped or deleted, the last decision is left.
     """
-    recorded = [
-        (made.run_id, made.timestamp, made.metadata) for made in newest(instance, CHAMPION, limit)
-    ]
-    kept = None if recorded else results.find(instance, CHAMPION, results.NEWEST)
-    if kept:
-        recorded = [(kept.run_id, 0.0, kept.metadata)]
-    found = []
-    for run_id, timestamp, metadata in recorded:
-        if RECORD in metadata:
-            content: dict[str, Any] = {"timestamp": timestamp, **metadata[RECORD].value}
-            champion = Champion(**content.pop("champion"))
-            accuracy = metadata.get("validation_accuracy")
-            past = Past(
-                run_id=run_id,
-                champion=champion,
-                accuracy=accuracy.value if accuracy else None,
-                **content,
-            )
-            found.append(past)
-    return found
+    made = newest(instance, CHAMPION, limit)
+    if not made:
+        return _kept(instance)
+    found = [_past(one.run_id, one.timestamp, one.metadata) for one in made]
+    return [one for one in found if one]
+
+
+def _kept(instance: dg.DagsterInstance) -> list[Past]:
+    """Return the last decision, whatever happened to its event; none before the first."""
+    kept = results.find(instance, CHAMPION, results.NEWEST)
+    found = _past(kept.run_id, 0.0, kept.metadata) if kept else None
+    return [found] if found else []
+
+
+def _past(run_id: str, timestamp: float, metadata: Mapping[str, Any]) -> Past | None:
+    if RECORD not in metadata:
+        return None
+    content: dict[str, Any] = {"timestamp": timestamp, **metadata[RECORD].value}
+    champion = Champion(**content.pop("champion"))
+    accuracy = metadata.get("validation_accuracy")
+    return Past(
+        run_id=run_id, champion=champion, accuracy=accuracy.value if accuracy else None, **content
+    )
 
 
 def record(decision: Decision, candidate: str) -> dg.JsonMetadataValue:
@@ -109,8 +112,7 @@ def record(decision: Decision, candidate: str) -> dg.JsonMetadataValue:
 
 def is_wiped(instance: dg.DagsterInstance) -> bool:
     """Return whether the events of all decisions were wiped or deleted."""
-    recorded = newest(instance, CHAMPION, 1)
-    return not recorded and results.find(instance, CHAMPION, results.NEWEST) is not None
+    return not newest(instance, CHAMPION, 1) and bool(_kept(instance))
 
 
 def deleted_with(instance: dg.DagsterInstance) -> str | None:
@@ -204,6 +206,22 @@ def before(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> Champion:
     champion = champion_now(instance)
     wanted = tags.get(ALLOW)
     return promotion.allow(champion, blocked(champion, wanted)) if wanted else champion
+
+
+def refused(past: Sequence[Past], wanted: str) -> str:
+    """Return the version of the newest refused model, which begins with the wanted text.
+
+    Raises
+    ------
+    SettingsError
+        The newest decision was about another model, or refused none.
+    """
+    found = [one.candidate for one in past[:1] if one.outcome == "refused"]
+    if not _beginning_with(wanted, found):
+        raise SettingsError(
+            f"cannot accept {wanted!r}; the model refused last is {', '.join(found) or 'none'}"
+        )
+    return found[0]
 
 
 def is_accepted(candidate: str, tags: Mapping[str, str]) -> bool:

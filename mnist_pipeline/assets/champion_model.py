@@ -62,15 +62,17 @@ def champion_model(
     else:
         # the step's lock is held until this is recorded: no other decision comes in between
         before = champion_history.before(instance, tags)
-        rival = None
+        champion = None
         if before.model_version not in {None, version} and sgd_model.validated:
-            rival = _rival(before.model_version, context, io_manager, sgd_model, train_set)
+            champion = _champion_predictions(
+                before.model_version, context, io_manager, sgd_model, train_set
+            )
         source = registry.by_name(train_set.origin.source)
         accepted = champion_history.is_accepted(version, tags)
         gate = Gate(
             floor_params[source.name], champion_params.level, source.promises_mnist, accepted
         )
-        decision = gate.decide(sgd_model, train_set, evaluation, before, rival)
+        decision = gate.decide(sgd_model, train_set, evaluation, before, champion)
     context.log.info(f"{decision.outcome}: {decision.why}")
     decided = [(one.accuracy, one.outcome) for one in champion_history.decisions(instance)[::-1]]
     decided.append((decision.accuracy, decision.outcome))
@@ -90,7 +92,7 @@ def champion_model(
     )
 
 
-def _rival(
+def _champion_predictions(
     champion: str,
     context: dg.AssetExecutionContext,
     engine: Engine,
@@ -134,11 +136,11 @@ def _read_or_compute(version: str, context: dg.AssetExecutionContext, engine: En
     train = history.with_version(instance, store, key, made.inputs.get(key, ""))
     if train is None:
         raise DamagedError(f"{damaged} It cannot be computed again: its training digits are gone")
-    inputs = made.value(COMPUTED_WITH)["inputs"]
     try:
+        inputs = made.value(COMPUTED_WITH)["inputs"]
         params = ModelParams.model_validate(inputs["model_params"])
         by = ValidationParams.model_validate(inputs["validation_params"])
-    except ValidationError as error:
+    except (ValidationError, LookupError, TypeError) as error:
         raise FormatError(f"sgd_model {version} has params of another version: {error}") from None
     parts = validation.hold_out(engine.load(instance, train), **by.model_dump())
     model = training.fit(params, parts, context.log.info)
@@ -147,5 +149,11 @@ def _read_or_compute(version: str, context: dg.AssetExecutionContext, engine: En
             f"{damaged} Computed again, it is another model: the code or a library has changed"
         )
     data = persistence.dumps(model)
-    store.publish(champion_history.MODEL.to_user_string(), made.value("file"), data)
+    restored = store.publish(champion_history.MODEL.to_user_string(), made.value("file"), data)
+    if restored.sha256 != made.value("sha256"):
+        context.log.warning(
+            f"sgd_model {version} was computed again, but its file has other bytes than recorded "
+            "(a library has another version): `predict` cannot read the recorded one. Restore it "
+            "from a backup, or promote another model."
+        )
     return data

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
-from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline.digits.data.dataset import Digits, Origin
 from mnist_pipeline.digits.data.shape import CLASSES
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
@@ -18,6 +18,7 @@ from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.model.prediction import Predictions
 from mnist_pipeline.digits.report import contents, figures
 from mnist_pipeline.digits.report.figures import LIGHT
+from mnist_pipeline.digits.sources import registry
 
 _SHOWN = 20
 _SHOWN_VARIANTS = 40
@@ -27,6 +28,12 @@ def column_schema(columns: Mapping[str, str]) -> dict[str, dg.TableSchema]:
     """Column names and types as an asset's standing metadata."""
     schema = dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()])
     return {"dagster/column_schema": schema}
+
+
+def whose(origin: Origin) -> str:
+    """Whose digits these are, and whether they are not what their source promises."""
+    is_unproven = registry.by_name(origin.source).promises_mnist and not origin.is_mnist
+    return f"{origin.description}, which are not MNIST" if is_unproven else origin.description
 
 
 def class_balance(digits: Digits) -> dg.TableMetadataValue:

@@ -27,7 +27,7 @@ def evaluation(
         [metrics.plausible(result, evaluation_params.least_accuracy)],
         {
             **_numbers(result),
-            "digits": predictions.origin.description,
+            "digits": display.whose(predictions.origin),
             "confusion_matrix": display.confusion_matrix(result),
             **display.calibration(predictions),
         },

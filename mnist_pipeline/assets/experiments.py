@@ -1,7 +1,7 @@
 """Experiments: the assets `candidate` (a partition a variant) and `leaderboard`."""
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 import dagster as dg
 
@@ -15,23 +15,17 @@ from mnist_pipeline.digits.params import ModelParams, ValidationParams
 from mnist_pipeline.incremental import history, results
 from mnist_pipeline.incremental.codecs import json_class
 from mnist_pipeline.incremental.engine import Engine
-from mnist_pipeline.incremental.errors import PipelineError, SettingsError, StoreError
+from mnist_pipeline.incremental.errors import StoreError
 from mnist_pipeline.incremental.results import Earlier
 from mnist_pipeline.incremental.session import Session
-from mnist_pipeline.incremental.steps import Result, asset
+from mnist_pipeline.incremental.steps import Asset, Result, asset
 from mnist_pipeline.incremental.store import Store
 
 CANDIDATE = dg.AssetKey("candidate")
 LEADERBOARD = dg.AssetKey("leaderboard")
 TRAIN = dg.AssetKey("train_set")
 
-Request = dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest
-
-VARIANTS = dg.DynamicPartitionsDefinition(name="variants")
-
 NOT_FITTED = "not fitted with the current params, training digits and code"
-
-_TICK_SECONDS = 10
 
 
 def _reads(params: ModelParams) -> dict[str, object]:
@@ -41,8 +35,6 @@ def _reads(params: ModelParams) -> dict[str, object]:
 def _params(context: dg.AssetExecutionContext) -> ModelParams:
     """Return the params of the variant that is the step's partition."""
     variants: Mapping[str, ModelParams] = context.resources.variants
-    if context.partition_key not in variants:
-        raise SettingsError(f"the params file has no variant {context.partition_key!r} (any more)")
     return variants[context.partition_key]
 
 
@@ -51,7 +43,6 @@ def _params(context: dg.AssetExecutionContext) -> ModelParams:
     group_name="experiments",
     kinds={"scikitlearn"},
     blocking=CHECKS,
-    partitions_def=VARIANTS,
     reads=lambda context: _reads(_params(context)),
 )
 def candidate(
@@ -163,40 +154,13 @@ def newest_leaderboard(instance: dg.DagsterInstance, store: Store) -> Leaderboar
     return None
 
 
-def variants_sensor(names_now: Callable[[], Collection[str]]) -> dg.SensorDefinition:
-    """Define the sensor that keeps the partitions equal to the variants of the params file.
-
-    It is on by default: it launches nothing, and without it there would be nothing to launch.
-
-    Parameters
-    ----------
-    names_now : callable
-        Returns the current names of the variants.
-    """
-
-    @dg.sensor(
-        name="variants",
-        minimum_interval_seconds=_TICK_SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Adds and removes partitions of candidate as variants come and go in the "
-        "params file. It launches nothing.",
-    )
-    def variants(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        try:
-            names = names_now()
-        except PipelineError as error:
-            return dg.SkipReason(f"the params file does not load: {error}")
-        existing = context.instance.get_dynamic_partitions(VARIANTS.name or "")
-        added = [name for name in names if name not in existing]
-        removed = [name for name in existing if name not in names]
-        requests: list[Request] = [VARIANTS.build_add_request(added)] if added else []
-        requests += [VARIANTS.build_delete_request(removed)] if removed else []
-        return dg.SensorResult(
-            dynamic_partitions_requests=requests,
-            skip_reason=f"variants added: {added or 'none'}; removed: {removed or 'none'}",
-        )
-
-    return variants
+def assets(variants: Collection[str]) -> list[Asset]:
+    """Return the assets for these variants, each a partition of `candidate`; none without any."""
+    if not variants:
+        return []
+    partitions = dg.StaticPartitionsDefinition(list(variants))
+    options = {**candidate.options, "partitions_def": partitions}
+    return [replace(candidate, options=options), leaderboard]
 
 
 @dataclass(frozen=True)
@@ -228,8 +192,6 @@ def compare(
             f"train_set is {train.status} ({'; '.join(train.causes)}): run `mnist-pipeline "
             "refresh` first"
         )
-    # to remove some is the task of the deployment's own sensor
-    instance.add_dynamic_partitions(VARIANTS.name or "", list(wanted))
     fitted: list[str] = []
     problems: list[str] = []
     traces: list[str] = []

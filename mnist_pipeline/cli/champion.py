@@ -57,9 +57,7 @@ def champion(rollback: str | None, allow: str | None, accept: str | None) -> Ans
                 current = champion_history.now(past)
                 tags[champion_history.ALLOW] = champion_history.blocked(current, allow)
             if accept is not None:
-                tags[champion_history.ACCEPT] = accept
-                if past:
-                    champion_history.is_accepted(past[0].candidate, tags)
+                tags[champion_history.ACCEPT] = champion_history.refused(past, accept)
         except SettingsError as wrong:
             # the current state is in the document all the same
             error, status = str(wrong), 2

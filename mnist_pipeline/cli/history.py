@@ -21,7 +21,7 @@ def history(asset: str | None, limit: int) -> Answer:
             {name: getattr(one, name) for name in _FIELDS}
             | {"accuracy": value if isinstance(value, float) else None}
             for one in session.history(keys, limit)
-            for value in [one.metadata.get("accuracy")]
+            for value in [one.value("accuracy")]
         ]
     return Answer({"materializations": made}, lambda: _table(made))
 

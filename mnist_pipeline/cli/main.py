@@ -3,6 +3,7 @@
 Exit status: 0 done, 1 the work failed, 2 wrong usage or settings.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -15,27 +16,14 @@ import click
 from mnist_pipeline.cli.champion import champion
 from mnist_pipeline.cli.experiments import compare, promote
 from mnist_pipeline.cli.history import gc, history
-from mnist_pipeline.cli.output import Answer, Group, Output, debug_flag
+from mnist_pipeline.cli.output import Answer, Command, debug_flag, show
 from mnist_pipeline.cli.predict import draw, predict
 from mnist_pipeline.cli.runs import refresh, run, status
 from mnist_pipeline.cli.session import open_session
 from mnist_pipeline.incremental.errors import PipelineError, SettingsError
 
 
-@click.group(
-    cls=Group,
-    params=[debug_flag()],
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-def cli() -> None:
-    """MNIST from the OpenML download to the evaluated model, as Dagster assets."""
-
-
-for command in (run, status, refresh, history, champion, gc, compare, promote, predict, draw):
-    cli.add_command(command)
-
-
-@cli.command()
+@click.command(cls=Command)
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 def ui(port: int, host: str) -> NoReturn:
@@ -62,6 +50,15 @@ def ui(port: int, host: str) -> NoReturn:
     os.execv(sys.executable, [*command, "--workspace", str(PROJECT / "workspace.yaml")])
 
 
+@click.group(params=[debug_flag()], context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """MNIST from the OpenML download to the evaluated model, as Dagster assets."""
+
+
+for command in (run, status, refresh, history, champion, gc, compare, promote, predict, draw, ui):
+    cli.add_command(command)
+
+
 def main() -> None:
     """Run the command line; a failure ends in one message, or in the command's one document."""
     # until Dagster handles it, SIGTERM ends as SIGINT does
@@ -69,19 +66,45 @@ def main() -> None:
     # Dagster handles SIGTERM as it finds SIGINT handled, which a script ignores for what it starts
     # in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.exit(_status(Output()))
+    sys.exit(_status(sys.argv[1:]))
 
 
-def _status(output: Output) -> int:
+def _status(arguments: list[str]) -> int:
+    """Run a command and print its answer; return the exit status."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    as_json = "--json" in options
     try:
-        return int(cli.main(obj=output, standalone_mode=False) or 0)
+        # with --json, what a library prints goes to stderr
+        with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
+            answer = cli.main(arguments, standalone_mode=False)
+        return _shown(answer, options, as_json) if isinstance(answer, Answer) else int(answer or 0)
+    except BrokenPipeError:
+        # the reader of a pipe has ended; Python would print a traceback when it flushes stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - every failure is reported
         status = 2 if isinstance(error, SettingsError | click.UsageError) else 1
-        if isinstance(error, click.UsageError) and not output.json:
+        if isinstance(error, click.UsageError) and not as_json:
             error.show()
             return status
-        message, trace = _message(error), "".join(traceback.format_exception(error))
-    return output.show(Answer(output.nothing, error=message, trace=trace, status=status))
+        name = next((one for one in options if not one.startswith("-")), "")
+        nothing = getattr(cli.commands.get(name), "nothing", None) or {}
+        trace = "".join(traceback.format_exception(error))
+        failed = Answer(nothing, error=_message(error), trace=trace, status=status)
+    try:
+        return _shown(failed, options, as_json)
+    except OSError:  # stdout is full or closed: stderr has the message
+        click.echo(f"Error: {failed.error}", err=True)
+        return status
+
+
+def _shown(answer: Answer, options: list[str], as_json: bool) -> int:
+    """Print an answer whole; return the exit status."""
+    if answer.trace and "--debug" in options:
+        click.echo(answer.trace, err=True)
+    status = show(answer, as_json=as_json)
+    sys.stdout.flush()
+    return status
 
 
 def _message(error: BaseException) -> str:

@@ -1,13 +1,8 @@
-"""What a command prints: text for people or one JSON document, and what failed.
+"""What a command prints: text for people or one JSON document, and what failed."""
 
-Click's context holds one `Output` a command line, which `--json` and `--debug` set.
-"""
-
-import contextlib
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,31 +23,6 @@ class Answer:
     status: int = 0
 
 
-@dataclass
-class Output:
-    """How a command line prints its answer; `nothing` is its document if it fails without one."""
-
-    json: bool = False
-    debug: bool = False
-    nothing: Mapping[str, object] = field(default_factory=dict)
-
-    def show(self, answer: Answer) -> int:
-        """Print an answer; return the exit status."""
-        if self.debug and answer.trace:
-            click.echo(answer.trace, err=True)
-        if self.json:
-            document = answer.document
-            if answer.error and isinstance(document, Mapping):
-                document = {**document, "error": answer.error}
-            click.echo(json.dumps(document))
-        else:
-            if text := answer.text():
-                click.echo(text)
-            if answer.error:
-                click.echo(f"Error: {answer.error}", err=True)
-        return answer.status or int(answer.error is not None)
-
-
 class Command(click.Command):
     """A command that returns an `Answer`, or None; with `--debug` and, given `nothing`, `--json`.
 
@@ -68,58 +38,30 @@ class Command(click.Command):
             self.params.append(flag("--json", "Print one JSON document on stdout."))
         self.params.append(debug_flag())
 
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: Any,
-    ) -> click.Context:
-        """Parse the arguments, first as far as possible: `--json` counts if others are wrong."""
-        tolerant = {"resilient_parsing": True, "ignore_unknown_options": True}
-        context = super().make_context(info_name, list(args), parent, **(extra | tolerant))
-        context.obj.nothing = self.nothing or {}
-        return super().make_context(info_name, args, parent, **extra)
-
-    def invoke(self, ctx: click.Context) -> int:
-        """Run the command and print its answer; return the exit status."""
-        # with --json, what a library prints goes to stderr
-        stdout = sys.stderr if ctx.obj.json else sys.stdout
-        with contextlib.redirect_stdout(stdout):
-            answer: Answer | None = super().invoke(ctx)
-        return ctx.obj.show(answer) if answer else 0
-
-
-class Group(click.Group):
-    """A group of these commands."""
-
-    command_class = Command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; an unknown one with `--json` gets a document too."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError:
-            with contextlib.suppress(click.UsageError):
-                Command(None, nothing={}).make_context(None, args[1:], ctx)
-            raise
-
 
 def flag(name: str, text: str) -> click.Option:
-    """Return an option that sets the attribute of this name in the `Output`."""
-
-    def set_it(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
-        if value:
-            setattr(ctx.obj, parameter.name or "", True)
-
-    return click.Option([name], is_flag=True, expose_value=False, callback=set_it, help=text)
+    """Return an option that `main` looks for itself: it counts even if another one is wrong."""
+    return click.Option([name], is_flag=True, expose_value=False, help=text)
 
 
 def debug_flag() -> click.Option:
     """Return the option `--debug`, which stands before or after the command."""
     return flag("--debug", "Print the traceback of what failed on stderr.")
+
+
+def show(answer: Answer, *, as_json: bool) -> int:
+    """Print an answer; return the exit status."""
+    if as_json:
+        document = answer.document
+        if answer.error and isinstance(document, Mapping):
+            document = {**document, "error": answer.error}
+        click.echo(json.dumps(document))
+    else:
+        if text := answer.text():
+            click.echo(text)
+        if answer.error:
+            click.echo(f"Error: {answer.error}", err=True)
+    return answer.status or int(answer.error is not None)
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -10,7 +10,7 @@ from mnist_pipeline.cli.output import Answer, Command, table
 from mnist_pipeline.cli.session import open_session
 
 if TYPE_CHECKING:
-    from mnist_pipeline.incremental.history import Event
+    from mnist_pipeline.incremental.history import Materialization
     from mnist_pipeline.incremental.session import RunResult, Session
 
 _NOTHING = {"status": "failure", "materialized": [], "reused": [], "seconds": 0.0}
@@ -133,13 +133,13 @@ def _summary(done: "RunResult", start: float) -> str:
     return "\n".join(lines)
 
 
-def _statuses(assets: list[dict[str, Any]], evaluated: "Sequence[Event]") -> str:
+def _statuses(assets: list[dict[str, Any]], evaluated: "Sequence[Materialization]") -> str:
     """One line an asset, and further ones for further causes; whose digits were evaluated."""
     words = {"fresh": "up to date"}
     rows = [
         [one["key"], words.get(one["status"], one["status"]), "\n".join(one["causes"])]
         for one in assets
     ]
-    digits = [one.metadata.get("digits") for one in evaluated]
+    digits = [one.value("digits") for one in evaluated]
     whose = [f"Evaluated on {text}." for text in digits if text]
     return "\n".join([table(["asset", "status", "why"], rows), *whose])

@@ -6,9 +6,9 @@ Where things are found and kept is in `settings`.
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field, ValidationError, create_model
+from pydantic import Field, ValidationError, create_model, model_validator
 
 from mnist_pipeline.config import variants
 from mnist_pipeline.config.settings import describe
@@ -35,11 +35,7 @@ else:
 
 
 class Params(Table):
-    """All of `params.toml`.
-
-    `variants` are those of `[variants]` and `[sweep]`, by name; `model` is the one that
-    `model.variant` names, or else `[model]` as it stands.
-    """
+    """All of `params.toml`, with the variants of `[variants]` and `[sweep]` by name."""
 
     split: SplitParams = SplitParams()
     validation: ValidationParams = ValidationParams()
@@ -49,39 +45,29 @@ class Params(Table):
     floor: FloorParams = FloorParams()
     variants: Mapping[str, ModelParams] = {}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_variants(cls, content: Any) -> Any:
+        return variants.expanded(content, ModelParams.model_fields)
+
     @classmethod
     def load(cls, file: Path) -> Self:
         """Read and validate a params file.
 
-        Raises
-        ------
-        SettingsError
-            The file is missing, is not TOML, or holds an unknown key or a value out of range; a
-            variant is not allowed, or the one that `[model]` names does not exist.
+        Raises SettingsError where the file is missing or is not TOML, holds an unknown key or a
+        value out of range, or names a variant that does not exist.
         """
         try:
-            content = tomllib.loads(file.read_text(encoding="utf-8"))
+            content = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+            # a variant may replace all of [model], which must be valid all the same
+            cls.model_validate(variants.without_choice(content))
+            return cls.model_validate(content)
         except OSError as error:
             raise SettingsError(
                 f"MNIST_PARAMS: cannot read {file}: {error.strerror}. Point MNIST_PARAMS at a "
                 "params file, or restore params.toml in the project."
             ) from None
+        except ValidationError as error:
+            raise SettingsError(describe(error, str(file))) from None
         except (ValueError, RecursionError) as error:
             raise SettingsError(f"{file} is not valid TOML: {error}") from None
-        where = str(file)
-        try:
-            tables = variants.expanded(content, ModelParams.model_fields)
-            chosen = variants.chosen(content, tables)
-            model = {k: v for k, v in content.pop("model", {}).items() if k != variants.CHOSEN}
-            content = {k: v for k, v in content.items() if k not in {"variants", "sweep"}}
-            params = cls.model_validate(content | {"model": model})
-            made = {}
-            for name, table in tables.items():
-                where = f"{file}: variant {name}"
-                made[name] = cls.model_validate({"model": table}).model
-        except ValidationError as error:
-            raise SettingsError(describe(error, where)) from None
-        except ValueError as error:
-            raise SettingsError(f"{file}: {error}") from None
-        its_own = made[chosen] if chosen else params.model
-        return params.model_copy(update={"variants": made, "model": its_own})

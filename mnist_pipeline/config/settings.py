@@ -130,11 +130,8 @@ class Settings(BaseSettings):
     def load(cls, **overrides: Any) -> Self:
         """Read the environment and the settings file; `overrides` beat both.
 
-        Raises
-        ------
-        SettingsError
-            A variable holds a value that is not allowed, or no setting has its name; the message
-            names it and what is allowed.
+        Raises SettingsError, which names the variable and what is allowed, where a value is not
+        allowed or no setting has that name.
         """
         names = {str(field.alias) for field in cls.model_fields.values()}
         settings_file.check_names(PROJECT, names)
@@ -152,7 +149,9 @@ def describe(error: ValidationError, where: str) -> str:
             continue  # it follows from another one that is listed
         name = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
+        if not name:
+            lines.append(f"{where}: {message}")
+        elif problem["type"] == "extra_forbidden":
             lines.append(f"{where}: {name} is not a known key")
         elif problem["type"] == "value_error" and isinstance(problem["input"], dict):
             lines.append(f"{where}: the keys of {name} do not go together: {message}")

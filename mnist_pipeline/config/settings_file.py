@@ -34,10 +34,8 @@ _OF_DEPLOYMENT = {
 def check_names(folder: Path, settings: Collection[str]) -> None:
     """Return if every `MNIST_` variable, of the environment and the project's file, is known.
 
-    Raises
-    ------
-    SettingsError
-        A name is not known, a file is not text, or a `.env` names such variables.
+    Raises SettingsError where a name is not known, a file is not text, or a `.env` names such
+    variables.
     """
     file, dotenv = folder / NAME, folder / DOTENV
     if ours := [name for name in _names(dotenv) if name.startswith(PREFIX)]:

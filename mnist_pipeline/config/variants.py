@@ -1,12 +1,12 @@
 """Variants of `[model]` in a params file: how tables and a sweep expand, and which one is chosen.
 
-It handles TOML and names; which keys and values are allowed is in `params`.
+Which keys and values a variant may have is in `digits.params`.
 """
 
 import itertools
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 MOST = 1000
@@ -15,73 +15,59 @@ MOST = 1000
 CHOSEN = "variant"
 """Key of `[model]`: the variant whose params the model has."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=:-]{0,119}")
+_TABLES = ("model", "variants", "sweep")
+_NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._=:-]{0,119}")
 
 
-def expanded(content: Mapping[str, Any], known: Collection[str]) -> dict[str, dict[str, Any]]:
-    """Return the keys of each variant, by name: those of `[variants]`, then those of `[sweep]`.
+def without_choice(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a params file with `[model]` as it is, whichever variant it names."""
+    model = content.get("model")
+    if isinstance(model, dict):
+        model = {key: value for key, value in model.items() if key != CHOSEN}
+        return {**content, "model": model}
+    return dict(content)
+
+
+def expanded(content: Mapping[str, Any], known_keys: Collection[str]) -> dict[str, Any]:
+    """Return the content of a params file with all its variants in `variants`, and no `sweep`.
 
     A variant starts from `[model]`, or, if it names a preset, from that preset alone. A sweep leads
     to each combination of its values, named after them: `alpha=1e-05:whitening=0.01`, keys in the
-    order of the alphabet.
+    order of the alphabet; these are among `known_keys`. `model` becomes the variant that it names.
 
-    Parameters
-    ----------
-    content : mapping
-        Of the params file.
-    known : collection of str
-        Keys that a sweep may have.
-
-    Raises
-    ------
-    ValueError
-        A value is not a table, a name is not allowed or given twice, or there are more than `MOST`.
+    Raises ValueError where a value is not a table, a key or name is not allowed or given twice,
+    there are more than `MOST`, or there is no variant that `[model]` names.
     """
-    tables, sweep = (_table(content, name) for name in ("variants", "sweep"))
-    for name in tables:
-        if not _NAME.fullmatch(name) or ".." in name:
-            raise ValueError(
-                f"variants.{name!r} is not a name for a variant: letters, digits and . _ = : - "
-                "after a letter or digit, 120 at most"
-            )
+    content = dict(content)
+    model, tables, sweep = (_table(content.pop(name, {}), name) for name in _TABLES)
     for key, values in sweep.items():
-        if key not in known:
+        if key not in known_keys:
             raise ValueError(f"sweep.{key} is not a known key of [model]")
         if not isinstance(values, list) or not values:
             raise ValueError(f"sweep.{key} = {values!r}: a list of values is needed")
-    combinations = math.prod(len(values) for values in sweep.values()) if sweep else 0
-    if len(tables) + combinations > MOST:
+    count = len(tables) + (math.prod(len(values) for values in sweep.values()) if sweep else 0)
+    if count > MOST:
         raise ValueError(
-            f"[variants] and [sweep] lead to {len(tables) + combinations:,} variants: {MOST:,} are "
-            "the most"
+            f"[variants] and [sweep] lead to {count:,} variants: {MOST:,} are the most"
         )
-    base = {key: value for key, value in _table(content, "model").items() if key != CHOSEN}
-    found: dict[str, dict[str, Any]] = {}
-    swept = [dict(zip(sorted(sweep), values, strict=True)) for values in _grid(sweep)]
-    for name, own in [*tables.items(), *((_name(one), one) for one in swept)]:
-        if not isinstance(own, dict):
-            raise ValueError(f"variants.{name} = {own!r}: a table [variants.{name}] is needed")
+    chosen = model.pop(CHOSEN, None)
+    found: dict[str, Any] = {}
+    for name, own in [*tables.items(), *_combinations(sweep)]:
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                f"variants.{name!r} is not a name for a variant: letters, digits and . _ = : - "
+                "after a letter or digit, 120 at most. Give what [sweep] leads to under [variants]"
+            )
         if name in found:
             raise ValueError(f"there are two variants {name}: [sweep] leads to it too")
-        found[name] = own if "preset" in own else base | own
-    return found
-
-
-def chosen(content: Mapping[str, Any], names: Collection[str]) -> str | None:
-    """Return the variant that `[model]` names, if it names one.
-
-    Raises
-    ------
-    ValueError
-        There is no such variant.
-    """
-    name = _table(content, "model").get(CHOSEN)
-    if name is None or (isinstance(name, str) and name in names):
-        return name
-    raise ValueError(
-        f"model.{CHOSEN} = {name!r}: there is no such variant (any more) in [variants] or [sweep]. "
-        f"{known(names)} Restore it, name another, or take the line out"
-    )
+        table = _table(own, f"variants.{name}")
+        found[name] = table if "preset" in table else model | table
+    if chosen is not None and (not isinstance(chosen, str) or chosen not in found):
+        raise ValueError(
+            f"model.{CHOSEN} = {chosen!r}: there is no such variant (any more) in [variants] or "
+            f"[sweep]. {known(found)} Restore it, name another, or take the line out"
+        )
+    return content | {"model": model if chosen is None else found[chosen], "variants": found}
 
 
 def known(names: Collection[str]) -> str:
@@ -90,24 +76,18 @@ def known(names: Collection[str]) -> str:
     return f"There are {some}{' ...' if len(names) > 20 else ''}." if names else "There are none."
 
 
-def _table(content: Mapping[str, Any], name: str) -> dict[str, Any]:
-    found = content.get(name, {})
-    if not isinstance(found, dict):
-        raise ValueError(f"{name} = {found!r}: a table [{name}] is needed")
-    return found
+def _table(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} = {value!r}: a table [{name}] is needed")
+    return dict(value)
 
 
-def _grid(sweep: Mapping[str, list[Any]]) -> list[tuple[Any, ...]]:
-    return list(itertools.product(*(sweep[key] for key in sorted(sweep)))) if sweep else []
-
-
-def _name(values: Mapping[str, Any]) -> str:
-    name = ":".join(f"{key}={_shown(value)}" for key, value in values.items())
-    if not _NAME.fullmatch(name):
-        raise ValueError(
-            f"[sweep] leads to {name!r}, which is not a name: give it under [variants]"
-        )
-    return name
+def _combinations(sweep: Mapping[str, list[Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each combination of the values, by its name."""
+    keys = sorted(sweep)
+    for values in itertools.product(*(sweep[key] for key in keys)) if keys else ():
+        table = dict(zip(keys, values, strict=True))
+        yield ":".join(f"{key}={_shown(value)}" for key, value in table.items()), table
 
 
 def _shown(value: Any) -> str:

@@ -31,10 +31,7 @@ class Document:
     def from_json(cls, data: bytes) -> Self:
         """Decode what `to_json` made.
 
-        Raises
-        ------
-        FormatError
-            The bytes are not such JSON.
+        Raises FormatError where the bytes are not such JSON.
         """
         try:
             return cls.of(json.loads(data))

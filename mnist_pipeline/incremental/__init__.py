@@ -11,33 +11,6 @@ when they are used, so that `digest`, `check` and `errors` can be used without D
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from . import codecs
-    from .check import CheckResult
-    from .codecs import Codec
-    from .digest import content_digest
-    from .errors import PipelineError
-    from .pipeline import Pipeline
-    from .session import RunResult, Session
-    from .status import AssetStatus
-    from .steps import Result, asset
-    from .store import open_store
-
-__all__ = [
-    "AssetStatus",
-    "CheckResult",
-    "Codec",
-    "Pipeline",
-    "PipelineError",
-    "Result",
-    "RunResult",
-    "Session",
-    "asset",
-    "codecs",
-    "content_digest",
-    "open_store",
-]
-
 _MODULES = {
     "AssetStatus": "status",
     "CheckResult": "check",
@@ -52,8 +25,22 @@ _MODULES = {
     "open_store": "store",
 }
 
+__all__ = ["codecs", *_MODULES]
 
-if not TYPE_CHECKING:  # a type checker shall find names that do not exist
+if TYPE_CHECKING:  # a type checker shall find names that do not exist
+    from . import codecs as codecs
+    from .check import CheckResult as CheckResult
+    from .codecs import Codec as Codec
+    from .digest import content_digest as content_digest
+    from .errors import PipelineError as PipelineError
+    from .pipeline import Pipeline as Pipeline
+    from .session import RunResult as RunResult
+    from .session import Session as Session
+    from .status import AssetStatus as AssetStatus
+    from .steps import Result as Result
+    from .steps import asset as asset
+    from .store import open_store as open_store
+else:
 
     def __getattr__(name: str) -> Any:
         """Import a public name's module when the name is first used."""

@@ -3,9 +3,10 @@
 A test compares the attributes that all other modules use with Dagster's public ones.
 """
 
+import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,16 +28,12 @@ from dagster._core.storage.runs.schema import KeyValueStoreTable
 from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-HIDDEN = ".dagster/"
-"""Prefix of run tags that the UI's list of runs does not show."""
-
 RE_EXECUTED = "dagster/parent_run_id"
 """Tag of a re-executed run: the run that it repeats."""
 
 _CARRIED = "incremental"
 _REPOSITORY = "__repository__"
 _HEARTBEAT_SECONDS = 60.0
-_CHECKS = 1000
 
 
 # Definitions
@@ -48,68 +45,57 @@ def select(definitions: dg.Definitions, selection: str) -> set[dg.AssetKey]:
     return set(dg.AssetSelection.from_string(selection).resolve(graph))
 
 
-def job_of(definitions: dg.Definitions, name: str) -> dg.JobDefinition:
+def job_of(definitions: dg.Definitions, name: str | None) -> dg.JobDefinition:
+    """Return a job, or without a name Dagster's own of all assets, whatever their partitions."""
+    if name is None:
+        return definitions.resolve_implicit_global_asset_job_def()
     return definitions.resolve_job_def(name)
 
 
-def job_of_all(definitions: dg.Definitions) -> dg.JobDefinition:
-    """Return Dagster's own job of all assets, whatever their partitions."""
-    return definitions.resolve_implicit_global_asset_job_def()
+def carried(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Carry JSON-like content from the code server that loads the definitions to its run workers.
 
-
-def carried(text: str) -> str | None:
-    """Carry a text from the code server that loads the definitions to the workers on its runs.
-
-    Returns None in the code server; in a run worker, the text as it was in the code server.
+    Returns None in the code server; in a worker, the content as it was in the code server.
     """
     context = DefinitionsLoadContext.get()
     if context.load_type is DefinitionsLoadType.INITIALIZATION:
-        context.add_to_pending_reconstruction_metadata(_CARRIED, text)
+        context.add_to_pending_reconstruction_metadata(_CARRIED, json.dumps(content))
         return None
     found = context.reconstruction_metadata.get(_CARRIED)
-    return None if found is None else str(found)
+    return json.loads(str(found)) if found else None
 
 
 # Runs
 
 
-def create_run(
+def execute(
     instance: dg.DagsterInstance,
     job: dg.JobDefinition,
-    *,
-    module: str,
-    location: str,
+    origin: tuple[str, str],
     run_id: str,
     assets: Collection[dg.AssetKey] | None,
     tags: Mapping[str, str],
-    run_config: Mapping[str, Any],
-) -> dg.DagsterRun:
-    """Create a run with the origin that the UI would give it, so that it is on the job's page.
+) -> tuple[bool, list[dg.AssetMaterialization]]:
+    """Execute a run in this process; return whether it succeeded, and what it materialized.
 
-    `module` has the definitions, `location` is the name of its code location. No `assets` are all
-    of the job's.
+    `origin` is the module with the definitions and the name of its code location: the run gets the
+    origin that the UI would give it, so that it is on the job's page. No `assets` are all of the
+    job's.
     """
+    module, location = origin
     target = LoadableTargetOrigin(module_name=module)
     code = ManagedGrpcPythonEnvCodeLocationOrigin(target, location_name=location)
-    return instance.create_run_for_job(
+    run = instance.create_run_for_job(
         job,
         run_id=run_id,
-        run_config=run_config,
+        run_config={"loggers": {"terminal": {}}},
         tags=tags,
         asset_selection=None if assets is None else set(assets),
         remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(code, _REPOSITORY), job.name),
     )
-
-
-def execute(
-    instance: dg.DagsterInstance, job: dg.JobDefinition, run: dg.DagsterRun
-) -> dg.JobExecutionResult:
-    """Execute a created run in this process, keeping no output in memory."""
-    return execute_run(InMemoryJob(job), run, instance)
-
-
-def run_of(context: dg.AssetExecutionContext) -> dg.DagsterRun:
-    return context.run
+    result = execute_run(InMemoryJob(job), run, instance)
+    events = result.get_asset_materialization_events()
+    return result.success, [one.step_materialization_data.materialization for one in events]
 
 
 def add_tags(instance: dg.DagsterInstance, run_id: str, tags: Mapping[str, str]) -> None:
@@ -157,11 +143,6 @@ def add_engine_event(instance: dg.DagsterInstance, run: dg.DagsterRun, message: 
     instance.report_engine_event(message, run)
 
 
-def was_queued(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    queued = dg.DagsterEventType.PIPELINE_ENQUEUED
-    return bool(instance.get_records_for_run(run.run_id, of_type=queued, limit=1).records)
-
-
 def enqueue(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     instance.report_dagster_event(dg.DagsterEvent.job_enqueue(run), run.run_id)
 
@@ -173,90 +154,81 @@ def mark_canceling(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 # Events
 
 
-def materialized(instance: dg.DagsterInstance, run_id: str) -> list[dg.AssetMaterialization]:
-    """Return what a run materialized, in order."""
-    logs = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
-    events = [cast("Any", entry.get_dagster_event().event_specific_data) for entry in logs]
-    return [event.materialization for event in events]
+def failures(instance: dg.DagsterInstance, run_id: str) -> list[tuple[str | None, Any, str]]:
+    """Return what the log of a run has on its failure: step key, error data, message.
 
-
-def failures(instance: dg.DagsterInstance, run_id: str) -> Iterator[tuple[str | None, Any, str]]:
-    """Yield what the log of a run has on its failure: step key, error data, message."""
+    The message of a step is that of its `dagster.Failure`, if it raised one.
+    """
     wanted = {
         dg.DagsterEventType.STEP_FAILURE,
         dg.DagsterEventType.RUN_FAILURE,
         # a run that did not come as far as its first step
         dg.DagsterEventType.ENGINE_EVENT,
     }
+    found: list[tuple[str | None, Any, str]] = []
     for entry in instance.all_logs(run_id, of_type=wanted):
         event = entry.get_dagster_event()
         if event.is_step_failure:
-            yield event.step_key, event.step_failure_data, event.message or ""
-        elif error := getattr(event.event_specific_data, "error", None):
-            yield None, error, event.message or ""
-        elif int(entry.level) >= logging.ERROR:
-            yield None, None, event.message or ""
+            data = event.step_failure_data
+            text = data.user_failure_data and data.user_failure_data.description
+            found.append((event.step_key, data.error, text or ""))
+        else:
+            error = getattr(event.event_specific_data, "error", None)
+            if error or int(entry.level) >= logging.ERROR:
+                found.append((None, error, event.message or ""))
+    return found
 
 
-def dagster_event(record: logging.LogRecord) -> tuple[dict[str, Any], Any]:
-    """Return the metadata of a log record of Dagster's, and the event in it, if any."""
+def progress(record: logging.LogRecord) -> tuple[str, str] | None:
+    """Return step and text of a log record that is progress, or None."""
     meta = cast("Any", record).dagster_meta
-    return meta, meta["dagster_event"]
-
-
-def step_seconds(event: Any) -> float:
-    return float(event.step_success_data.duration_ms) / 1000
+    event = meta["dagster_event"]
+    if event and event.is_step_success:
+        text = f"done in {event.step_success_data.duration_ms / 1000:.1f} s"
+    # failures are reported once, at the end
+    elif not event and logging.INFO <= record.levelno < logging.ERROR:
+        text = meta["orig_message"]
+    else:
+        return None
+    return meta["step_key"] or "", text
 
 
 # What a step reads
 
 
-def input_ids(context: dg.AssetExecutionContext) -> dict[dg.AssetKey, int | None]:
-    """Return, by direct input, the place in the event log of the materialization to read.
+def input_id(context: dg.AssetExecutionContext, key: dg.AssetKey) -> int | None:
+    """Return the place in the event log of the materialization of a direct input to read.
 
     Dagster fixes it when the step starts, and records it as provenance.
     """
-    step = context.get_step_execution_context()
-    found = {}
-    for key in sorted(context.assets_def.asset_deps[context.asset_key]):
-        info = step.maybe_fetch_and_get_input_asset_version_info(key)
-        found[key] = info.storage_id if info else None
-    return found
-
-
-def input_id(context: dg.InputContext) -> int | None:
-    """Return the same for the one input that an IO manager loads; None outside of a run."""
-    if (step := context._step_context) is None:  # noqa: SLF001
-        return None
-    info = step.maybe_fetch_and_get_input_asset_version_info(context.asset_key)
+    info = context.get_step_execution_context().maybe_fetch_and_get_input_asset_version_info(key)
     return info.storage_id if info else None
 
 
-def is_check(context: dg.InputContext) -> bool:
-    """Whether what reads the input is a check, which materializes nothing."""
-    step = context._step_context  # noqa: SLF001
-    return bool(step and not step.get_output_asset_keys())
+def input_of(context: dg.InputContext) -> tuple[dg.DagsterInstance, int | None, bool]:
+    """Return where an input that an IO manager loads is recorded, and whether a check reads it.
 
-
-def instance_of(context: dg.InputContext) -> dg.DagsterInstance:
-    """Return the instance that an input is recorded in, in a run or outside of one."""
-    step = context._step_context  # noqa: SLF001
-    return step.instance if step else context.instance
+    That is the instance, and the place in the event log: None outside of a run.
+    """
+    if (step := context._step_context) is None:  # noqa: SLF001
+        return context.instance, None, False
+    info = step.maybe_fetch_and_get_input_asset_version_info(context.asset_key)
+    return step.instance, info.storage_id if info else None, not step.get_output_asset_keys()
 
 
 # Checks
 
 
 def check_results(
-    instance: dg.DagsterInstance, check: dg.AssetCheckKey, *, passed: bool, limit: int = _CHECKS
-) -> list[tuple[int, float, dg.AssetCheckEvaluation]]:
-    """Return a check's results that passed, or failed, newest first: id, time (s), result."""
+    instance: dg.DagsterInstance, check: dg.AssetCheckKey, limit: int = 1000
+) -> list[tuple[float, dg.AssetCheckEvaluation]]:
+    """Return a check's results, newest first, each with its time in seconds since 1970."""
     status = AssetCheckExecutionRecordStatus
     history = instance.event_log_storage.get_asset_check_execution_history(
-        check, limit=limit, status={status.SUCCEEDED if passed else status.FAILED}
+        check, limit=limit, status={status.SUCCEEDED, status.FAILED}
     )
     return [
-        (one.id, one.event.timestamp, one.event.asset_check_evaluation)
+        (one.event.timestamp, one.event.asset_check_evaluation)
         for one in history
         if one.event and one.event.asset_check_evaluation
     ]
@@ -265,13 +237,13 @@ def check_results(
 # Storage
 
 
-def values(instance: dg.DagsterInstance, keys: Iterable[str]) -> Mapping[str, str]:
-    """Return the texts stored under these keys in the key-value table of Dagster's database."""
-    return instance.daemon_cursor_storage.get_cursor_values(set(keys))
+def value(instance: dg.DagsterInstance, key: str) -> str | None:
+    """Return the text stored under a key in the key-value table of Dagster's database."""
+    return instance.daemon_cursor_storage.get_cursor_values({key}).get(key)
 
 
-def set_values(instance: dg.DagsterInstance, pairs: Mapping[str, str]) -> None:
-    instance.daemon_cursor_storage.set_cursor_values(pairs)
+def set_value(instance: dg.DagsterInstance, key: str, text: str) -> None:
+    instance.daemon_cursor_storage.set_cursor_values({key: text})
 
 
 def remove_values(
@@ -288,7 +260,3 @@ def remove_values(
 
 def postgres_url(instance: dg.DagsterInstance) -> str | None:
     return getattr(instance.run_storage, "postgres_url", None)
-
-
-def folder_of(instance: dg.DagsterInstance) -> str:
-    return str(instance.root_directory)

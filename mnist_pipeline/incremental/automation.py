@@ -1,6 +1,6 @@
 """The schedule, and the sensor `keep_fresh`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -22,10 +22,7 @@ _RUN_KEY = "dagster/run_key"
 def schedule(pipeline: "Pipeline", cron: str) -> dg.ScheduleDefinition:
     """Define when the job `refresh` runs. A tick deletes old runs, too.
 
-    Raises
-    ------
-    SettingsError
-        The cron expression is not valid.
+    Raises SettingsError if the cron expression is not valid.
     """
 
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
@@ -87,10 +84,11 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
         tried = context.instance.get_run_records(dg.RunsFilter(tags={_RUN_KEY: key}), limit=1)
         if tried:
             run_id = tried[0].dagster_run.run_id
+            why = runs.why_failed(context.instance, run_id)
+            names = ", ".join(one.to_user_string() for one in wanted)
             return dg.SkipReason(
-                f"run {run_id} was asked for in this state already, and {_names(wanted)} are not "
-                f"up to date: {runs.why_failed(context.instance, run_id)}. Fix the cause, then "
-                "materialize them."
+                f"run {run_id} was asked for in this state already, and {names} are not up to "
+                f"date: {why}. Fix the cause, then materialize them."
             )
         return dg.RunRequest(run_key=key, asset_selection=list(wanted))
 
@@ -103,7 +101,7 @@ def _recorded(engine: Engine, key: dg.AssetKey, found: "AssetStatus") -> int | s
     A check that runs after publication can refuse the same data version again and again: there
     the version counts, not the record.
     """
-    refused = found.status in {"stale", "refused"} and engine.separate_checks(key)
+    refused = found.status in {"stale", "refused"} and engine.checks.get(key)
     return found.data_version if refused else found.storage_id
 
 
@@ -118,9 +116,5 @@ def plan(engine: Engine, statuses: "Mapping[dg.AssetKey, AssetStatus]") -> list[
 
 def in_progress(pipeline: "Pipeline", instance: dg.DagsterInstance) -> str | None:
     """Name the oldest run in progress on the pipeline's assets, or return None."""
-    found = runs.unfinished(instance, pipeline.keys, runs.JOBS)
+    found = runs.unfinished(instance, pipeline.keys)
     return f"run {found[0].run_id} is in progress on these assets" if found else None
-
-
-def _names(keys: Sequence[dg.AssetKey]) -> str:
-    return ", ".join(key.to_user_string() for key in keys)

@@ -36,24 +36,22 @@ class WorkerRunLauncher(CeleryRunLauncher):
     def launch_run(self, context: Any) -> None:
         """Hand the run to the broker, once a worker listens there.
 
-        If none does for a while, the run goes back to the queue. If it did not come from there,
-        DagsterInvariantViolationError is raised.
+        If none does for a while, the run goes back to the queue.
         """
         run, instance = context.dagster_run, self._instance
         # the daemon gives up a run that takes longer to start
         patience = min(PATIENCE_SECONDS, (_dagster.start_timeout(instance) or 180) / 2)
         end = time.monotonic() + patience
-        logged = False
-        while why := self._obstacle(self._queue_of(run)):
-            if not logged:
-                logged = True
-                _dagster.add_engine_event(instance, run, f"{why} The run waits.")
+        if why := self._obstacle(run):
+            _dagster.add_engine_event(instance, run, f"{why} The run waits.")
+        while why:
             time.sleep(_POLL_SECONDS)
             if not self._is_starting(run):
                 return
             if time.monotonic() > end:
                 self._back_to_queue(run, why)
                 return
+            why = self._obstacle(run)
         try:
             with _answering(self.celery):
                 super().launch_run(context)
@@ -61,8 +59,6 @@ class WorkerRunLauncher(CeleryRunLauncher):
             self._back_to_queue(run, self._no_broker(error))
 
     def _back_to_queue(self, run: dg.DagsterRun, why: str) -> None:
-        if not _dagster.was_queued(self._instance, run):
-            raise dg.DagsterInvariantViolationError(why)
         if self._is_starting(run):
             message = f"{why} The run goes back to the queue."
             _dagster.add_engine_event(self._instance, run, message)
@@ -72,33 +68,29 @@ class WorkerRunLauncher(CeleryRunLauncher):
         now = self._instance.get_run_by_id(run.run_id)
         return now is not None and now.status is dg.DagsterRunStatus.STARTING
 
-    def _obstacle(self, queue: str) -> str | None:
-        """Return why no worker would take a run from a queue, or None."""
+    def _obstacle(self, run: dg.DagsterRun) -> str | None:
+        """Return why no worker would take a run, or None."""
+        queue = str(run.tags.get(DAGSTER_CELERY_QUEUE_TAG, self.default_queue))
         try:
             with _answering(self.celery):
-                return None if self._listening(queue) else self._no_worker(queue)
+                if self._is_listened_to(queue):
+                    return None
         except OperationalError as error:
             return self._no_broker(error)
+        return f"No worker listens on queue {queue!r} of {self._at}: start one."
 
-    def _listening(self, queue: str) -> list[str]:
+    def _is_listened_to(self, queue: str) -> bool:
         # the first answer is the quickest, and mostly enough
         for limit in (1, None):
             inspect = self.celery.control.inspect(timeout=_ANSWER_SECONDS, limit=limit)
-            answers = (inspect.active_queues() or {}).items()
-            workers = [who for who, its in answers if any(one["name"] == queue for one in its)]
-            if workers:
-                break
-        return sorted(workers)
-
-    def _no_worker(self, queue: str) -> str:
-        return f"No worker listens on queue {queue!r} of {self._at}: start one."
+            workers = (inspect.active_queues() or {}).values()
+            if any(one["name"] == queue for queues in workers for one in queues):
+                return True
+        return False
 
     def _no_broker(self, error: Exception) -> str:
         why = " ".join(str(error).split())
         return f"The broker {self._at} does not answer ({why}): start it."
-
-    def _queue_of(self, run: dg.DagsterRun) -> str:
-        return str(run.tags.get(DAGSTER_CELERY_QUEUE_TAG, self.default_queue))
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Return whether a run's process is dead; where that is not known, it counts as alive."""

@@ -6,7 +6,6 @@ comments, docstrings, formatting, annotations of functions, and modules that onl
 
 import ast
 import hashlib
-import json
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,9 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from . import _dagster
 from .digest import content_digest
-from .errors import SettingsError
 
 DATA = {".css", ".html", ".j2", ".js", ".svg"}
 """Suffixes of the files beside a package's `__init__.py` that are part of it."""
@@ -28,27 +25,20 @@ _ENGINE = __name__.rpartition(".")[0]
 _NO_PART = {"dagster", _ENGINE.partition(".")[0]}
 """What runs a step and takes no part in its result: Dagster, and this engine's own package."""
 
-_ABSENT = object()
+_ABSENT = "(absent)"
 
 
 @dataclass(frozen=True)
 class CodeVersion:
-    """What a step is computed with.
-
-    Attributes
-    ----------
-    sources : mapping
-        Digest of the normalized source of each file that the step reaches, by its path relative to
-        the folder of the package.
-    libraries : mapping
-        Major and minor version of each library on the way.
-    inputs : mapping
-        By resource key, the params (a mapping) and settings (a value) that the step requires.
-    """
+    """What a step is computed with."""
 
     sources: Mapping[str, str]
+    """Digest of the normalized source of each file that the step reaches, by its path relative to
+    the folder of the package."""
     libraries: Mapping[str, str]
+    """Major and minor version of each library on the way."""
     inputs: Mapping[str, Any]
+    """By resource key, the params (a mapping) and settings (a value) that the step requires."""
 
     @cached_property
     def digest(self) -> str:
@@ -70,29 +60,18 @@ class CodeVersion:
 
 
 class Sources:
-    """The source of a package as it is on disk now. A module is read once, however many reach it.
+    """The source of a package as it is on disk now; each module is read once."""
 
-    Parameters
-    ----------
-    not_counted : collection of str
-        Modules that only display values, or keep them.
-    """
-
-    def __init__(self, not_counted: Collection[str] = ()) -> None:
+    def __init__(self, not_counted: Collection[str]) -> None:
         self._not_counted = set(not_counted)
         self._read: dict[str, tuple[dict[str, str], set[str]]] = {}
         self._distributions = cache(packages_distributions)
         self._minor = cache(self._minor_of)
 
     def reached(self, module: str, file: Path) -> tuple[dict[str, str], dict[str, str]]:
-        """Digest every module that a module reaches, and name the libraries met on the way.
-
-        Returns
-        -------
-        sources, libraries
-            As `CodeVersion` has them.
-        """
-        root = _root(module, file)
+        """Return `sources` and `libraries` of a `CodeVersion`: what a module reaches by imports."""
+        # the folder that the module's name starts in
+        root = file.resolve().parents[module.count(".") + (file.name == "__init__.py")]
         package = module.partition(".")[0]
         sources: dict[str, str] = {}
         libraries: dict[str, str] = {}
@@ -132,33 +111,6 @@ def plain(value: object) -> Any:
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
 
 
-def stop_if_changed(versions: Mapping[str, str], store: str) -> None:
-    """In a run worker, compare code versions (by asset) and store with those of the code server.
-
-    A code server keeps the definitions that it loaded, while its run workers import the code again:
-    their results would be recorded under code versions that they were not computed with.
-
-    Raises
-    ------
-    SettingsError
-        They differ; names the assets whose definitions changed, or the stores.
-    """
-    now = {"store": store, **versions}
-    asked = _dagster.carried(json.dumps(now, sort_keys=True))
-    if asked is None or (before := json.loads(asked)) == now:
-        return
-    if before["store"] != store:
-        raise SettingsError(
-            f"the store is {store} where the run is to be executed, and {before['store']} where it "
-            "was asked for: let both be the same"
-        )
-    changed = sorted(key for key in now | before if now.get(key) != before.get(key))
-    raise SettingsError(
-        f"the definitions of {', '.join(changed)} changed since they were loaded: reload them, "
-        "then launch the run again"
-    )
-
-
 def _flat(version: CodeVersion) -> dict[tuple[str, str], Any]:
     """Return all values by kind and name, params as people write them: `model.alpha`."""
     flat: dict[tuple[str, str], Any] = {
@@ -174,19 +126,12 @@ def _flat(version: CodeVersion) -> dict[tuple[str, str], Any]:
     return flat
 
 
-def _change(kind: str, name: str, old: object, new: object) -> str:
+def _change(kind: str, name: str, before: object, now: object) -> str:
     if kind != "code":
-        before, now = ("(absent)" if one is _ABSENT else one for one in (old, new))
         return f"{kind} changed: {name} {before} -> {now}"
-    if old is _ABSENT:
+    if before == _ABSENT:
         return f"code now used: {name}"
-    return f"code {'no longer used:' if new is _ABSENT else 'changed in'} {name}"
-
-
-def _root(module: str, file: Path) -> Path:
-    """Return the folder that a module's name starts in."""
-    parts = module.count(".") + (file.name == "__init__.py")
-    return file.resolve().parents[parts]
+    return f"code {'no longer used:' if now == _ABSENT else 'changed in'} {name}"
 
 
 def _file(root: Path, module: str) -> Path | None:
@@ -259,8 +204,7 @@ class _Locals(ast.NodeTransformer):
 
 
 def _is_text(part: ast.stmt) -> bool:
-    return (
-        isinstance(part, ast.Expr)
-        and isinstance(part.value, ast.Constant)
-        and isinstance(part.value.value, str)
-    )
+    match part:
+        case ast.Expr(ast.Constant(str())):
+            return True
+    return False

@@ -29,30 +29,20 @@ def _not_given(*of: Any) -> Any:
 
 @dataclass(frozen=True)
 class Codec(Generic[T]):
-    """How the values of one asset are stored.
-
-    Attributes
-    ----------
-    filename : str or callable
-        Name of the file, or a callable that returns it for a value.
-    dump : callable
-        The value to bytes.
-    load : callable
-        Bytes and the file's name to the value.
-    version : callable
-        The value to its data version, a digest of its content; by default its `data_version`.
-    write : callable, optional
-        Writes a value to a local file of any size: instead of `dump`.
-    open : callable, optional
-        A local file, which may be removed afterwards, to the value: instead of `load`.
-    """
+    """How the values of one asset are stored: by `dump` and `load`, or else `write` and `open`."""
 
     filename: str | Callable[[T], str]
+    """Name of the file, or what returns it for a value."""
     dump: Callable[[T], bytes] = _not_given
+    """The value to bytes."""
     load: Callable[[bytes, str], T] = _not_given
+    """Bytes and the file's name to the value."""
     version: Callable[[T], str] = _own_version
+    """The value to its data version, a digest of its content; by default its `data_version`."""
     write: Callable[[T, Path], None] | None = None
+    """Writes a value to a local file of any size."""
     open: Callable[[Path], T] | None = None
+    """A local file, which may be removed afterwards, to the value."""
 
     def name_of(self, value: T) -> str:
         """Return the name of the file for a value."""
@@ -81,12 +71,7 @@ class Codec(Generic[T]):
     def read(self, store: Store, artifact: Artifact) -> T:
         """Read a value from the store, verified before it is decoded.
 
-        Raises
-        ------
-        StoreError
-            The file is gone or damaged.
-        FormatError
-            It cannot be decoded.
+        Raises StoreError if the file is gone or damaged, FormatError if it cannot be decoded.
         """
         try:
             if self.open is None:

@@ -10,19 +10,13 @@ import dagster as dg
 from . import _dagster
 
 
-def _is_progress(record: logging.LogRecord) -> bool:
-    event = _dagster.dagster_event(record)[1]
-    if event is None:
-        # failures are reported once, at the end
-        return logging.INFO <= record.levelno < logging.ERROR
-    return bool(event.is_step_success)
+class _Progress(logging.StreamHandler[TextIO]):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return _dagster.progress(record) is not None
 
-
-class _Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        meta, event = _dagster.dagster_event(record)
-        done = f"done in {_dagster.step_seconds(event):.1f} s" if event else meta["orig_message"]
-        return f"  {meta['step_key'] or '':<15} {done}"
+        step, text = _dagster.progress(record) or ("", "")
+        return f"  {step:<15} {text}"
 
 
 @cache
@@ -38,9 +32,6 @@ def _stderr() -> TextIO:
 @dg.logger({}, description="Progress in a terminal: one line a log message, on stderr.")
 def terminal(context: dg.InitLoggerContext) -> logging.Logger:
     """Return the logger of command-line runs."""
-    handler = logging.StreamHandler(_stderr())
-    handler.addFilter(_is_progress)
-    handler.setFormatter(_Lines())
     logger = logging.Logger("incremental.terminal", logging.DEBUG)
-    logger.addHandler(handler)
+    logger.addHandler(_Progress(_stderr()))
     return logger

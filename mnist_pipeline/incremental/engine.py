@@ -1,15 +1,17 @@
 """How a step runs: its inputs are looked up, an earlier result is reused or a new one published."""
 
+import inspect
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from graphlib import TopologicalSorter
 from typing import Any
 
 import dagster as dg
 
 from . import _dagster, history, results, runs
+from .check import CheckResult
 from .code_version import CodeVersion
 from .errors import PipelineError, StoreError
 from .history import Materialization
@@ -22,25 +24,30 @@ COMPUTED_WITH = "computed_with"
 """Metadata of an asset and of its materializations: source, libraries and inputs of the step."""
 
 
-def force_tag(name: str) -> str:
-    """Return the tag of a run of a pipeline in which nothing is reused."""
-    return f"{name}/force"
-
-
 @dataclass(frozen=True)
 class Engine(dg.IOManager):
     """What the steps of a pipeline share; for other assets, the IO manager that reads theirs.
 
-    `blocking` has, by asset, the checks that can refuse a data version; `stopped` is why this
-    process must run no step, if it must not.
+    `checks` has, by asset, the blocking checks that are steps of their own, run after it; `stopped`
+    is why this process must run no step, if it must not.
     """
 
     name: str
     store: Store
     assets: Mapping[dg.AssetKey, Asset]
-    blocking: Mapping[dg.AssetKey, list[dg.AssetCheckKey]]
+    checks: Mapping[dg.AssetKey, list[dg.AssetCheckKey]]
     code_versions: Mapping[dg.AssetKey, CodeVersion]
     stopped: list[str] = field(default_factory=list)
+
+    @property
+    def force_tag(self) -> str:
+        """Tag of a run in which nothing is reused."""
+        return f"{self.name}/force"
+
+    @property
+    def trigger_tag(self) -> str:
+        """Tag of a run that names what started it."""
+        return f"{self.name}/trigger"
 
     @cached_property
     def order(self) -> list[dg.AssetKey]:
@@ -53,45 +60,49 @@ class Engine(dg.IOManager):
         """Return those direct inputs of an asset that are assets of this pipeline."""
         return [parent for parent in self.assets[key].deps if parent in self.assets]
 
-    def separate_checks(self, key: dg.AssetKey) -> list[dg.AssetCheckKey]:
-        """Return the blocking checks of an asset that are steps of their own, run after it."""
-        own = {check.__name__ for check in self.assets[key].blocking}
-        return [check for check in self.blocking.get(key, []) if check.name not in own]
+    def refusals(
+        self, instance: dg.DagsterInstance, key: dg.AssetKey, version: str | None
+    ) -> dict[str, str]:
+        """Return the checks whose newest result on a published data version refuses it, and why."""
+        found = {
+            check.name: history.check_result(instance, check, version)
+            for check in self.checks.get(key, ())
+        }
+        return {
+            name: result.description or "failed"
+            for name, result in found.items()
+            if result and not result.passed and result.severity == dg.AssetCheckSeverity.ERROR
+        }
 
     def run_step(self, asset: Asset, context: dg.AssetExecutionContext) -> Iterator[Any]:
         """Run a step: the body of an asset.
 
         Other runs of the same step wait until the result is recorded, then find it.
         """
-        run = _dagster.run_of(context)
         partition = context.partition_key if context.has_partition_key else None
         lock = "-".join(["step", asset.name, *([partition] if partition else [])])
-
-        def waiting() -> None:
-            context.log.info(f"another run computes {asset.name}: waiting for it")
-
+        waiting = partial(context.log.info, f"another run computes {asset.name}: waiting for it")
         if self.stopped:
             raise dg.Failure(self.stopped[0], allow_retries=False)
         try:
-            self._claim(context.instance, run)
+            self._claim(context)
             with locks_of(context.instance, self.store).hold(lock, waiting) as confirm:
                 # Dagster records what is yielded before it asks for more: under the lock
                 yield self._result(asset, context, partition, confirm)
         except PipelineError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
 
-    def _claim(self, instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    def _claim(self, context: dg.AssetExecutionContext) -> None:
         """Tag a run with this process as its owner."""
-        tags = runs.owner(instance, self.store, run.run_id)
-        if run.tags.get(runs.OWNER) == tags[runs.OWNER]:
+        instance, run_id = context.instance, context.run_id
+        tags = runs.owner(instance, self.store, run_id)
+        if context.get_tag(runs.OWNER) == tags[runs.OWNER]:
             return
-        if _dagster.RE_EXECUTED in run.tags:
-            # its tags are copies of those of the first run, which a command may have started
-            trigger = runs.trigger_tag(self.name)
-            if trigger in run.tags:
-                tags[trigger] = "re-execution"
-                tags[runs.MAX_RETRIES] = str(_dagster.max_retries(instance))
-        _dagster.add_tags(instance, run.run_id, tags)
+        if context.has_tag(_dagster.RE_EXECUTED) and context.has_tag(self.trigger_tag):
+            # a command started the first run: its tags were copied
+            tags[self.trigger_tag] = "re-execution"
+            tags[runs.MAX_RETRIES] = str(_dagster.max_retries(instance))
+        _dagster.add_tags(instance, run_id, tags)
 
     def _result(
         self,
@@ -101,7 +112,7 @@ class Engine(dg.IOManager):
         confirm: Confirm,
     ) -> dg.MaterializeResult[Any]:
         start = time.perf_counter()
-        instance, run = context.instance, _dagster.run_of(context)
+        instance = context.instance
         read = self.inputs(asset, context)
         for made in read.values():
             self._stop_if_refused(instance, made)
@@ -112,7 +123,7 @@ class Engine(dg.IOManager):
             asset.reads(context) if asset.reads else None,
         )
         earlier = results.find(instance, asset.key, key) if asset.reuse else None
-        forced = run.tags.get(force_tag(self.name), "").lower() == "true"
+        forced = (context.get_tag(self.force_tag) or "").lower() == "true"
         if earlier and not forced and self.is_usable(instance, asset.key, earlier):
             context.log.info(f"reused from run {earlier.run_id}")
             self._confirm(context, confirm)
@@ -124,7 +135,7 @@ class Engine(dg.IOManager):
         with asset.codec.encoded(result.value) as data:
             artifact = self.store.publish(asset.name, asset.codec.name_of(result.value), data)
         if asset.reuse:
-            checks.append(_same_again(asset.key, earlier, version))
+            checks.append(_evaluation(asset, _same_again(earlier, version), blocking=False))
         metadata = {
             "seconds": round(time.perf_counter() - start, 3),
             **result.metadata,
@@ -134,7 +145,7 @@ class Engine(dg.IOManager):
         # as Dagster makes metadata values of plain ones
         normal = dg.AssetMaterialization(asset.key, metadata=metadata).metadata
         where = artifact.filename, artifact.sha256, artifact.size
-        new = Earlier(version, *where, normal, checks, run.run_id)
+        new = Earlier(version, *where, normal, checks, context.run_id)
         # before the event: a process that is killed in between loses nothing
         results.record(instance, asset.key, key if asset.reuse else results.NEWEST, new)
         return self._recorded(asset, context, new, reused=False)
@@ -147,7 +158,8 @@ class Engine(dg.IOManager):
     ) -> Result:
         values = {name: self._read(read[one]) for name, one in asset.inputs.items()}
         resources = {name: getattr(context.resources, name) for name in asset.resources}
-        passed = {"context": context} if "context" in asset.parameters else {}
+        takes_context = "context" in inspect.signature(asset.step).parameters
+        passed = {"context": context} if takes_context else {}
         result = asset.step(**passed, **values, **resources)
         return result if isinstance(result, Result) else Result(result)
 
@@ -159,14 +171,10 @@ class Engine(dg.IOManager):
         Further upstream it reads what these were computed from.
         """
         direct: dict[dg.AssetKey, Materialization] = {}
-        for key, place in _dagster.input_ids(context).items():
-            if key not in self.assets or key not in asset.inputs.values():
-                continue  # the step reads it itself
+        for key in sorted(set(asset.inputs.values()) - asset.upstream):
+            place = _dagster.input_id(context, key)
             found = None if place is None else history.at(context.instance, key, place)
-            if found is None:
-                name = key.to_user_string()
-                raise StoreError(f"{name} was never materialized: materialize {name} first.")
-            direct[key] = found
+            direct[key] = _existing(key, found)
         return direct | self.further(context.instance, direct, asset.upstream)
 
     def further(
@@ -177,72 +185,55 @@ class Engine(dg.IOManager):
     ) -> dict[dg.AssetKey, Materialization]:
         """Return the materializations of the wanted assets that others were computed from.
 
-        Raises
-        ------
-        StoreError
-            One is not recorded, or its file is gone.
+        Raises StoreError if one is not recorded, or its file is gone.
         """
-        found: dict[dg.AssetKey, Materialization] = {}
+        found: dict[dg.AssetKey, Materialization | None] = {}
         waiting = list(direct.values())
         while waiting and wanted - found.keys():
-            of = waiting.pop(0)
-            for key, version in of.inputs.items():
-                if key in found or key in direct or key not in self.assets:
-                    continue
-                made = history.with_version(instance, self.store, key, version)
-                if made:
+            for key, version in waiting.pop(0).inputs.items():
+                if key in self.assets and key not in direct and key not in found:
+                    made = history.with_version(instance, self.store, key, version)
                     found[key] = made
-                    waiting.append(made)
-                elif key in wanted:
-                    name = key.to_user_string()
-                    raise StoreError(
-                        f"{name} {version}, which {of.key.to_user_string()} was computed from, "
-                        f"is gone: materialize {name} and what is downstream of it."
-                    )
-        if missing := sorted(key.to_user_string() for key in wanted - found.keys()):
-            names = ", ".join(sorted(key.to_user_string() for key in direct))
+                    waiting += [made] if made else []
+        if any(not found.get(key) for key in wanted):
+            # an input in between that is gone hides what is further upstream
+            keys = [key for key, made in found.items() if made is None] or sorted(wanted)
+            gone = [key.to_user_string() for key in keys]
+            names, computed = ", ".join(gone), ", ".join(made.asset for made in direct.values())
             raise StoreError(
-                f"it is not recorded which {', '.join(missing)} {names} was computed from: "
-                f"materialize {', '.join(missing)} and what is downstream of it."
+                f"{names}, which {computed} was computed from, is gone: materialize {names} and "
+                "what is downstream of it."
             )
-        return {key: made for key, made in found.items() if key in wanted}
+        return {key: made for key, made in found.items() if made and key in wanted}
 
     def load(self, instance: dg.DagsterInstance, made: Materialization) -> Any:
         """Read the value of a materialization.
 
-        Raises
-        ------
-        PipelineError
-            It is gone, damaged, names no file, was refused by a check, or cannot be decoded.
+        Raises PipelineError if it names no file, is gone, damaged, refused or cannot be decoded.
         """
         self._stop_if_refused(instance, made)
         return self._read(made)
 
     def _stop_if_refused(self, instance: dg.DagsterInstance, made: Materialization) -> None:
-        name = made.key.to_user_string()
-        if refused := history.refusals(
-            instance, made.data_version, self.blocking.get(made.key, [])
-        ):
+        if refused := ", ".join(self.refusals(instance, made.key, made.data_version)):
             raise StoreError(
-                f"{name} {made.data_version} was refused by {', '.join(refused)} and is never an "
-                f"input: fix the cause, then materialize {name} again."
+                f"{made.asset} {made.data_version} was refused by {refused} and is never an input: "
+                f"fix the cause, then materialize {made.asset} again."
             )
 
     def _read(self, made: Materialization) -> Any:
-        name = made.key.to_user_string()
         artifact = made.artifact(self.store)
         if artifact is None or made.data_version is None:
             raise StoreError(
-                f"the newest materialization of {name} was not made by this pipeline and names no "
-                f"file: materialize {name}."
+                f"the newest materialization of {made.asset} was not made by this pipeline and "
+                f"names no file: materialize {made.asset}."
             )
         return self.assets[made.key].codec.read(self.store, artifact)
 
     def is_usable(self, instance: dg.DagsterInstance, key: dg.AssetKey, earlier: Earlier) -> bool:
         """Return whether a result may be reused: its file is intact, and no check refused it."""
-        return self.store.is_intact(earlier.artifact(self.store, key)) and not history.refusals(
-            instance, earlier.data_version, self.blocking.get(key, [])
-        )
+        is_intact = self.store.is_intact(earlier.artifact(self.store, key))
+        return is_intact and not self.refusals(instance, key, earlier.data_version)
 
     def _confirm(self, context: dg.AssetExecutionContext, confirm: Confirm) -> None:
         """Raise HistoryError if the lock was lost, or another process ended the run."""
@@ -293,24 +284,18 @@ class Engine(dg.IOManager):
     def load_input(self, context: dg.InputContext) -> Any:
         """Read the version that is recorded as the input of a step or a check.
 
-        Raises
-        ------
-        dagster.Failure
-            It was never materialized, is gone, damaged or refused: names what to materialize.
+        Raises dagster.Failure, which names what to materialize, where that cannot be read.
         """
-        key, instance = context.asset_key, _dagster.instance_of(context)
-        name = key.to_user_string()
+        instance, place, is_check = _dagster.input_of(context)
         try:
-            made = self._of_input(context, instance)
-            if made is None:
-                raise StoreError(f"{name} was never materialized: materialize {name} first.")
+            made = _existing(context.asset_key, self._of_input(context, instance, place))
             # a check also reads what it refused: else it could never pass again
-            return self._read(made) if _dagster.is_check(context) else self.load(instance, made)
+            return self._read(made) if is_check else self.load(instance, made)
         except PipelineError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
 
     def _of_input(
-        self, context: dg.InputContext, instance: dg.DagsterInstance
+        self, context: dg.InputContext, instance: dg.DagsterInstance, place: int | None
     ) -> Materialization | None:
         key = context.asset_key
         if context.has_asset_partitions:
@@ -320,9 +305,16 @@ class Engine(dg.IOManager):
                     f"{len(context.asset_partition_keys)}: depend on it with `deps`."
                 )
             return history.of_partition(instance, key, context.asset_partition_keys[0])
-        if (place := _dagster.input_id(context)) is not None:
+        if place is not None:
             return history.at(instance, key, place)
         return next(iter(history.newest(instance, key, 1)), None)
+
+
+def _existing(key: dg.AssetKey, made: Materialization | None) -> Materialization:
+    if made is None:
+        name = key.to_user_string()
+        raise StoreError(f"{name} was never materialized: materialize {name} first.")
+    return made
 
 
 def _enforced(
@@ -330,24 +322,10 @@ def _enforced(
 ) -> list[dg.AssetCheckEvaluation]:
     """Return the results of the checks for Dagster.
 
-    Raises
-    ------
-    dagster.Failure
-        A blocking check failed: its result is recorded without a materialization as its target.
+    Raises dagster.Failure if a blocking one failed: it is recorded without a target.
     """
     blocking = {check.__name__ for check in asset.blocking} if result.enforce else set()
-    found = [
-        dg.AssetCheckEvaluation(
-            asset_key=asset.key,
-            check_name=one.name,
-            passed=one.passed,
-            severity=getattr(dg.AssetCheckSeverity, "ERROR" if one.name in blocking else "WARN"),
-            description=one.description,
-            metadata=one.metadata,
-            blocking=one.name in blocking,
-        )
-        for one in result.checks
-    ]
+    found = [_evaluation(asset, one, blocking=one.name in blocking) for one in result.checks]
     failed = [one for one in found if one.blocking and not one.passed]
     if failed:
         for one in found:
@@ -357,14 +335,24 @@ def _enforced(
     return found
 
 
-def _same_again(
-    asset: dg.AssetKey, earlier: Earlier | None, version: str
-) -> dg.AssetCheckEvaluation:
+def _evaluation(asset: Asset, check: CheckResult, *, blocking: bool) -> dg.AssetCheckEvaluation:
+    severity = dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN
+    return dg.AssetCheckEvaluation(
+        asset_key=asset.key,
+        check_name=check.name,
+        passed=check.passed,
+        severity=severity,
+        description=check.description,
+        metadata=check.metadata,
+        blocking=blocking,
+    )
+
+
+def _same_again(earlier: Earlier | None, version: str) -> CheckResult:
     """Compare a result with the earlier one under the same key."""
-    same = earlier is None or earlier.data_version == version
     if earlier is None:
         text = "computed once: there is no earlier result to compare it with"
-    elif same:
+    elif earlier.data_version == version:
         text = f"computed again with the same content as in run {earlier.run_id}"
     else:
         text = (
@@ -372,11 +360,4 @@ def _same_again(
             f"{earlier.run_id}, from the same inputs, code and params. The step, a library or the "
             "machine is not deterministic; results downstream may differ."
         )
-    return dg.AssetCheckEvaluation(
-        asset_key=asset,
-        check_name=DETERMINISTIC,
-        passed=same,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=text,
-        metadata={},
-    )
+    return CheckResult(DETERMINISTIC, earlier is None or earlier.data_version == version, text)

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import hashlib
-import io
 import os
 import re
 import shutil
@@ -15,7 +14,7 @@ from pathlib import Path
 LEFT_SECONDS = 3600.0
 """Age in seconds after which a temporary file belongs to a process that was killed."""
 
-_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 
 def sha256(data: bytes | Path) -> str:
@@ -32,12 +31,8 @@ def temporary(path: Path) -> Path:
 
 
 def is_left_behind(path: Path) -> bool:
-    """Return whether this is a temporary file or folder that a killed process left.
-
-    Any hidden folder that ends in `.tmp` counts, so that those of earlier versions do.
-    """
-    pattern = r"\..+\.tmp" if is_folder(path) else r"\..+\.[0-9a-f]{32}\.tmp"
-    if re.fullmatch(pattern, path.name) is None:
+    """Return whether this is a temporary file or folder that a killed process left."""
+    if re.fullmatch(r"\..+\.[0-9a-f]{32}\.tmp", path.name) is None:
         return False
     return time.time() - path.lstat().st_mtime > LEFT_SECONDS
 
@@ -99,31 +94,6 @@ def size(path: Path) -> int | None:
             return None
         raise
     return found.st_size if stat.S_ISREG(found.st_mode) else None
-
-
-def open_regular(path: Path) -> io.BufferedReader | None:
-    """Open a regular file to read; None for anything else: links, folders, pipes."""
-    try:
-        # O_NONBLOCK: a named pipe without a writer would block
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno in _NOT_THERE:
-            return None
-        raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        return None
-    return os.fdopen(descriptor, "rb")
-
-
-def sizes(folder: Path) -> dict[str, int]:
-    """Return the sizes in bytes of all files below a folder by relative path; links as links."""
-    found = {}
-    for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-            if not is_folder(path):
-                found[str(path.relative_to(folder))] = path.lstat().st_size
-    return found
 
 
 def remove(path: Path) -> None:

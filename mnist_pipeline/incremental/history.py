@@ -1,8 +1,8 @@
 """What Dagster recorded: materializations, with their versions, files and inputs."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import dagster as dg
 
@@ -10,9 +10,6 @@ from . import _dagster
 from .store import Artifact, Store
 
 _INPUT = "dagster/input_data_version/"
-_PAGES = (1, 10, 100, 1000)
-"""How many materializations a search reads at a time: the wanted one is mostly new."""
-
 _BY_DAGSTER = {
     "dagster/schedule_name": "schedule {}",
     "dagster/sensor_name": "sensor {}",
@@ -26,7 +23,8 @@ class Materialization:
     """A materialization that Dagster recorded.
 
     `storage_id` is its place in the event log, `timestamp` is in seconds since 1970, `metadata`
-    holds Dagster's metadata values, `inputs` the data version of each direct input.
+    holds Dagster's metadata values, `inputs` the data version of each direct input, `trigger` is
+    what started its run, as far as `events` looked that up.
     """
 
     key: dg.AssetKey
@@ -38,13 +36,12 @@ class Materialization:
     metadata: Mapping[str, Any]
     inputs: Mapping[dg.AssetKey, str]
     partition: str | None = None
+    trigger: str | None = None
 
     @classmethod
     def of(cls, record: dg.EventLogRecord) -> "Materialization":
         """Read a record that is known to hold a materialization."""
-        event = record.asset_materialization
-        if event is None:
-            raise TypeError(f"record {record.storage_id} is not a materialization")
+        event = cast("dg.AssetMaterialization", record.asset_materialization)
         tags = event.tags or {}
         inputs = {
             dg.AssetKey.from_user_string(name.removeprefix(_INPUT)): version
@@ -63,6 +60,17 @@ class Materialization:
             record.partition_key,
         )
 
+    @property
+    def asset(self) -> str:
+        """The key as text."""
+        return self.key.to_user_string()
+
+    @property
+    def reused_from(self) -> str | None:
+        """The run that computed it, where that is another one."""
+        run_id: str | None = self.value("reused_from")
+        return run_id
+
     def value(self, name: str) -> Any:
         """Return a plain value of the metadata, or None."""
         found = self.metadata.get(name)
@@ -73,7 +81,7 @@ class Materialization:
         filename, size, sha256 = map(self.value, ("file", "size_bytes", "sha256"))
         if not (self.data_version and filename and sha256) or size is None:
             return None
-        return store.artifact(self.key.to_user_string(), sha256, filename, size)
+        return store.artifact(self.asset, sha256, filename, size)
 
 
 def artifact_metadata(artifact: Artifact) -> dict[str, dg.MetadataValue[Any]]:
@@ -113,15 +121,14 @@ def at(instance: dg.DagsterInstance, key: dg.AssetKey, storage_id: int) -> Mater
 def all_of(
     instance: dg.DagsterInstance, wanted: dg.AssetKey | dg.AssetRecordsFilter
 ) -> Iterator[Materialization]:
-    """Yield all materializations of an asset, newest first, reading ever larger pages."""
-    cursor, page = None, 0
+    """Yield all materializations of an asset, newest first."""
+    cursor, limit = None, 1  # the wanted one is mostly new
     while True:
-        limit = _PAGES[min(page, len(_PAGES) - 1)]
         found = instance.fetch_materializations(wanted, limit=limit, cursor=cursor)
         yield from map(Materialization.of, found.records)
         if not found.has_more:
             return
-        cursor, page = found.cursor, page + 1
+        cursor, limit = found.cursor, min(10 * limit, 1000)
 
 
 def with_version(
@@ -143,47 +150,20 @@ def of_partition(
     return next(all_of(instance, dg.AssetRecordsFilter(key, asset_partitions=[partition])), None)
 
 
-@dataclass(frozen=True)
-class Event:
-    """A materialization and what started its run; `metadata` holds plain values."""
-
-    asset: str
-    timestamp: float
-    data_version: str | None
-    code_version: str | None
-    trigger: str | None
-    run_id: str
-    reused_from: str | None
-    metadata: Mapping[str, Any]
-
-
 def events(
     instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey], limit: int, trigger_tag: str
-) -> list[Event]:
-    """Return the newest materializations of some assets, newest first, `limit` at the most."""
+) -> list[Materialization]:
+    """Return the newest materializations of some assets, newest first, with their triggers."""
     found = [one for key in keys for one in newest(instance, key, limit)]
     found = sorted(found, key=lambda one: one.storage_id, reverse=True)[:limit]
     run_ids = list({one.run_id for one in found})
     # an empty list is no filter
     runs = instance.get_run_records(dg.RunsFilter(run_ids=run_ids)) if run_ids else []
     tags = {record.dagster_run.run_id: record.dagster_run.tags for record in runs}
-    return [
-        Event(
-            one.key.to_user_string(),
-            one.timestamp,
-            one.data_version,
-            one.code_version,
-            trigger(tags.get(one.run_id, {}), trigger_tag),
-            one.run_id,
-            one.value("reused_from"),
-            {name: value.value for name, value in one.metadata.items()},
-        )
-        for one in found
-    ]
+    return [replace(one, trigger=_trigger(tags.get(one.run_id, {}), trigger_tag)) for one in found]
 
 
-def trigger(tags: Mapping[str, str], trigger_tag: str) -> str | None:
-    """Return what started a run, from its tags."""
+def _trigger(tags: Mapping[str, str], trigger_tag: str) -> str | None:
     if _dagster.RE_EXECUTED in tags:
         return "re-execution"  # the other tags are copies of the first run's
     if asked := tags.get(trigger_tag):
@@ -191,42 +171,19 @@ def trigger(tags: Mapping[str, str], trigger_tag: str) -> str | None:
     return next((text.format(tags[tag]) for tag, text in _BY_DAGSTER.items() if tag in tags), None)
 
 
-def refusals(
-    instance: dg.DagsterInstance, version: str | None, checks: Iterable[dg.AssetCheckKey]
-) -> dict[str, str]:
-    """Return the blocking checks whose newest result on a data version is a failure, and why.
+def check_result(
+    instance: dg.DagsterInstance, check: dg.AssetCheckKey, version: str | None
+) -> dg.AssetCheckEvaluation | None:
+    """Return a check's newest result on a data version, whichever materialization it was of.
 
-    The result holds for every materialization of that version, until the same check passes on it.
+    A failure that only warns neither refuses nor lifts a refusal: it counts if there is no other.
     """
-    found = {}
-    for check in checks:
-        failed = next(
-            (
-                (place, result)
-                for place, result in _results(instance, version, check, passed=False)
-                if result.severity == dg.AssetCheckSeverity.ERROR
-            ),
-            None,
-        )
-        passed = next(_results(instance, version, check, passed=True), None) if failed else None
-        if failed and not (passed and passed[0] > failed[0]):
-            found[check.name] = failed[1].description or "failed"
-    return found
-
-
-def was_checked(instance: dg.DagsterInstance, version: str | None, check: dg.AssetCheckKey) -> bool:
-    """Return whether a check has a result on a data version."""
-    return any(
-        True for passed in (True, False) for _ in _results(instance, version, check, passed=passed)
-    )
-
-
-def _results(
-    instance: dg.DagsterInstance, version: str | None, check: dg.AssetCheckKey, *, passed: bool
-) -> Iterator[tuple[int, dg.AssetCheckEvaluation]]:
-    """Yield a check's results on a data version, newest first, each with its place in the log."""
-    for place, _, result in _dagster.check_results(instance, check, passed=passed):
+    warned = None
+    for _, result in _dagster.check_results(instance, check):
         target = result.target_materialization_data
         checked = at(instance, check.asset_key, target.storage_id) if target else None
         if checked and checked.data_version == version:
-            yield place, result
+            if result.passed or result.severity == dg.AssetCheckSeverity.ERROR:
+                return result
+            warned = warned or result
+    return warned

@@ -14,25 +14,19 @@ from . import files
 from .errors import HistoryError, SettingsError
 
 _GENERATED = "# Generated. Delete this line to edit the file yourself.\n"
+_OF_EARLIER_VERSIONS = "# Made by mnist-pipeline from the project's dagster.yaml."
 
 
 @contextlib.contextmanager
 def opened(home: Path, template: Path | None = None) -> Iterator[dg.DagsterInstance]:
     """Open the instance in a home folder, which is created if needed; set `DAGSTER_HOME` to it.
 
-    Parameters
-    ----------
-    home : Path
-    template : Path, optional
-        A `dagster.yaml` to copy into the home, with the path of its own home replaced; by default
-        one without telemetry that retries crashed runs. A file that was edited by hand stays.
+    The `dagster.yaml` that is the template is copied into the home, without the parts that name its
+    folder of SQLite: these are in the home by default. Without a template, telemetry is off and
+    crashed runs are retried. A file in the home that was edited by hand stays.
 
-    Raises
-    ------
-    SettingsError
-        The folder cannot be created or written.
-    HistoryError
-        The disk with Dagster's history is full, its database damaged, or its server gone.
+    Raises SettingsError if the folder cannot be created or written; HistoryError if the disk with
+    Dagster's history is full, its database damaged, or its server gone.
     """
     prepare(home, template)
     try:
@@ -63,14 +57,21 @@ def prepare(home: Path, template: Path | None) -> None:
 def _write_config(home: Path, template: Path | None) -> None:
     import yaml
 
-    file = home / "dagster.yaml"
     config = yaml.safe_load(template.read_text("utf-8")) if template else _DEFAULT
-    own = config.get("storage", {}).get("sqlite", {}).get("base_dir")
-    moved = _moved(config, own, home) if own else config
-    text = _GENERATED + yaml.safe_dump(moved, sort_keys=False)
+    folder = config.get("storage", {}).get("sqlite", {}).get("base_dir")
+    parts = {name: part for name, part in config.items() if not (folder and _names(part, folder))}
+    text = _GENERATED + yaml.safe_dump(parts, sort_keys=False)
+    file = home / "dagster.yaml"
     before = file.read_text("utf-8") if file.exists() else _GENERATED
-    if before != text and before.partition("\n")[0] in _KNOWN:
+    if before != text and before.startswith((_GENERATED, _OF_EARLIER_VERSIONS)):
         files.replace(file, text.encode())
+
+
+def _names(part: Any, folder: str) -> bool:
+    """Return whether a part of a configuration holds a path in a folder."""
+    if isinstance(part, dict):
+        return any(_names(value, folder) for value in part.values())
+    return isinstance(part, str) and Path(part).is_relative_to(folder)
 
 
 _DEFAULT: dict[str, Any] = {
@@ -78,32 +79,15 @@ _DEFAULT: dict[str, Any] = {
     "run_retries": {"enabled": True, "max_retries": 3, "retry_on_asset_or_op_failure": False},
 }
 
-_KNOWN = {
-    _GENERATED.strip(),
-    # of earlier versions
-    "# Made by mnist-pipeline from the project's dagster.yaml. Without this line it is yours.",
-}
-
-
-def _moved(config: Any, own: str, home: Path) -> Any:
-    if isinstance(config, dict):
-        return {key: _moved(value, own, home) for key, value in config.items()}
-    if isinstance(config, str) and config.startswith(own):
-        return str(home) + config.removeprefix(own)
-    return config
-
 
 def _entered(home: Path, stack: contextlib.ExitStack) -> dg.DagsterInstance:
     try:
         # two processes that create Dagster's tables at once fail
-        (lock := FileLock(home / ".opening.lock")).acquire()
+        with FileLock(home / ".opening.lock"):
+            return stack.enter_context(dg.DagsterInstance.get())
     except OSError as error:
         why = f"{error.strerror} ({error.filename})"
         raise HistoryError(f"Dagster's history in {home} cannot be written: {why}") from None
-    try:
-        return stack.enter_context(dg.DagsterInstance.get())
-    finally:
-        lock.release()
 
 
 def _of_history(error: BaseException, home: Path) -> str | None:

@@ -1,16 +1,14 @@
-"""Locks that are released when their holder dies: the interface, and locks of files in a folder."""
+"""Locks that are released when their holder dies: those of files, and which kind a store has."""
 
-import atexit
 import contextlib
 import os
 import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 import dagster as dg
 from filelock import FileLock, Timeout
@@ -19,23 +17,15 @@ from . import _dagster
 from .errors import StoreError
 from .store import Store
 
+if TYPE_CHECKING:
+    from .postgres_locks import PostgresLocks
+
+Locks: TypeAlias = "FileLocks | PostgresLocks"
+
 Confirm = Callable[[], None]
 """Returns while a lock is held for certain; raises HistoryError where it was lost."""
 
 _LEFT_SECONDS = 86_400.0
-
-
-class Locks(Protocol):
-    """The interface of both kinds of locks."""
-
-    def claim(self) -> str:
-        """Return the token of this process: a lock that it holds until it ends or is killed."""
-
-    def lives(self, token: str, host: str) -> bool | None:
-        """Whether the process with a token, on a host, is alive; None where that is not known."""
-
-    def hold(self, name: str, waiting: Callable[[], None]) -> AbstractContextManager[Confirm]:
-        """Hold a lock; where another process holds it, call `waiting` and wait."""
 
 
 def locks_of(instance: dg.DagsterInstance, store: Store | None = None) -> Locks:
@@ -54,36 +44,36 @@ def locks_of(instance: dg.DagsterInstance, store: Store | None = None) -> Locks:
 class FileLocks:
     """Locks of files in a folder, for all processes of a machine.
 
-    Every method raises StoreError where the folder cannot be written.
+    `claim` and `hold` raise StoreError where the folder cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def claim(self) -> str:
-        """Hold a file until this process ends; its path is the token."""
+        """Hold a file until this process ends or is killed; return its path, the token."""
         # a forked process does not hold what its parent holds
         return _claimed(self._folder / ".owners", os.getpid()).lock_file
 
     def lives(self, token: str, host: str) -> bool | None:
-        """Whether the file that is the token is held."""
+        """Whether the process with a token, on a host, is alive; None where that is not known."""
         file = Path(token)
         if not file.is_absolute():
             return None  # a token of another kind of lock
         if file.exists():
             return _is_held(file)
-        # the file of a process that ended is gone
+        # removed long after its process ended
         return False if host == socket.gethostname() and file.parent.is_dir() else None
 
     @contextlib.contextmanager
     def hold(self, name: str, waiting: Callable[[], None]) -> Iterator[Confirm]:
-        """Hold a file for as long as this process lives."""
-        lock = _lock(self._folder / ".locks" / f"{name.replace('/', '-')}.lock")
+        """Hold a file; where another process holds it, call `waiting` and wait."""
+        file = self._folder / ".locks" / f"{name.replace('/', '-')}.lock"
         try:
-            _acquire(lock, timeout=0)
+            lock = _acquired(file, timeout=0)
         except Timeout:
             waiting()
-            _acquire(lock)
+            lock = _acquired(file)
         try:
             yield lambda: None
         finally:
@@ -93,47 +83,32 @@ class FileLocks:
 @cache
 def _claimed(folder: Path, process: int) -> FileLock:
     for left in folder.glob("*.lock"):
-        # a run worker ends without its exit handlers
-        if time.time() - left.stat().st_mtime > _LEFT_SECONDS and not _is_held(left):
-            left.unlink(missing_ok=True)
-    lock = _lock(folder / f"{process}-{uuid.uuid4().hex}.lock")
-    _acquire(lock)
-    atexit.register(_unlink, lock, process)
-    return lock
+        with contextlib.suppress(FileNotFoundError):  # another process removed it
+            if time.time() - left.stat().st_mtime > _LEFT_SECONDS and not _is_held(left):
+                left.unlink()
+    return _acquired(folder / f"{process}-{uuid.uuid4().hex}.lock")
 
 
-def _unlink(lock: FileLock, process: int) -> None:
-    if os.getpid() == process:
-        Path(lock.lock_file).unlink(missing_ok=True)
-
-
-def _lock(file: Path) -> FileLock:
+def _acquired(file: Path, timeout: float = -1) -> FileLock:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         # not for one thread of this process alone
-        return FileLock(file, thread_local=False)
-    except OSError as error:
-        raise StoreError(
-            f"the folder of locks {file.parent} cannot be used: {error.strerror} ({error.filename})"
-        ) from None
-
-
-def _acquire(lock: FileLock, timeout: float = -1) -> None:
-    try:
-        lock.acquire(timeout=timeout)
+        lock = FileLock(file, thread_local=False)
+        lock.acquire(timeout)
     except Timeout:
         raise
     except OSError as error:
         raise StoreError(
-            f"the lock {lock.lock_file} cannot be written: {error.strerror}. Make the folder of "
-            "the store writable."
+            f"the lock {file} cannot be used: {error.strerror} ({error.filename}). Make the folder "
+            "of the store writable."
         ) from None
+    return lock
 
 
 def _is_held(file: Path) -> bool:
     try:
-        with _lock(file).acquire(timeout=0):
-            return False
+        _acquired(file, timeout=0).release()
     # where the file cannot be written, the answer is not known
-    except OSError:
+    except (Timeout, StoreError):
         return True
+    return False

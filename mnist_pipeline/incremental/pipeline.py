@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from . import automation, code_version, runs
+from . import _dagster, automation, code_version, runs
 from . import instance as dagster_instance
 from .code_version import CodeVersion, Sources
 from .console import terminal
-from .engine import COMPUTED_WITH, Engine, force_tag
-from .errors import PipelineError, SettingsError
+from .engine import COMPUTED_WITH, Engine
+from .errors import PipelineError
 from .runs import Report
 from .steps import Asset
 from .store import Store
@@ -28,64 +28,42 @@ Keep = Callable[[dg.DagsterInstance], Mapping[dg.AssetKey, set[str]]]
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Assets that are recomputed only where something changed.
-
-    Attributes
-    ----------
-    name : str
-        Prefix of the run tags, and the name of the code location unless `location` is given.
-    module : str
-        The Python module with the definitions, which the workspace loads.
-    assets : sequence of Asset
-        What `refresh` brings up to date.
-    store : Store
-        Where the values are.
-    home : Path
-        Dagster's home folder, where materializations are recorded.
-    inputs : mapping
-        Params and settings that results depend on, by the resource that steps require. They count
-        for the code version of those steps.
-    resources : mapping
-        Further resources, which do not count.
-    on_request : sequence of Asset
-        Assets that `refresh` leaves alone, such as experiments.
-    checks, sensors : sequences
-        Further Dagster checks and sensors. A version that a blocking check refused is never read.
-    not_counted : collection of str
-        Modules that only display values; they take no part in code versions.
-    cron, schedule : str
-        When the schedule of this name runs `refresh`, UTC; no cron, no schedule.
-    keep : callable, optional
-        Returns, by asset, data versions that garbage collection keeps.
-    current : callable, optional
-        Returns the pipeline as it would be loaded now. Automation asks for nothing while that
-        differs from what is loaded.
-    config : Path, optional
-        A `dagster.yaml` for the home.
-    location : str, optional
-        Name of the code location.
-    owners : sequence of str
-        Of every asset, as Dagster shows them: `team:...` or e-mail addresses.
-    """
+    """Assets that are recomputed only where something changed."""
 
     name: str
+    """Name of the code location, and prefix of the run tags."""
     module: str
+    """The Python module with the definitions, which the workspace loads."""
     assets: Sequence[Asset]
+    """What `refresh` brings up to date."""
     store: Store
+    """Where the values are."""
     home: Path
+    """Dagster's home folder, where materializations are recorded."""
     inputs: Mapping[str, object] = field(default_factory=dict)
+    """Params and settings, by the resource that steps require; they count for those steps."""
     resources: Mapping[str, object] = field(default_factory=dict)
+    """Further resources, which do not count."""
     on_request: Sequence[Asset] = ()
+    """Assets that `refresh` leaves alone, such as experiments."""
     checks: Sequence[dg.AssetChecksDefinition] = ()
+    """Further Dagster checks. A version that a blocking one refused is never read."""
     sensors: Sequence[dg.SensorDefinition] = ()
     not_counted: Collection[str] = ()
+    """Modules that only display values; they take no part in code versions."""
     cron: str | None = None
+    """When the schedule runs `refresh`, UTC; no cron, no schedule."""
     schedule: str = "scheduled_refresh"
-    keep: Keep | None = None
+    """Name of the schedule."""
+    keep: Keep = lambda instance: {}
+    """Returns, by asset, data versions that garbage collection keeps."""
     current: "Callable[[], Pipeline] | None" = None
+    """Returns the pipeline as it would be loaded now. Automation asks for nothing while it differs
+    from what is loaded."""
     config: Path | None = None
-    location: str | None = None
+    """A `dagster.yaml` for the home."""
     owners: Sequence[str] = ()
+    """Of every asset, as Dagster shows them: `team:...` or e-mail addresses."""
 
     @property
     def keys(self) -> list[dg.AssetKey]:
@@ -111,26 +89,21 @@ class Pipeline:
     @cached_property
     def engine(self) -> Engine:
         """What the steps share."""
-        every = [*self.assets, *self.on_request]
-        specs = [spec for one in every for spec in one.check_specs]
-        specs += [spec for one in self.checks for spec in one.check_specs]
-        blocking: dict[dg.AssetKey, list[dg.AssetCheckKey]] = {}
-        for spec in specs:
+        assets = {one.key: one for one in [*self.assets, *self.on_request]}
+        checks: dict[dg.AssetKey, list[dg.AssetCheckKey]] = {}
+        for spec in [spec for one in self.checks for spec in one.check_specs]:
             if spec.blocking:
-                blocking.setdefault(spec.asset_key, []).append(spec.key)
-        assets = {one.key: one for one in every}
-        return Engine(self.name, self.store, assets, blocking, self.code_versions)
+                checks.setdefault(spec.asset_key, []).append(spec.key)
+        return Engine(self.name, self.store, assets, checks, self.code_versions)
 
     @cached_property
     def definitions(self) -> dg.Definitions:
         """What Dagster loads: assets, checks, jobs, schedule, sensors and resources.
 
-        Raises
-        ------
-        SettingsError
-            The cron expression is not valid.
+        Raises SettingsError if the cron expression is not valid.
         """
-        tag = {force_tag(self.name): "true"}
+        values = {**self.inputs, **self.resources}
+        resources = {name: _fixed(value) for name, value in values.items()}
         refreshed = dg.AssetSelection.assets(*self.keys)
         # before the assets, whose freshness policy takes the expression as valid
         schedules = [automation.schedule(self, self.cron)] if self.cron else []
@@ -143,7 +116,7 @@ class Pipeline:
             dg.define_asset_job(
                 runs.RECOMPUTE_ALL,
                 refreshed,
-                tags=tag,
+                tags={self.engine.force_tag: "true"},
                 description="Computes all assets again, whether anything changed or not.",
             ),
         ]
@@ -153,12 +126,7 @@ class Pipeline:
             jobs=jobs,
             schedules=schedules,
             sensors=[automation.keep_fresh(self), *self.sensors],
-            resources={
-                **{
-                    name: _fixed(value) for name, value in {**self.inputs, **self.resources}.items()
-                },
-                "io_manager": self.engine,
-            },
+            resources={**resources, "io_manager": self.engine},
             loggers={"terminal": terminal},
             # steps take seconds: a process each would cost more than they do
             executor=dg.in_process_executor,
@@ -167,16 +135,22 @@ class Pipeline:
     def load(self) -> dg.Definitions:
         """Return the definitions for a code location.
 
-        In a run worker whose code versions or store differ from the code server's, each step fails.
-        If loading failed instead, Dagster would launch the worker again.
+        A code server keeps the definitions that it loaded, while its run workers import the code
+        again. In a worker whose code versions or store differ from the code server's, each step
+        fails. If loading failed instead, Dagster would launch the worker again.
         """
-        try:
-            code_version.stop_if_changed(
-                {key.to_user_string(): one.digest for key, one in self.code_versions.items()},
-                str(self.store.root),
+        now, here = self.versions, str(self.store.root)
+        asked = _dagster.carried({"versions": now, "store": here})
+        if asked and asked["store"] != here:
+            self.engine.stopped.append(
+                f"the store is {here} where the run is to be executed, and {asked['store']} where "
+                "it was asked for: let both be the same"
             )
-        except SettingsError as error:
-            self.engine.stopped.append(str(error))
+        elif asked and (names := _differing(asked.get("versions", {}), now)):
+            self.engine.stopped.append(
+                f"the definitions of {names} changed since they were loaded: reload them, then "
+                "launch the run again"
+            )
         return self.definitions
 
     def changed(self) -> str | None:
@@ -185,19 +159,17 @@ class Pipeline:
             return None
         try:
             now = self.current()
-            versions = now.code_versions
+            names = _differing(self.versions, now.versions)
         except (PipelineError, SyntaxError, ValueError, OSError) as error:
             return f"the definitions changed and do not load: {error}"
-        changed = sorted(
-            key.to_user_string()
-            for key, found in self.code_versions.items()
-            if key not in versions or versions[key].digest != found.digest
-        )
-        if changed:
-            return f"the definitions of {', '.join(changed)} changed"
-        if now.settings != self.settings:
-            return "the settings changed"
-        return None
+        if names:
+            return f"the definitions of {names} changed"
+        return None if now.settings == self.settings else "the settings changed"
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The digest of each asset's code version, by the asset's name."""
+        return {key.to_user_string(): one.digest for key, one in self.code_versions.items()}
 
     @property
     def settings(self) -> tuple[object, ...]:
@@ -210,14 +182,9 @@ class Pipeline:
     def session(self, report: Report = lambda text: None) -> "Iterator[Session]":
         """Open the pipeline in this process; its runs are recorded in the same home as the UI's.
 
-        Runs whose process is dead are marked failed first.
-
-        Raises
-        ------
-        SettingsError
-            The home cannot be used.
-        HistoryError
-            The disk with Dagster's history is full, its database damaged, or its server gone.
+        Runs whose process is dead are marked failed first. Raises SettingsError if the home cannot
+        be used; HistoryError if the disk with Dagster's history is full, its database damaged, or
+        its server gone.
         """
         from .session import Session
 
@@ -246,3 +213,10 @@ class Pipeline:
 def _fixed(value: object) -> dg.ResourceDefinition:
     """Return a resource that no run's config can change: Dagster refuses such a config."""
     return dg.ResourceDefinition(lambda _: value, config_schema={})
+
+
+def _differing(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Name the assets whose code versions differ."""
+    return ", ".join(
+        sorted(key for key in before.keys() | now.keys() if now.get(key) != before.get(key))
+    )

@@ -1,10 +1,9 @@
-"""Locks of a PostgreSQL server: they do what `locks` promises, for processes on many machines."""
+"""Locks of a PostgreSQL server, for processes on many machines."""
 
 import contextlib
 import hashlib
 import math
 import os
-import select
 import threading
 import time
 import uuid
@@ -17,7 +16,6 @@ from .locks import Confirm
 
 _TOKEN = "postgres:"
 _POLL_SECONDS = 0.5
-_PING_SECONDS = 5.0
 _AGAIN_SECONDS = 3.0
 _RESTART_SECONDS = 15.0
 _PATIENCE_SECONDS = 60.0
@@ -37,14 +35,8 @@ class PostgresLocks:
     """Session-level advisory locks of a server, seen by every machine that can reach it.
 
     The server frees them when the holder's connection ends, at the latest 45 s after its machine
-    vanished. Every method raises HistoryError where the server cannot be reached.
-
-    Parameters
-    ----------
-    url : str
-        Of the database, as SQLAlchemy takes it.
-    namespace : str
-        Prefix of the names; the same on all machines.
+    vanished. Every method raises HistoryError where the server cannot be reached. The URL is as
+    SQLAlchemy takes it; the namespace, a prefix of the names, is the same on all machines.
     """
 
     def __init__(self, url: str, namespace: str) -> None:
@@ -57,15 +49,15 @@ class PostgresLocks:
         return _claimed(self._url, os.getpid())
 
     def lives(self, token: str, host: str) -> bool | None:
-        """Whether a session holds the lock, or could come back for it."""
+        """Whether a session holds the lock; None where one could come back, or of another kind."""
         if not token.startswith(_TOKEN):
             return None
         with contextlib.closing(_session(self._url)) as session:
-            if _is_locked(session, token):
+            if _is_held(session, token):
                 return True
             # the holder of a connection that broke takes the lock again at once
             time.sleep(_AGAIN_SECONDS)
-            if _is_locked(session, token):
+            if _is_held(session, token):
                 return True
             up = _ask(session, "SELECT extract(epoch FROM now() - pg_postmaster_start_time())")
             return None if float(up) < _RESTART_SECONDS else False
@@ -129,11 +121,9 @@ class _Lock:
     def keep(self) -> None:
         """Take the lock again whenever its session broke, for as long as the process lives."""
         while True:
-            with contextlib.suppress(OSError, ValueError):
-                # readable without a question: the server ended it
-                select.select([self._session], [], [], _PING_SECONDS)
-            while not self.answers():
-                with contextlib.suppress(HistoryError):
+            time.sleep(_POLL_SECONDS)
+            with contextlib.suppress(HistoryError):
+                if not self.answers():
                     self.take(math.inf)
 
     def release(self) -> None:
@@ -195,13 +185,7 @@ def _unreachable(error: Exception) -> HistoryError:
     )
 
 
-def _is_locked(session: Any, name: str) -> bool:
-    return bool(
-        _ask(
-            session,
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND granted"
-            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-            " AND (classid::bigint << 32) | objid::bigint = %s",
-            _key(name),
-        )
-    )
+def _is_held(session: Any, name: str) -> bool:
+    # free again at the end of this statement; those who ask do not stand in each other's way
+    free = _ask(session, "SELECT pg_try_advisory_xact_lock_shared(%s)", _key(name))
+    return not free

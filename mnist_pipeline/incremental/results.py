@@ -63,8 +63,7 @@ def key_of(
 
 def find(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str) -> Earlier | None:
     """Return the result with a key, or None."""
-    name = _name(asset, key)
-    text = _dagster.values(instance, [name]).get(name)
+    text = _dagster.value(instance, _name(asset, key))
     return _decoded(text) if text else None
 
 
@@ -73,7 +72,7 @@ def record(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str, result: E
     content = {name: getattr(result, name) for name in Earlier.__dataclass_fields__}
     # in their order: Dagster sorts the keys of mappings
     content["metadata"] = list(result.metadata.items())
-    _dagster.set_values(instance, {_name(asset, key): dg.serialize_value(content)})
+    _dagster.set_value(instance, _name(asset, key), dg.serialize_value(content))
 
 
 def forget(instance: dg.DagsterInstance, store: Store, asset: dg.AssetKey) -> None:

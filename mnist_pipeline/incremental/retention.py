@@ -1,6 +1,8 @@
 """Garbage collection: files that nothing points at, their results, and old runs."""
 
-from collections.abc import Iterable
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,12 +24,6 @@ newest of an asset."""
 RUN_MATERIALIZATIONS = 10
 """How many materializations of each asset those are."""
 
-FINISHED = [
-    dg.DagsterRunStatus.SUCCESS,
-    dg.DagsterRunStatus.FAILURE,
-    dg.DagsterRunStatus.CANCELED,
-]
-
 
 def collect(
     pipeline: "Pipeline", instance: dg.DagsterInstance, *, keep: int, remove: bool
@@ -35,26 +31,22 @@ def collect(
     """Return the files that nothing points at, and remove them and their results if asked.
 
     The newest `keep` materializations of each asset and partition point at files, and what the
-    pipeline itself keeps.
-
-    Raises
-    ------
-    StoreError
-        The instance has no record of an asset's files; a run began meanwhile.
+    pipeline itself keeps. Raises StoreError if the instance has no record of an asset's files, or
+    if a run began meanwhile.
     """
     store, assets = pipeline.store, pipeline.engine.assets
     for key, asset in assets.items():
-        if store.holds(asset.name) and not any(_newest(instance, key, 1)):
+        if store.holds(asset.name) and not history.newest(instance, key, 1):
             raise StoreError(
                 f"{store.root / asset.name} holds artifacts, but Dagster's history in "
-                f"{_dagster.folder_of(instance)} has no record of them: is DAGSTER_HOME the one "
+                f"{pipeline.home} has no record of them: is DAGSTER_HOME the one "
                 "that they were made with? Nothing was removed."
             )
 
     def kept(key: dg.AssetKey) -> set[str]:
-        if remove and runs.unfinished(instance, list(assets), runs.JOBS):
+        if remove and runs.unfinished(instance, assets):
             raise StoreError("a run began meanwhile: wait for its end, then run gc again")
-        versions = _kept_versions(pipeline, instance).get(key, set())
+        versions = pipeline.keep(instance).get(key, set())
         return {
             artifact.sha256
             for number, made in _newest(instance, key)
@@ -81,36 +73,28 @@ def prune(pipeline: "Pipeline", instance: dg.DagsterInstance) -> int:
     """
     needed = set()
     for key in pipeline.engine.assets:
-        versions = set(_kept_versions(pipeline, instance).get(key, set()))
+        versions = set(pipeline.keep(instance).get(key, ()))
         for number, made in _newest(instance, key):
             if number == 0:
                 versions.add(made.data_version or "")
             if number < RUN_MATERIALIZATIONS or made.data_version in versions:
                 needed.add(made.run_id)
-    old = dg.RunsFilter(
-        statuses=FINISHED, created_before=datetime.now(UTC) - timedelta(days=RUN_DAYS)
-    )
+    old = dg.RunsFilter(created_before=datetime.now(UTC) - timedelta(days=RUN_DAYS))
     found = [record.dagster_run for record in instance.get_run_records(old)]
-    gone = [run.run_id for run in found if run.run_id not in needed and runs.OWNER in run.tags]
+    gone = [
+        run.run_id
+        for run in found
+        if run.is_finished and run.run_id not in needed and runs.OWNER in run.tags
+    ]
     for run_id in gone:
         _dagster.forget_run(instance, run_id)
     return len(gone)
 
 
-def _kept_versions(
-    pipeline: "Pipeline", instance: dg.DagsterInstance
-) -> "dict[dg.AssetKey, set[str]]":
-    return dict(pipeline.keep(instance)) if pipeline.keep else {}
-
-
 def _newest(
-    instance: dg.DagsterInstance, key: dg.AssetKey, limit: int | None = None
-) -> Iterable[tuple[int, Materialization]]:
+    instance: dg.DagsterInstance, key: dg.AssetKey
+) -> Iterator[tuple[int, Materialization]]:
     """Yield materializations, newest first, each with its number within its partition, from 0."""
-    numbers: dict[str | None, int] = {}
-    for place, made in enumerate(history.all_of(instance, key)):
-        if limit is not None and place >= limit:
-            return
-        number = numbers.get(made.partition, 0)
-        numbers[made.partition] = number + 1
-        yield number, made
+    numbers: defaultdict[str | None, Iterator[int]] = defaultdict(itertools.count)
+    for made in history.all_of(instance, key):
+        yield next(numbers[made.partition]), made

@@ -24,7 +24,8 @@ RECOMPUTE_ALL = "recompute_all"
 JOBS = [REFRESH, RECOMPUTE_ALL]
 """The jobs of a pipeline: all its assets, with reuse and without."""
 
-OWNER = f"{_dagster.HIDDEN}owner_process"
+# the UI's list of runs does not show tags with this prefix
+OWNER = ".dagster/owner_process"
 """Tag of a run: its own id, host and process id of its owner process, and the token of the lock
 that this process holds while it lives. Tags are copied when a run is executed again: the copy names
 another run."""
@@ -41,25 +42,13 @@ _INTERRUPT = dg.DagsterExecutionInterruptedError.__name__
 
 _POLL_SECONDS = 1.0
 
-_UNFINISHED = [
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-    dg.DagsterRunStatus.QUEUED,
-]
-
-_UNCLAIMED = {
+_UNCLAIMED = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     # a process claims a run before its first step
     dg.DagsterRunStatus.STARTED,
-}
-
-
-def trigger_tag(pipeline: str) -> str:
-    """Return the tag of a pipeline's runs that names what started them."""
-    return f"{pipeline}/trigger"
+]
+_UNFINISHED = [*_UNCLAIMED, dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.QUEUED]
 
 
 def owner(instance: dg.DagsterInstance, store: Store, run_id: str) -> dict[str, str]:
@@ -77,10 +66,9 @@ def owner_of(run: dg.DagsterRun) -> tuple[str, str, str] | None:
 def unfinished(
     instance: dg.DagsterInstance,
     assets: Collection[dg.AssetKey],
-    jobs: Collection[str] = (),
     report: Report = lambda text: None,
 ) -> list[dg.DagsterRun]:
-    """Return the unfinished runs on these assets, or of these jobs, oldest first.
+    """Return the unfinished runs on these assets, oldest first.
 
     Those of dead processes are marked failed first, and `report` is called for each.
     """
@@ -90,7 +78,8 @@ def unfinished(
     found = []
     for record in records:
         run = record.dagster_run
-        if run.job_name not in jobs and not set(assets) & (run.asset_selection or set()):
+        selected = run.asset_selection
+        if not (set(assets) & selected if selected else run.job_name in JOBS):
             continue
         why = why_dead(instance, record)
         if why is None:
@@ -103,20 +92,15 @@ def unfinished(
     return found
 
 
-def wait(
-    instance: dg.DagsterInstance,
-    assets: Collection[dg.AssetKey],
-    jobs: Collection[str],
-    report: Report,
-) -> None:
-    """Return when no run on these assets, or of these jobs, is in progress.
+def wait(instance: dg.DagsterInstance, assets: Collection[dg.AssetKey], report: Report) -> None:
+    """Return when no run on these assets is in progress.
 
     Runs in the daemon's queue count only while a daemon is alive.
     """
     reported = set()
     while others := [
         run
-        for run in unfinished(instance, assets, jobs, report)
+        for run in unfinished(instance, assets, report)
         if run.status is not dg.DagsterRunStatus.QUEUED or _dagster.daemon_is_alive(instance)
     ]:
         for run in others:
@@ -159,45 +143,30 @@ def why_dead(instance: dg.DagsterInstance, record: dg.RunRecord) -> str | None:
 
 def why_failed(instance: dg.DagsterInstance, run_id: str) -> str:
     """Return a line for each step of a run that failed, or else why the run did."""
-    steps, run, otherwise = [], None, None
-    for step, error, message in _dagster.failures(instance, run_id):
-        if step:
-            steps.append(f"{step}: {_of_step(error)}")
-        elif error:
-            run = _innermost(error)
-        else:
-            # the first is the cause: what follows is Dagster marking the run
-            otherwise = otherwise or message
-    return "\n".join(steps) or run or otherwise or _NO_MESSAGE
+    failures = _dagster.failures(instance, run_id)
+    steps = [f"{step}: {text or _innermost(error)}" for step, error, text in failures if step]
+    errors = [_innermost(error) for step, error, _ in failures if error and not step]
+    # the first is the cause: what follows is Dagster marking the run
+    others = [text for step, error, text in failures if not step and not error]
+    return "\n".join(steps) or [*errors[-1:], *others, _NO_MESSAGE][0]
 
 
 def tracebacks(instance: dg.DagsterInstance, run_id: str) -> str:
     """Return the tracebacks of what failed in a run, as its log has them."""
-    found = (
-        error.error if step else error for step, error, _ in _dagster.failures(instance, run_id)
-    )
-    return "\n".join(error.to_string() for error in found if error)
+    failures = _dagster.failures(instance, run_id)
+    return "\n".join(error.to_string() for _, error, _ in failures if error)
 
 
 def was_interrupted(instance: dg.DagsterInstance, run_id: str) -> bool:
     """Whether a signal ended the run in the middle of a step."""
-    return any(
-        step and error.error and error.error.cls_name == _INTERRUPT
-        for step, error, _ in _dagster.failures(instance, run_id)
-    )
-
-
-def _of_step(failure: Any) -> str:
-    if failure.user_failure_data and failure.user_failure_data.description:
-        return str(failure.user_failure_data.description)
-    return _innermost(failure.error)
+    failures = _dagster.failures(instance, run_id)
+    return any(step and error and error.cls_name == _INTERRUPT for step, error, _ in failures)
 
 
 def _innermost(error: Any) -> str:
     """Return the message of the innermost exception."""
     if error and error.cls_name == _INTERRUPT:
         return INTERRUPTED
-    found = None
-    while error:
-        found, error = error, error.cause
-    return found.message.split(": ", 1)[-1].strip() if found else _NO_MESSAGE
+    while error and error.cause:
+        error = error.cause
+    return error.message.split(": ", 1)[-1].strip() if error else _NO_MESSAGE

@@ -5,6 +5,7 @@ import io
 import os
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from .store import (
     Store,
     StorePath,
     check,
-    is_made_here,
+    is_artifact,
     missing,
 )
 
@@ -28,6 +29,9 @@ _PARTS_AT_ONCE = 4
 _CONNECT_SECONDS = 5  # and the longest that an upload waits until the server takes more
 _READ_SECONDS = 10
 _ATTEMPTS = 2
+
+_FORBIDDEN = {"403", "AccessDenied", "SignatureDoesNotMatch"}
+_INVALID_KEYS = {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken"}
 
 
 class S3Store(Store):
@@ -44,7 +48,8 @@ class S3Store(Store):
     def __init__(self, root: BucketPath, locks: Path) -> None:
         self.root = root
         self.locks = locks
-        self._opened_by: tuple[int, Any] = 0, None
+        # connections are not shared with a forked process
+        self._client = cache(_opened)
 
     def size(self, artifact: Artifact) -> int | None:
         """Return the size of an artifact in bytes, by one HEAD; None if it is missing."""
@@ -81,13 +86,11 @@ class S3Store(Store):
             check(artifact, path.stat().st_size, files.sha256(path))
             yield path
 
-    @contextlib.contextmanager
-    def _transfer(self) -> Iterator[Any]:
+    def _transfer(self) -> Any:
         from boto3.s3.transfer import TransferConfig, create_transfer_manager
 
         how = TransferConfig(_PART_BYTES, _PARTS_AT_ONCE, _PART_BYTES, _ATTEMPTS)
-        with create_transfer_manager(self.s3, how) as manager:
-            yield manager
+        return create_transfer_manager(self.s3, how)
 
     def _write(self, artifact: Artifact, data: bytes | Path) -> None:
         with translated(artifact.path), self._transfer() as manager:
@@ -100,13 +103,13 @@ class S3Store(Store):
     def _recognized(self, asset: str) -> list[Garbage]:
         folders: dict[str, dict[str, int]] = {}
         for name, size in self._list(self.root / asset).items():
-            folder, _, rest = name.partition("/")
-            if rest:
+            folder, slash, rest = name.partition("/")
+            if slash:
                 folders.setdefault(folder, {})[rest] = size
         return [
             Garbage(self.root / asset / name, sum(inside.values()))
             for name, inside in sorted(folders.items())
-            if is_made_here(name, inside)
+            if is_artifact(name, inside)
         ]
 
     def _remove(self, garbage: Garbage) -> None:
@@ -145,25 +148,24 @@ class S3Store(Store):
         head = self._ask(artifact.path)
         if head is None:
             raise missing(artifact)
-        check(artifact, head["ContentLength"])
         check(artifact, head["ContentLength"], head["Metadata"].get("sha256"))
         return head
 
     @property
     def s3(self) -> Any:
-        """The client of this process: connections are not shared with a process forked from it."""
-        process, s3 = self._opened_by
-        if process != os.getpid():
-            import boto3
+        """The client of this process."""
+        return self._client(os.getpid())
 
-            how = boto3.session.Config(
-                connect_timeout=_CONNECT_SECONDS,
-                read_timeout=_READ_SECONDS,
-                retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-            )
-            s3 = boto3.session.Session().client("s3", config=how)
-            self._opened_by = os.getpid(), s3
-        return s3
+
+def _opened(process: int) -> Any:
+    import boto3
+
+    how = boto3.session.Config(
+        connect_timeout=_CONNECT_SECONDS,
+        read_timeout=_READ_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+    )
+    return boto3.session.Session().client("s3", config=how)
 
 
 def _key(path: StorePath) -> tuple[str, str]:
@@ -203,14 +205,7 @@ def _meaning(error: Exception) -> str | None:
             return "there is no such bucket. Create it, or correct the store's location."
         case "AuthorizationHeaderMalformed" | "PermanentRedirect" | "301" | "307":
             return "the bucket is in another region. Set AWS_DEFAULT_REGION to it."
-        case (
-            "403"
-            | "AccessDenied"
-            | "ExpiredToken"
-            | "InvalidAccessKeyId"
-            | "InvalidToken"
-            | "SignatureDoesNotMatch"
-        ) as code:
+        case str(code) if code in _FORBIDDEN | _INVALID_KEYS:
             return (
                 f"the server refuses ({code}). Look at the credentials (AWS_ACCESS_KEY_ID, "
                 "AWS_PROFILE ...) and at what they allow: s3:GetObject, PutObject, DeleteObject, "

@@ -4,13 +4,14 @@ import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from . import _dagster, automation, history, retention, runs, status
-from .engine import force_tag
 from .errors import SettingsError
+from .history import Materialization
 from .locks import locks_of
 from .results import REUSED_FROM
 from .runs import Report
@@ -23,31 +24,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run did.
-
-    Attributes
-    ----------
-    run_id : str or None
-        None where there was nothing to do, and no run.
-    computed, reused : list of str
-        Keys of the materialized assets, in order.
-    error : str or None
-        What failed.
-    metadata : mapping
-        By materialized asset, the plain values of its metadata.
-    fresh : list of str
-        Of a refresh: keys of the assets that are up to date now.
-    trace : str or None
-        The tracebacks of what failed.
-    """
+    """What a run did."""
 
     run_id: str | None
+    """None where there was nothing to do, and no run."""
     computed: list[str]
+    """Keys of the computed assets, in order."""
     reused: list[str]
     error: str | None
+    """What failed."""
     metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By materialized asset, the plain values of its metadata."""
     fresh: list[str] = field(default_factory=list)
+    """Of a refresh: keys of the assets that are up to date now."""
     trace: str | None = None
+    """The tracebacks of what failed."""
 
     @property
     def success(self) -> bool:
@@ -65,11 +56,6 @@ class Session:
     pipeline: "Pipeline"
     instance: dg.DagsterInstance
     report: Report
-
-    @property
-    def every_key(self) -> list[dg.AssetKey]:
-        """Keys of all assets, on request too."""
-        return list(self.pipeline.engine.assets)
 
     def status(self, *, verify: bool = False) -> dict[dg.AssetKey, AssetStatus]:
         """Return the state of each asset, upstream before downstream.
@@ -108,17 +94,14 @@ class Session:
 
     def unfinished(self) -> list[dg.DagsterRun]:
         """Return the unfinished runs, oldest first; those of dead processes are marked failed."""
-        return runs.unfinished(self.instance, self.every_key, runs.JOBS, self.report)
+        return runs.unfinished(self.instance, self.pipeline.engine.assets, self.report)
 
     @contextmanager
     def alone(self, assets: Collection[dg.AssetKey]) -> Iterator[None]:
         """Hold the lock of the store's refresh while no run on these assets is in progress."""
-
-        def waiting() -> None:
-            self.report("another refresh is in progress: waiting for it")
-
+        waiting = partial(self.report, "another refresh is in progress: waiting for it")
         with locks_of(self.instance, self.pipeline.store).hold("refresh", waiting):
-            runs.wait(self.instance, assets, runs.JOBS, self.report)
+            runs.wait(self.instance, assets, self.report)
             yield
 
     def run(
@@ -132,57 +115,29 @@ class Session:
     ) -> RunResult:
         """Materialize assets, by default all that `refresh` knows, in a run in this process.
 
-        Parameters
-        ----------
-        trigger : str
-            What started the run, as the history shows it.
-        force : bool
-            Compute all of them; reuse nothing.
-        tags : mapping, optional
-            Further tags of the run.
-        partition : str, optional
-            The partition to materialize.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            The run was interrupted.
+        `trigger` is what started the run, as the history shows it; `tags` are further tags of it;
+        `partition` is the one to materialize. With `force`, all is computed, nothing reused. Raises
+        KeyboardInterrupt if the run was interrupted.
         """
         pipeline, run_id = self.pipeline, str(uuid.uuid4())
         is_refreshed = assets is None or set(assets) <= set(pipeline.keys)
-        job = (
-            _dagster.job_of(pipeline.definitions, runs.REFRESH)
-            if is_refreshed
-            else _dagster.job_of_all(pipeline.definitions)
-        )
+        job = _dagster.job_of(pipeline.definitions, runs.REFRESH if is_refreshed else None)
+        origin = pipeline.module, pipeline.name
         all_tags = {
             **(tags or {}),
-            self.trigger_tag: trigger,
-            **({force_tag(pipeline.name): "true"} if force else {}),
+            pipeline.engine.trigger_tag: trigger,
+            **({pipeline.engine.force_tag: "true"} if force else {}),
             **({"dagster/partition": partition} if partition else {}),
             # a command reports the failure itself
             runs.MAX_RETRIES: "0",
             **runs.owner(self.instance, pipeline.store, run_id),
         }
-        run = _dagster.create_run(
-            self.instance,
-            job,
-            module=pipeline.module,
-            location=pipeline.location or pipeline.name,
-            run_id=run_id,
-            assets=assets,
-            tags=all_tags,
-            run_config={"loggers": {"terminal": {}}},
-        )
-        success = _dagster.execute(self.instance, job, run).success
+        success, events = _dagster.execute(self.instance, job, origin, run_id, assets, all_tags)
         if not success and runs.was_interrupted(self.instance, run_id):
             raise KeyboardInterrupt
-        return self._result(run_id, success)
-
-    def _result(self, run_id: str, success: bool) -> RunResult:
         made = {
             one.asset_key.to_user_string(): {k: v.value for k, v in one.metadata.items()}
-            for one in _dagster.materialized(self.instance, run_id)
+            for one in events
         }
         return RunResult(
             run_id,
@@ -194,12 +149,9 @@ class Session:
         )
 
     def select(self, selection: str) -> list[dg.AssetKey]:
-        """Return the assets that a Dagster asset selection names.
+        """Return the assets that a Dagster asset selection names, sorted.
 
-        Raises
-        ------
-        SettingsError
-            It is not a selection, or selects nothing.
+        Raises SettingsError if it is not a selection, or selects nothing.
         """
         try:
             keys = _dagster.select(self.pipeline.definitions, selection)
@@ -212,20 +164,15 @@ class Session:
 
     def history(
         self, assets: Collection[dg.AssetKey] | None = None, limit: int = 20
-    ) -> list[history.Event]:
+    ) -> list[Materialization]:
         """Return the newest materializations, of all assets or of some, newest first."""
         keys = self.pipeline.keys if assets is None else assets
-        return history.events(self.instance, keys, limit, self.trigger_tag)
+        return history.events(self.instance, keys, limit, self.pipeline.engine.trigger_tag)
 
     def collect_garbage(self, *, keep: int, dry_run: bool = True) -> list[Garbage]:
         """Return the files that nothing points at; remove them unless it is a dry run.
 
         The newest `keep` materializations of each asset point at their files.
         """
-        with nullcontext() if dry_run else self.alone(self.every_key):
+        with nullcontext() if dry_run else self.alone(self.pipeline.engine.assets):
             return retention.collect(self.pipeline, self.instance, keep=keep, remove=not dry_run)
-
-    @property
-    def trigger_tag(self) -> str:
-        """Tag of a run that names what started it."""
-        return runs.trigger_tag(self.pipeline.name)

@@ -14,36 +14,28 @@ from . import _dagster, history
 from .engine import COMPUTED_WITH, Engine
 from .errors import StoreError
 from .history import Materialization
-from .store import Artifact
+from .store import Artifact, check
 
 State = Literal["fresh", "stale", "waiting", "missing", "damaged", "refused"]
 
 
 @dataclass(frozen=True)
 class AssetStatus:
-    """The state of one asset.
-
-    Attributes
-    ----------
-    status : str
-        `fresh`: up to date; `stale`: its code, params or a direct input changed, or its last
-        attempt failed; `waiting`: only something upstream is not up to date; `missing`: never
-        materialized, or its file is gone; `damaged`: its file is not what was recorded; `refused`:
-        a blocking check refused it.
-    causes : list of str
-        Empty where fresh.
-    data_version, code_version, path : str or None
-        Of the newest materialization: its versions, and its file.
-    storage_id : int or None
-        Place of that materialization in the event log.
-    """
+    """The state of one asset; all but `status` and `causes` are of its newest materialization."""
 
     status: State
+    """`fresh`: up to date; `stale`: its code, params or a direct input changed, or its last attempt
+    failed; `waiting`: only something upstream is not up to date; `missing`: never materialized, or
+    its file is gone; `damaged`: its file is not what was recorded; `refused`: a blocking check
+    refused it."""
     causes: list[str]
+    """Empty where fresh."""
     data_version: str | None
     code_version: str | None
     path: str | None
+    """Of its file."""
     storage_id: int | None
+    """Its place in the event log."""
 
 
 def assess(
@@ -82,15 +74,10 @@ class _Assessment:
     ) -> AssetStatus:
         made = self.newest[key]
         artifact = made.artifact(self.engine.store) if made else None
-        state: State = "missing"
-        causes: list[str] = []
-        refused: dict[str, str] = {}
-        outdated: list[str] = []
-        if made:
-            state, causes = self._file(artifact)
-            outdated = self._changes(key, made)
-            checks = self.engine.blocking.get(key, [])
-            refused = history.refusals(self.instance, made.data_version, checks)
+        state: State
+        state, causes = self._file(artifact) if made else ("missing", [])
+        outdated = self._changes(key, made) if made else []
+        refused = self.engine.refusals(self.instance, key, made.data_version) if made else {}
         if outdated or state != "fresh":
             refused |= self._refused_since(key, made.timestamp if made else 0.0)
         outdated += attempts
@@ -120,15 +107,13 @@ class _Assessment:
         size = store.size(artifact)
         if size is None:
             return "missing", [f"its file is gone from the store: {artifact.path}"]
-        if size != artifact.size:
-            found = f"{artifact.path} has {size:,} bytes, recorded were {artifact.size:,}"
-            return "damaged", [f"its file is damaged: {found}"]
-        if self.verify:
-            try:
+        try:
+            check(artifact, size)
+            if self.verify:
                 with store.local(artifact):
                     pass
-            except StoreError as error:
-                return "damaged", [str(error)]
+        except StoreError as error:
+            return "damaged", [str(error)]
         return "fresh", []
 
     def _changes(self, key: dg.AssetKey, made: Materialization) -> list[str]:
@@ -151,20 +136,19 @@ class _Assessment:
         ]
         causes += [
             f"its check {check.name} has no result on it"
-            for check in engine.separate_checks(key)
-            if not history.was_checked(self.instance, made.data_version, check)
+            for check in engine.checks.get(key, ())
+            if not history.check_result(self.instance, check, made.data_version)
         ]
         return causes
 
     def _refused_since(self, key: dg.AssetKey, since: float) -> dict[str, str]:
-        """Return the checks that refused, before publication, a value computed since."""
+        """Return the step's own checks that refused, before publication, a value computed since."""
+        checks = [dg.AssetCheckKey(key, one.__name__) for one in self.engine.assets[key].blocking]
         return {
             check.name: result.description or "failed"
-            for check in self.engine.blocking.get(key, [])
-            for _, timestamp, result in _dagster.check_results(
-                self.instance, check, passed=False, limit=1
-            )
-            if timestamp > since and not result.target_materialization_data
+            for check in checks
+            for timestamp, result in _dagster.check_results(self.instance, check, limit=1)
+            if not result.passed and timestamp > since and not result.target_materialization_data
         }
 
 
@@ -173,20 +157,13 @@ def _attempts(
 ) -> dict[dg.AssetKey, list[str]]:
     """Return why assets are stale whose newest materialization was deleted or attempt failed."""
     found: dict[dg.AssetKey, list[str]] = {}
-    last: dict[dg.AssetKey, str] = {}
     for record in instance.get_asset_records(list(newest)):
         entry = record.asset_entry
         made = newest[entry.asset_key]
         if gone := history.deleted(entry.last_materialization_record, made):
             found[entry.asset_key] = [f"its newest materialization was deleted with run {gone}"]
         elif entry.last_run_id and not (made and made.run_id == entry.last_run_id):
-            last[entry.asset_key] = entry.last_run_id
-    ids = sorted(set(last.values()))
-    # an empty list is no filter
-    records = instance.get_run_records(dg.RunsFilter(run_ids=ids)) if ids else []
-    failed = {one.dagster_run.run_id for one in records if one.dagster_run.is_failure_or_canceled}
-    return found | {
-        key: [f"its last attempt failed, in run {run_id}"]
-        for key, run_id in last.items()
-        if run_id in failed
-    }
+            last = instance.get_run_by_id(entry.last_run_id)
+            if last and last.is_failure_or_canceled:
+                found[entry.asset_key] = [f"its last attempt failed, in run {last.run_id}"]
+    return found

@@ -20,24 +20,16 @@ DETERMINISTIC = "deterministic"
 
 @dataclass(frozen=True)
 class Result:
-    """What a step returns.
-
-    Attributes
-    ----------
-    value
-        What is published, unless a blocking check failed.
-    checks : sequence of CheckResult
-        Results of the asset's checks.
-    metadata : mapping
-        What Dagster shows of the materialization.
-    enforce : bool
-        False: checks that failed are recorded as warnings and stop nothing.
-    """
+    """What a step returns."""
 
     value: Any
+    """What is published, unless a blocking check failed."""
     checks: Sequence[CheckResult] = ()
+    """Results of the asset's checks."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What Dagster shows of the materialization."""
     enforce: bool = True
+    """False: checks that failed are recorded as warnings and stop nothing."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +58,6 @@ class Asset:
     def name(self) -> str:
         """The key, as people write it."""
         return self.key.to_user_string()
-
-    @property
-    def parameters(self) -> set[str]:
-        """Names of the step's parameters."""
-        return set(inspect.signature(self.step).parameters)
 
     @property
     def file(self) -> Path:

@@ -7,7 +7,6 @@ writers need no lock.
 import contextlib
 import hashlib
 import io
-import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
@@ -78,13 +77,9 @@ class Store:
         return Artifact(asset, sha256, filename, size, self.root / asset / sha256 / filename)
 
     def publish(self, asset: str, filename: str, data: bytes | Path) -> Artifact:
-        """Put a file into the store, unless it is there intact. Nothing half-written is left.
+        """Put bytes into the store, or a complete local file of any size, which may be moved.
 
-        Parameters
-        ----------
-        asset, filename : str
-        data : bytes or Path
-            The bytes, or a complete local file of any size, which may be moved.
+        What is there intact stays. Nothing half-written is left.
         """
         size = data.stat().st_size if isinstance(data, Path) else len(data)
         artifact = self.artifact(asset, files.sha256(data), filename, size)
@@ -107,15 +102,9 @@ class Store:
             return False
 
     def read(self, artifact: Artifact) -> bytes:
-        """Return the bytes of an artifact, verified by size and digest.
-
-        Raises
-        ------
-        DamagedError
-            The artifact is missing or damaged.
-        """
-        with _reading(artifact), contextlib.ExitStack() as stack:
-            data = _open(artifact, stack).read()
+        """Return the verified bytes of an artifact; DamagedError if it is missing or damaged."""
+        with _reading(artifact), _open(artifact) as file:
+            data = file.read()
         check(artifact, len(data), files.sha256(data))
         return data
 
@@ -125,24 +114,21 @@ class Store:
 
         Raises as `read` does.
         """
-        with contextlib.ExitStack() as stack, _reading(artifact):
-            file = _open(artifact, stack)
+        with _reading(artifact), _open(artifact) as file:
             check(artifact, artifact.size, hashlib.file_digest(file, "sha256").hexdigest())
         yield Path(str(artifact.path))
 
     def holds(self, asset: str) -> bool:
         """Return whether any artifact of an asset is there, also one of the earlier layout."""
-        found = self._recognized(asset)
-        return any(one.size and re.fullmatch("[0-9a-f]+", one.path.name) for one in found)
+        return any(one.size and one.path.name[0] != "." for one in self._recognized(asset))
 
     def garbage(
         self, asset: str, keep: Callable[[], Collection[str]], *, remove: bool
     ) -> list[Garbage]:
         """Return what of an asset is not kept, and remove it if asked.
 
-        That is artifacts, folders of the earlier layout (`<data version>` with a `SHA256SUMS`,
-        `<data version>.damaged-<n>`), and temporary files older than an hour. `keep` returns the
-        SHA-256 of each artifact to keep; it is called again before each removal.
+        That is artifacts, also of the earlier layout, and temporary files older than an hour.
+        `keep` returns the SHA-256 of each artifact to keep; it is called again before each removal.
         """
         try:
             kept = keep()
@@ -165,7 +151,7 @@ class Store:
         path = Path(str(artifact.path))
         beside = files.temporary(path.parent.parent / artifact.filename)
         try:
-            files.make_folder(beside.parent)
+            files.make_folder(self._folder_of(artifact.asset))
             files.write(beside, data)
             _put(beside, path)
         except OSError as error:
@@ -177,15 +163,30 @@ class Store:
             with contextlib.suppress(OSError):
                 beside.unlink()
 
+    def _folder_of(self, asset: str) -> Path:
+        """Return the folder of an asset. Raises StoreError where a link would lead elsewhere."""
+        folder = self._folder / asset
+        for path in (folder, *folder.parents):
+            if path == self._folder:
+                break
+            if path.is_symlink():
+                raise StoreError(
+                    f"{path} is a link: the store writes and removes nothing outside its own "
+                    "folder. Put a folder in its place."
+                )
+        return folder
+
     def _recognized(self, asset: str) -> list[Garbage]:
         """Return everything of an asset that may be garbage."""
-        folder = self._folder / asset
+        folder = self._folder_of(asset)
         found = []
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                inside = files.sizes(path) if files.is_folder(path) else {"": path.lstat().st_size}
-                if is_made_here(path.name, inside) or files.is_left_behind(path):
-                    found.append(Garbage(path, sum(inside.values())))
+                is_folder = files.is_folder(path)
+                inside = list(path.iterdir()) if is_folder else [path]
+                is_ours = is_folder and is_artifact(path.name, [one.name for one in inside])
+                if is_ours or files.is_left_behind(path):
+                    found.append(Garbage(path, sum(one.lstat().st_size for one in inside)))
         return found
 
     def _remove(self, garbage: Garbage) -> None:
@@ -195,11 +196,7 @@ class Store:
 def open_store(root: StorePath | str, *, locks: Path) -> Store:
     """Open the store in a local folder or under `s3://bucket/prefix`.
 
-    Parameters
-    ----------
-    root : Path, BucketPath or str
-    locks : Path
-        The local folder for the lock files of a store in a bucket. A local store has its own.
+    `locks` is the local folder for the lock files of a store in a bucket; a folder has its own.
     """
     if isinstance(root, str):
         url = root.startswith("s3://")
@@ -230,16 +227,14 @@ def check(artifact: Artifact, size: int, sha256: str | None = None) -> None:
     )
 
 
-def is_made_here(name: str, inside: Collection[str]) -> bool:
-    """Return whether a folder with these files was made by a store, of this layout or the earlier.
+def is_artifact(name: str, inside: Collection[str]) -> bool:
+    """Return whether a folder with these files is an artifact, of this layout or the earlier.
 
-    An artifact's folder has no folders inside.
+    In the earlier layout that was `<data version>`, and `<data version>.damaged-<n>`.
     """
     if re.fullmatch("[0-9a-f]{32}", name):
         return "SHA256SUMS" in inside
-    if re.fullmatch("[0-9a-f]{64}", name):
-        return not any(file == "" or "/" in file for file in inside)
-    return re.fullmatch(r".+\.damaged-\d+", name) is not None
+    return re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{32}\.damaged-\d+", name) is not None
 
 
 @contextlib.contextmanager
@@ -252,14 +247,17 @@ def _reading(artifact: Artifact) -> Iterator[None]:
         ) from error
 
 
-def _open(artifact: Artifact, stack: contextlib.ExitStack) -> io.BufferedReader:
+def _open(artifact: Artifact) -> io.BufferedReader:
     """Open a file of the recorded size: one of another size is not read, however large."""
-    file = files.open_regular(Path(str(artifact.path)))
-    if file is None:
+    path = Path(str(artifact.path))
+    size = files.size(path)
+    if size is None:
         raise missing(artifact)
-    stack.enter_context(file)
-    check(artifact, os.fstat(file.fileno()).st_size)
-    return file
+    check(artifact, size)
+    try:
+        return path.open("rb")
+    except FileNotFoundError:  # `gc` removed it meanwhile
+        raise missing(artifact) from None
 
 
 def _put(beside: Path, path: Path) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from mnist_pipeline.digits.progress import Progress, silent
 from mnist_pipeline.incremental import retention
 from mnist_pipeline.incremental.session import RunResult
 from mnist_pipeline.incremental.steps import DETERMINISTIC
-from mnist_pipeline_tests.conftest import House, Materialized, flip_a_byte
+from mnist_pipeline_tests.conftest import House, Materialized, flip_a_byte, once, open_house
 from mnist_pipeline_tests.support.openml_server import OpenML, serve
 from mnist_pipeline_tests.support.processes import Processes
 from mnist_pipeline_tests.support.webserver import until
@@ -229,9 +230,11 @@ def test_if_the_champion_cannot_be_computed_again_nothing_is_promoted_without_a_
     assert f"`mnist-pipeline champion --accept {candidate}`" in (check.description or "")
 
     environment = {"variables": other}
+    runs = len(furnished.instance.get_runs())
     wrong = furnished.cli("champion", "--accept", "0123", **environment)
     assert wrong.returncode == 2
-    assert f"cannot accept '0123': the model to decide on is {candidate}" in wrong.stderr
+    assert f"cannot accept '0123'; the model refused last is {candidate}" in wrong.stderr
+    assert len(furnished.instance.get_runs()) == runs, "nothing was run"
     accepted = furnished.cli("champion", "--accept", candidate[:8], "--json", **environment)
     assert accepted.returncode == 0, accepted.stderr
     document = json.loads(accepted.stdout)
@@ -251,12 +254,12 @@ def test_digits_that_are_not_mnist_never_replace_the_champion_without_a_persons_
         done = furnished.cli("run", variables=openml)
         assert done.returncode == 0, done.stderr
         candidate = furnished.made("sgd_model").data_version
-        assert "digits     500 digits of the source openml (not all of MNIST)" in done.stdout
+        assert "digits     500 digits of the source openml, which are not MNIST" in done.stdout
         assert "champion   refused: the model was fitted on 500 digits" in done.stdout
         assert f"mnist-pipeline champion --accept {candidate}" in done.stdout
         assert furnished.made("champion_model").metadata["model_version"] == champion
         shown = furnished.cli("status", variables=openml)
-        assert "Evaluated on 500 digits of the source openml (not all of MNIST)." in shown.stdout
+        assert "Evaluated on 500 digits of the source openml, which are not MNIST." in shown.stdout
         page = furnished.made("report").path.read_text()
         assert "<title>Not MNIST: " in page
         assert "the source openml served other images than it promises" in page
@@ -416,19 +419,35 @@ def stopped_in(decide: str, house: House, *arguments: str) -> Iterator[Callable[
         process.communicate()
 
 
+@pytest.fixture(scope="module")
+def _undecided(_furnished: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    def make(folder: Path) -> None:
+        shutil.copytree(_furnished, folder)
+        params = folder.parent / "undecided.toml"
+        evaluated = "key:sgd_model or key:predictions or key:evaluation"
+        with pytest.MonkeyPatch.context() as patch, open_house(folder, patch) as house:
+            for random_state, select in ((1, DECIDED), (2, evaluated)):
+                params.write_text(f"[model]\nrandom_state = {random_state}\n")
+                assert house.materialize(select, {"MNIST_PARAMS": str(params)}).success
+
+    return once(tmp_path_factory, worker_id, "undecided", make)
+
+
 @pytest.fixture
-def undecided(furnished: House, params: Callable[[str], str]) -> tuple[str, str, str]:
-    """Versions of three models: the first champion, the present one, the newest, not decided on."""
-    good = furnished.made("sgd_model").data_version
-    second = {"MNIST_PARAMS": params("[model]\nrandom_state = 1\n")}
-    assert furnished.materialize(DECIDED, second).success
-    left = furnished.made("champion_model").metadata["model_version"]
-    third = {"MNIST_PARAMS": params("[model]\nrandom_state = 2\n")}
-    evaluated = "key:sgd_model or key:predictions or key:evaluation"
-    assert furnished.materialize(evaluated, third).success
-    versions = good, left, furnished.made("sgd_model").data_version
-    assert len(set(versions)) == 3
-    return versions
+def undecided(_undecided: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """Three models were fitted: the first champion, the present one, and one not decided on."""
+    shutil.copytree(_undecided, tmp_path / "data")
+    with open_house(tmp_path / "data", monkeypatch) as house:
+        yield house
+
+
+def versions_of(undecided: House) -> tuple[str, str, str]:
+    """The three models, in this order."""
+    present, first = champion_history.decisions(undecided.instance)
+    newest = undecided.made("sgd_model").data_version
+    found = str(first.champion.model_version), str(present.champion.model_version), newest
+    assert len(set(found)) == 3
+    return found
 
 
 def from_command_line(house: House, to: str) -> Callable[[], bool]:
@@ -450,36 +469,35 @@ def from_ui(house: House, to: str) -> Callable[[], bool]:
 @pytest.mark.parametrize("roll_back", [from_command_line, from_ui])
 def test_a_rollback_between_a_decision_and_its_record_waits_and_stands(
     roll_back: Callable[[House, str], Callable[[], bool]],
-    furnished: House,
-    undecided: tuple[str, str, str],
+    undecided: House,
 ) -> None:
-    good, _, candidate = undecided
-    with stopped_in("decide", furnished, "run", "--select", "champion_model") as go_on:
-        ended = roll_back(furnished, good)
-        assert len(champion_history.decisions(furnished.instance)) == 2, "neither is recorded"
+    good, _, candidate = versions_of(undecided)
+    with stopped_in("decide", undecided, "run", "--select", "champion_model") as go_on:
+        ended = roll_back(undecided, good)
+        assert len(champion_history.decisions(undecided.instance)) == 2, "neither is recorded"
         go_on()
         assert ended()
-    back, promoted, *_ = champion_history.decisions(furnished.instance)
+    back, promoted, *_ = champion_history.decisions(undecided.instance)
     assert (promoted.outcome, promoted.champion.model_version) == ("promoted", candidate)
     assert back.outcome == "rolled back"
     assert back.champion.model_version == good
     assert candidate in back.champion.blocked
-    assert json.loads(furnished.made("champion_model").path.read_bytes())["model_version"] == good
+    assert json.loads(undecided.made("champion_model").path.read_bytes())["model_version"] == good
 
 
 def test_a_decision_between_a_rollback_and_its_record_waits_and_does_not_undo_it(
-    furnished: House, undecided: tuple[str, str, str]
+    undecided: House,
 ) -> None:
-    good, left, candidate = undecided
+    good, left, candidate = versions_of(undecided)
     with (
-        stopped_in("roll_back", furnished, "champion", "--rollback", good) as go_on,
+        stopped_in("roll_back", undecided, "champion", "--rollback", good) as go_on,
         ThreadPoolExecutor(1) as pool,
     ):
-        decided = pool.submit(decide, furnished)
-        until(lambda: any(WAITS in log for log in logs(furnished)), pause=0.02)
+        decided = pool.submit(decide, undecided)
+        until(lambda: any(WAITS in log for log in logs(undecided)), pause=0.02)
         go_on()
         assert decided.result(120)[0].success
-    refused, back, *_ = champion_history.decisions(furnished.instance)
+    refused, back, *_ = champion_history.decisions(undecided.instance)
     assert (back.outcome, back.champion.model_version) == ("rolled back", good)
     assert set(back.champion.blocked) == {left, candidate}
     assert refused.outcome == "refused"

@@ -11,12 +11,10 @@ import pytest
 
 from mnist_pipeline.assets import experiments
 from mnist_pipeline.assets.experiments import CANDIDATE, LEADERBOARD
-from mnist_pipeline.config.params import Params
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
 from mnist_pipeline_tests.assets.test_pipeline import ASSETS
 from mnist_pipeline_tests.conftest import House, once
-from mnist_pipeline_tests.support.clones import VARIANTS
-from mnist_pipeline_tests.support.processes import Forked
+from mnist_pipeline_tests.support.clones import VARIANTS, Forked
 
 
 def leaderboard(folder: Path) -> Leaderboard:
@@ -185,21 +183,15 @@ def test_a_variant_edited_and_edited_back_is_not_fitted_again(compared: Forked) 
     assert back["entries"] == first["entries"]
 
 
-def test_the_sensor_lets_partitions_follow_the_params_file(
+def test_partitions_are_the_variants_of_the_params_file(
     house: House, params: Callable[[str], str]
 ) -> None:
-    def asked(text: str) -> list[tuple[str, list[str]]]:
-        file = Path(params(text))
-        sensor = experiments.variants_sensor(lambda: Params.load(file).variants)
-        assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
-        with dg.build_sensor_context(instance=house.instance) as context:
-            requests = sensor.evaluate_tick(context).dynamic_partitions_requests or []
-        return [(type(one).__name__[:3], list(one.partition_keys)) for one in requests]
+    def partitions(text: str) -> list[str]:
+        graph = house.pipeline({"MNIST_PARAMS": params(text)}).definitions.resolve_asset_graph()
+        found = graph.get(CANDIDATE).partitions_def
+        assert found is not None
+        return list(found.get_partition_keys())
 
-    assert asked("[variants.a]\n[variants.b]\n") == [("Add", ["a", "b"])]
-    house.instance.add_dynamic_partitions("variants", ["a", "b"])
-    assert asked("[variants.b]\n[variants.c]\n") == [("Add", ["c"]), ("Del", ["a"])]
-    house.instance.delete_dynamic_partition("variants", "a")
-    house.instance.add_dynamic_partitions("variants", ["c"])
-    assert asked("[variants.c]\n[variants.b]\n") == []
-    assert asked("[variants.b]\nalpha = -1.0\n") == [], "a file that does not load removes nothing"
+    assert partitions("[variants.a]\n[variants.b]\n") == ["a", "b"]
+    swept = partitions("[variants.b]\n[sweep]\nalpha = [0.1, 0.01]\n")
+    assert swept == ["b", "alpha=0.1", "alpha=0.01"]

@@ -10,7 +10,7 @@ from mnist_pipeline.cli import experiments
 from mnist_pipeline.config.params import Params
 from mnist_pipeline.digits.params import ModelParams
 from mnist_pipeline.incremental.errors import SettingsError
-from mnist_pipeline_tests.support.processes import Forked
+from mnist_pipeline_tests.support.clones import Forked
 
 
 def load(tmp_path: Path, text: str) -> Params:
@@ -45,15 +45,15 @@ def test_the_model_has_the_params_of_the_variant_that_it_names(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[variants.a]\nalpha = -1.0\n", "variant a: model.alpha = -1.0 is not allowed"),
-        ("[variants.a]\nalfa = 1.0\n", "variant a: model.alfa is not a known key"),
-        ("[variants.a]\nhold_out = false\n", "variant a: the keys of model do not go together"),
-        ("[sweep]\nalpha = [1.0, -1.0]\n", "variant alpha=-1.0: model.alpha = -1.0 is not"),
+        ("[variants.a]\nalpha = -1.0\n", "variants.a.alpha = -1.0 is not allowed"),
+        ("[variants.a]\nalfa = 1.0\n", "variants.a.alfa is not a known key"),
+        ("[variants.a]\nhold_out = false\n", "the keys of variants.a do not go together"),
+        ("[sweep]\nalpha = [1.0, -1.0]\n", "variants.alpha=-1.0.alpha = -1.0 is not"),
         ("[variants.'a b']\n", "is not a name for a variant"),
         ("[variants.'a;b']\n", "is not a name for a variant"),
         ("[variants.-a]\n", "is not a name for a variant"),
         ("[variants]\nalpha = 1\n", "a table [variants.alpha] is needed"),
-        ("[sweep]\nalfa = [1.0]\n", "sweep.alfa is not a known key"),
+        ("[sweep]\nalfa = [1.0]\n", "variants.alfa=1.0.alfa is not a known key"),
         ("[sweep]\nalpha = 1.0\n", "a list of values is needed"),
         ("[sweep]\nalpha = [1.0, 1.0]\n", "there are two variants alpha=1.0"),
         (f"[sweep]\nrandom_state = {list(range(1001))}\n", "1,001 variants: 1,000 are the most"),

@@ -7,7 +7,7 @@ import pytest
 
 from mnist_pipeline_tests.assets.test_edits import ALL
 from mnist_pipeline_tests.conftest import flip_a_byte
-from mnist_pipeline_tests.support.processes import Forked
+from mnist_pipeline_tests.support.clones import Forked
 
 
 def digests(forked: Forked, asset: str) -> set[str]:

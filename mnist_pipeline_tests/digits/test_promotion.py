@@ -169,7 +169,7 @@ def test_a_champion_fitted_on_none_of_these_rows_is_compared_by_its_recorded_pre
 def test_with_another_split_or_validation_part_the_stored_champion_is_compared_on_rows_new_to_both(
     other: str, fitted: TrainedModel, drawn: Split, evaluation: Evaluation
 ) -> None:
-    """Equal params make no difference: the candidate is never its own rival."""
+    """Equal params make no difference: the candidate is never compared with itself."""
     mine, seed = drawn, 7
     if other == "split":
         mine, seed = split(decode(sample.read()), test_size=0.2, random_state=7), 42
@@ -214,7 +214,7 @@ def test_a_champion_of_other_digits_is_not_comparable_and_only_a_person_promotes
     before = Champion("elsewhere")
     decision = decided(fitted, drawn, evaluation, before, found)
     assert (decision.outcome, decision.champion) == ("refused", before)
-    assert "5,000 digits of the source sample (not all of MNIST), the champion on" in decision.why
+    assert "5,000 digits of the source sample, the champion on other digits" in decision.why
     assert f"`mnist-pipeline champion --accept {fitted.data_version}`" in decision.why
 
     person = Gate(0.8, 0.05, accepted=True)
@@ -224,9 +224,18 @@ def test_a_champion_of_other_digits_is_not_comparable_and_only_a_person_promotes
     # an accepted model passes the floor and, where it can be compared, the comparison all the same
     high = decided(fitted, drawn, evaluation, gate=Gate(0.99, 0.05, accepted=True))
     assert high.outcome == "refused"
-    rival = champion_wrong_in(fitted, drawn, range(0))
+    current = champion_wrong_in(fitted, drawn, range(0))
     worse = wrong_in(fitted, drawn, range(40))
-    assert decided(worse, drawn, evaluation, before, rival, gate=person).outcome == "refused"
+    assert decided(worse, drawn, evaluation, before, current, gate=person).outcome == "refused"
+
+
+def test_a_champion_whose_fitted_rows_are_not_known_is_not_comparable(
+    fitted: TrainedModel, drawn: Split
+) -> None:
+    champion = dataclasses.replace(fitted, rows="of another way to split")
+    found = promotion.champion_predictions(fitted, drawn.train, champion, never)
+    assert isinstance(found, NotComparable)
+    assert "not known which rows" in found.why
 
 
 def test_digits_that_are_not_what_their_source_promises_are_promoted_by_a_person_only(
@@ -237,6 +246,12 @@ def test_digits_that_are_not_what_their_source_promises_are_promoted_by_a_person
     assert "the source sample promises all of MNIST" in refused.why
     both = Gate(0.8, 0.05, must_be_mnist=True, accepted=True)
     assert decided(fitted, drawn, evaluation, gate=both).outcome == "promoted"
+    # a person's word is no comparison: where one is possible, it holds
+    current = champion_wrong_in(fitted, drawn, range(0))
+    worse = wrong_in(fitted, drawn, range(40))
+    compared = decided(worse, drawn, evaluation, Champion("of the same digits"), current, gate=both)
+    assert compared.outcome == "refused"
+    assert "significantly worse" in compared.why
     origin = dataclasses.replace(fitted.origin, is_mnist=True)
     proven = dataclasses.replace(fitted, origin=origin)
     must = Gate(0.8, 0.05, must_be_mnist=True)

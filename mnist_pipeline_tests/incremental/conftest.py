@@ -165,7 +165,8 @@ def run_ids(session: Session) -> list[str]:
     return [run.run_id for run in session.instance.get_runs()]
 
 
-def _here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process import the toy of a folder."""
     monkeypatch.setenv("DAGSTER_HOME", "")  # restored at the end, whatever a session sets
     monkeypatch.setenv("TOY_CALLS", str(folder / "calls"))
     monkeypatch.syspath_prepend(folder)
@@ -178,7 +179,7 @@ def _here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def new_toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     """A toy of which nothing was made yet."""
     folder = tmp_path / "project"
-    _here(folder, monkeypatch)
+    here(folder, monkeypatch)
     return Toy.make(folder)
 
 
@@ -186,7 +187,7 @@ def new_toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
 def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     toy = Toy.make(tmp_path_factory.mktemp("toy") / "project")
     with pytest.MonkeyPatch.context() as monkeypatch:
-        _here(toy.folder, monkeypatch)
+        here(toy.folder, monkeypatch)
         assert toy.refresh().computed
         toy.calls()
     return toy.folder
@@ -196,6 +197,6 @@ def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def toy(_made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     """A toy of which everything was made once."""
     folder = tmp_path / "project"
-    _here(folder, monkeypatch)
+    here(folder, monkeypatch)
     shutil.copytree(_made, folder)
     return Toy(folder)

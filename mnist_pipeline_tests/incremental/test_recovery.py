@@ -57,7 +57,7 @@ def test_a_truncated_file_is_seen_without_reading_it(toy: Toy) -> None:
     file.write_bytes(b"PAR1")
     found = toy.status()["left"]
     assert found.status == "damaged"
-    assert "has 4 bytes, recorded were" in found.causes[0]
+    assert "has 4 bytes, not read, recorded were" in found.causes[0]
     assert toy.refresh().computed == ["left"]
     assert toy.words(verify=True) == FRESH
 

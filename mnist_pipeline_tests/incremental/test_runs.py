@@ -175,9 +175,9 @@ def test_a_run_that_no_process_took_up_is_given_up_after_a_while(
 ) -> None:
     job = session.pipeline.definitions.resolve_job_def("refresh")
     run = session.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTING)
-    assert len(runs.unfinished(session.instance, [], ["refresh"])) == 1
+    assert len(runs.unfinished(session.instance, KEYS)) == 1
     monkeypatch.setattr(runs, "START_SECONDS", -1)
-    assert runs.unfinished(session.instance, [], ["refresh"]) == []
+    assert runs.unfinished(session.instance, KEYS) == []
     assert status_of(session, run) is dg.DagsterRunStatus.FAILURE
 
 

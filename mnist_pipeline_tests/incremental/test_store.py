@@ -23,8 +23,6 @@ from mnist_pipeline.incremental.store import Artifact, DamagedError, Garbage, St
 
 DATA = b"0123456789"
 NAME = hashlib.sha256(DATA).hexdigest()
-OLD = "0123456789abcdef" * 2
-"""A data version, by which the layout before this one named folders."""
 
 
 @pytest.fixture
@@ -491,22 +489,26 @@ def test_an_error_of_the_reader_of_an_artifact_is_not_the_stores(store: Store) -
         raise OSError("of the reader")
 
 
-def _old_layout(root: Path) -> set[str]:
-    """Write what the layout before this one left; return the names."""
-    put(root / OLD / "clean.parquet", b"old")
-    put(root / OLD / "SHA256SUMS", f"{'0' * 64}  clean.parquet\n".encode())
-    put(root / f"{OLD}.damaged-1" / "clean.parquet", b"damaged")
-    (root / f"{OLD}.damaged-2").symlink_to("nowhere")
-    put(root / f".{OLD}.{'a' * 32}.tmp" / "clean.parquet", b"half", hours=2)
-    return {OLD, f"{OLD}.damaged-1", f"{OLD}.damaged-2", f".{OLD}.{'a' * 32}.tmp"}
+OLD = "0123456789abcdef" * 2
+"""A data version, by which the layout before this one named folders."""
 
 
-def test_garbage_is_what_is_not_kept_and_the_old_layout_and_nothing_else(store: Store) -> None:
+def _left_behind(root: Path) -> set[str]:
+    """Write what killed processes leave, of a file and of a removed folder; return the names."""
+    put(root / f".clean.parquet.{'a' * 32}.tmp", b"half", hours=2)
+    put(root / f".{'4' * 64}.{'a' * 32}.tmp" / "clean.parquet", b"half", hours=2)
+    return {f".clean.parquet.{'a' * 32}.tmp", f".{'4' * 64}.{'a' * 32}.tmp"}
+
+
+def test_garbage_is_what_is_not_kept_old_layouts_what_killed_processes_left_and_nothing_else(
+    store: Store,
+) -> None:
     kept, gone = publish(store), publish(store, b"other")
     root = Path(str(store.root)) / "clean"
-    old = _old_layout(root)
-    put(root / f".clean.parquet.{'b' * 32}.tmp", b"half", hours=2)
-    expected = old | {gone.sha256, f".clean.parquet.{'b' * 32}.tmp"}
+    put(root / OLD / "clean.parquet", b"old")
+    put(root / OLD / "SHA256SUMS", b"sums")
+    put(root / f"{OLD}.damaged-1" / "clean.parquet", b"damaged")
+    expected = _left_behind(root) | {gone.sha256, OLD, f"{OLD}.damaged-1"}
     # of others, or of a writer at work
     put(root / "notes", hours=2)
     put(root / "notes.tmp", hours=2)
@@ -514,17 +516,15 @@ def test_garbage_is_what_is_not_kept_and_the_old_layout_and_nothing_else(store: 
     put(root / ".syncthing.clean.parquet.tmp", hours=2)
     put(root / f"{'1' * 32}" / "no sums", hours=2)
     put(root / ("2" * 64), hours=2)
-    put(root / ("3" * 64) / "folder" / "file", hours=2)
-    put(root / f".{'4' * 32}.{'c' * 32}.tmp" / "clean.parquet", b"half")
+    put(root / f".{'4' * 64}.{'c' * 32}.tmp" / "clean.parquet", b"half")
     put(root / f".clean.parquet.{'d' * 32}.tmp", b"half")
     below = store.publish("clean/more", "more.parquet", DATA)
-    _old_layout(root / "more")
+    _left_behind(root / "more")
     before = set(entries(store))
 
     found = store.garbage("clean", lambda: [kept.sha256], remove=False)
     assert {one.path.name for one in found} == expected
-    assert {one.path.name: one.size for one in found}[gone.sha256] == len(b"other")
-    assert {one.path.name: one.size for one in found}[OLD] == 3 + 64 + 2 + 13 + 1
+    assert sorted(one.size for one in found) == [4, 4, 5, 7, 7]
     assert set(entries(store)) == before, "nothing was removed"
 
     assert store.garbage("clean", lambda: [kept.sha256], remove=True) == found
@@ -533,9 +533,28 @@ def test_garbage_is_what_is_not_kept_and_the_old_layout_and_nothing_else(store: 
     assert set(entries(store)) == left
     assert store.read(kept) == DATA
     assert store.read(below) == DATA
-    assert len(store.garbage("clean/more", lambda: [below.sha256], remove=True)) == len(old)
+    assert len(store.garbage("clean/more", lambda: [below.sha256], remove=True)) == 2
     assert store.garbage("clean", lambda: [kept.sha256], remove=True) == []
     assert store.garbage("never made", list, remove=True) == []
+
+
+@pytest.mark.parametrize("asset", ["clean", "group/clean"])
+def test_a_link_in_the_place_of_an_assets_folder_is_refused_and_nothing_behind_it_touched(
+    store: Store, tmp_path: Path, asset: str
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    put(elsewhere / ("1" * 64) / "file", b"of another", hours=2)
+    root = Path(str(store.root))
+    root.mkdir()
+    link = root / asset.partition("/")[0]
+    link.symlink_to(elsewhere)
+    for attempt in (
+        lambda: store.publish(asset, "file", DATA),
+        lambda: store.garbage(asset, list, remove=True),
+    ):
+        with pytest.raises(StoreError, match=f"{link.name} is a link"):
+            attempt()
+    assert [path.name for path in elsewhere.rglob("*")] == ["1" * 64, "file"]
 
 
 def test_what_became_needed_meanwhile_is_not_removed(store: Store) -> None:
@@ -609,18 +628,16 @@ def test_two_collections_at_once_remove_everything_without_an_error(store: Store
     assert entries(store) == ["clean"]
 
 
-def test_an_asset_is_held_when_it_has_a_file_of_this_layout_or_the_old_one(store: Store) -> None:
+def test_an_asset_is_held_when_it_has_a_file(store: Store) -> None:
     assert not store.holds("clean")
     root = Path(str(store.root)) / "clean"
     put(root / "notes")
     (root / ("0" * 64)).mkdir()
+    _left_behind(root)
     assert not store.holds("clean")
     store.publish("clean/more", "file", DATA)
     assert not store.holds("clean")
-    _old_layout(root)
-    assert store.holds("clean")
     publish(store)
-    store.garbage("clean", lambda: [NAME], remove=True)
     assert store.holds("clean")
 
 

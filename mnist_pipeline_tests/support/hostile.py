@@ -49,7 +49,7 @@ def plainly(arff: bytes) -> list[list[int]]:
     lines = arff.split(b"\n")
     [start] = [at for at, line in enumerate(lines) if line.strip().lower().startswith(b"@data")][:1]
     rows = [line.split(b"%")[0].strip() for line in lines[start + 1 :]]
-    return [[int(token.strip(b" \t'\"\r\v\f")) for token in row.split(b",")] for row in rows if row]
+    return [[int(token.strip(b" \t\r")) for token in row.split(b",")] for row in rows if row]
 
 
 def read_picture(data: bytes) -> bool:

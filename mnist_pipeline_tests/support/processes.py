@@ -6,18 +6,14 @@ They start in a tenth of the time of a new interpreter, so that a test can have 
 import json
 import multiprocessing
 import os
-import shutil
+import runpy
 import signal
-import subprocess
 import sys
 import uuid
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
-
-from mnist_pipeline.config.settings import PROJECT
-from mnist_pipeline_tests.support.clones import Clone
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([__name__, "mnist_pipeline_tests.support.preload"])
@@ -61,10 +57,14 @@ class Command:
 
 @dataclass
 class Processes:
-    """Starts commands with an environment; what they print goes to folders of their own."""
+    """Starts commands with an environment; what they print goes to folders of their own.
+
+    With `source`, the folder of a copy of the project, they run the copy's code.
+    """
 
     folder: Path
     environment: dict[str, str]
+    source: Path | None = None
     started: int = 0
 
     def start(
@@ -83,7 +83,8 @@ class Processes:
         folder = self.folder / f"{self.started:04}"
         folder.mkdir(parents=True)
         process = _context.Process(
-            target=_run, args=(list(arguments), self.environment, folder, kill_at, moments)
+            target=_run,
+            args=(list(arguments), self.environment, folder, self.source, kill_at, moments),
         )
         process.start()
         return Command(process, folder)
@@ -95,58 +96,54 @@ class Processes:
         return command
 
 
-class Forked(Clone):
-    """A folder whose commands are forked: its own are params and data, the code is not."""
+def run_script(file: Path, *arguments: str) -> Command:
+    """Run a Python file to its end in its folder, as `python FILE ARGUMENTS` does."""
+    folder = file.parent / ".commands" / uuid.uuid4().hex
+    folder.mkdir(parents=True)
+    process = _context.Process(target=_run_file, args=(file, arguments, dict(os.environ), folder))
+    process.start()
+    command = Command(process, folder)
+    assert command.status() == 0, command.out + command.err
+    return command
 
-    @classmethod
-    def make(cls, folder: Path) -> "Forked":
-        (folder / "data").mkdir(parents=True)
-        shutil.copy(PROJECT / "params.toml", folder)
-        return cls(folder)
 
-    def environment(self, **variables: str) -> dict[str, str]:
-        """Settings that lead here, and to no network."""
-        here = {
-            "MNIST_SOURCE": "sample",
-            "MNIST_OPENML_SERVER": "http://127.0.0.1:9",
-            "MNIST_MIRRORS": "",
-            "MNIST_DATA_DIR": str(self.data),
-            "MNIST_PARAMS": str(self.folder / "params.toml"),
-        }
-        return super().environment(**here) | variables
+def _run_file(
+    file: Path, arguments: tuple[str, ...], environment: dict[str, str], folder: Path
+) -> None:
+    _enter(environment, folder)
+    os.chdir(file.parent)
+    sys.argv = [file.name, *arguments]
+    sys.path.insert(0, str(file.parent))
+    # an edit within the same second is an edit
+    sys.dont_write_bytecode = True
+    try:
+        runpy.run_path(str(file), run_name="__main__")
+    finally:
+        sys.stdout.flush()
 
-    def edit(self, file: str, old: str, new: str) -> None:
-        """Replace a text in the params; the code belongs to others."""
-        assert file == "params.toml"
-        super().edit(file, old, new)
 
-    def start(self, *arguments: str, **variables: str) -> Command:
-        """Start `mnist-pipeline` and leave it at work."""
-        commands = self.folder / "commands" / uuid.uuid4().hex
-        return Processes(commands, self.environment(**variables)).start(*arguments)
-
-    def cli(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run `mnist-pipeline` to its end."""
-        command = self.start(*arguments, **variables)
-        status = command.status()
-        return subprocess.CompletedProcess(list(arguments), status, command.out, command.err)
+def _enter(environment: dict[str, str], folder: Path) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    for name, descriptor in (("out", 1), ("err", 2)):
+        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
 
 
 def _run(
     arguments: list[str],
     environment: dict[str, str],
     folder: Path,
+    source: Path | None,
     kill_at: Moment | None,
     moments: Path | None,
 ) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(folder)
-    for name, descriptor in (("out", 1), ("err", 2)):
-        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+    _enter(environment, folder)
+    if source:
+        _import_from(source)
     from mnist_pipeline.cli import main
 
-    counted = _count_changes(kill_at)
+    counted = _count_changes(kill_at) if kill_at or moments else {}
     sys.argv = ["mnist-pipeline", *arguments]
     try:
         main.main()
@@ -154,6 +151,15 @@ def _run(
         sys.stdout.flush()
         if moments:
             moments.write_text(json.dumps(counted))
+
+
+def _import_from(source: Path) -> None:
+    """Import this project anew, from a copy of it; other packages stay imported."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mnist_pipeline"]:
+        del sys.modules[name]
+    sys.path.insert(0, str(source))
+    # an edit within the same second is an edit
+    sys.dont_write_bytecode = True
 
 
 def _count_changes(kill_at: Moment | None) -> dict[str, int]:

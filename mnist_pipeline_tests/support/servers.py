@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 import yaml
 
 from mnist_pipeline.config.settings import PROJECT
+from mnist_pipeline_tests.support.processes import Processes
 from mnist_pipeline_tests.support.webserver import Webserver, until
 
 DEPLOY = PROJECT / "deploy"
@@ -204,17 +206,12 @@ class Machine:
         server.start()
         return server
 
-    def cli(self, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-        """Run `mnist-pipeline` here."""
-        return subprocess.run(
-            [sys.executable, "-m", "mnist_pipeline.cli", *arguments],
-            env=self.environment,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `mnist-pipeline` here, forked."""
+        commands = self.folder / "commands" / uuid.uuid4().hex
+        command = Processes(commands, self.environment).start(*arguments)
+        status = command.status()
+        return subprocess.CompletedProcess(list(arguments), status, command.out, command.err)
 
 
 class _Process(Server):

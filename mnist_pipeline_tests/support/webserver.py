@@ -9,12 +9,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
-
-from mnist_pipeline_tests.support.clones import Clone
 
 REPOSITORIES = """{ repositoriesOrError { ... on RepositoryConnection { nodes {
     name location { name } assetNodes { assetKey { path } } jobs { name }
@@ -55,6 +53,9 @@ SCHEDULE_TICKS = """query ($selector: ScheduleSelector!) {
         ... on Schedule { scheduleState { ticks { status skipReason runIds timestamp } } }
     }
 }"""
+CRON = """query ($selector: ScheduleSelector!) { scheduleOrError(scheduleSelector: $selector) {
+    ... on Schedule { cronSchedule }
+} }"""
 PARTITIONS = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) {
     ... on AssetNode { partitionKeysByDimension { partitionKeys } }
 } }"""
@@ -231,6 +232,11 @@ class Webserver:
         query = SWITCH.format(verb=verb, kind=kind, Kind=kind.capitalize())
         return self.ask(query, selector=self._named(kind, name))
 
+    def cron(self, name: str) -> str:
+        """When a schedule ticks."""
+        found = self.ask(CRON, selector=self._named("schedule", name))["scheduleOrError"]
+        return str(found["cronSchedule"])
+
     def ticks(self, kind: Literal["schedule", "sensor"], name: str) -> list[dict[str, Any]]:
         """The ticks of a schedule or a sensor, newest first."""
         found = self.ask(
@@ -246,7 +252,7 @@ class Webserver:
     def stale(self) -> dict[str, str]:
         """The badge that the UI shows of each asset."""
         nodes = self.ask(STALE)["assetNodes"]
-        return {node["assetKey"]["path"][0]: node["staleStatus"] for node in nodes}
+        return {"/".join(node["assetKey"]["path"]): node["staleStatus"] for node in nodes}
 
     def log(self, run_id: str) -> str:
         """The log of a run."""
@@ -277,29 +283,37 @@ def until(found: Callable[[], Any], seconds: float = 300, pause: float = 0.5) ->
 
 
 @contextmanager
-def running(command: list[str], clone: Clone, **variables: str) -> Iterator[Webserver]:
-    """Run a command that serves the UI, and kill all of it at the end."""
+def running(
+    command: list[str], folder: Path, environment: Mapping[str, str]
+) -> Iterator[Webserver]:
+    """Run a command that serves the UI in a folder, and kill all of it at the end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = clone.folder.parent / f"ui-{port}.log"
+    log = folder.parent / f"ui-{port}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", *command, "--port", str(port)],
-            env=clone.environment(**variables),
-            cwd=clone.folder,
+            env=environment,
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
             start_new_session=True,
         )
+    webserver = Webserver(port, log)
+
+    def answers() -> Any:
+        assert process.poll() is None, f"{command} ended with exit status {process.returncode}"
+        return webserver.repository()
+
     try:
-        webserver = Webserver(port, log)
-        until(webserver.repository)
+        until(answers)
         yield webserver
     except AssertionError:
         print(log.read_text()[-5000:])  # noqa: T201 - what pytest shows of a failure
         raise
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -1,4 +1,4 @@
-"""A real `dagster dev` in a copy of the clone, driven through its GraphQL API."""
+"""How the UI starts, stops and is killed, in a copy of the project; `test_ui` has what it does."""
 
 import contextlib
 import os
@@ -11,47 +11,18 @@ from pathlib import Path
 import pytest
 
 from mnist_pipeline.config.settings import PROJECT
-from mnist_pipeline_tests.support.clones import ASSETS, ENDLESS, FAST, Clone
-from mnist_pipeline_tests.support.openml_server import OpenML, serve
+from mnist_pipeline_tests.support.clones import Clone
 from mnist_pipeline_tests.support.webserver import Webserver, running, until
 
-
-def materialize(webserver: Webserver, *assets: str) -> str:
-    """Materialize some assets, or all, in a run that must end well."""
-    run_id = webserver.launch("refresh", *assets)
-    assert webserver.over(run_id) == "SUCCESS", webserver.log(run_id)[-3000:]
-    return run_id
-
-
-def test_bare_dagster_dev_loads_runs_everything_and_shares_its_history_with_the_command_line(
-    clone: Clone,
-) -> None:
-    with running(["dagster", "dev"], clone) as webserver:
-        repository = webserver.repository()
-        keys = {node["assetKey"]["path"][0] for node in repository["assetNodes"]}
-        assert keys == ASSETS
-        assert {"refresh", "recompute_all"} <= {job["name"] for job in repository["jobs"]}
-        run_id = materialize(webserver)
-    # settings.env chooses the sample; the command line finds the same history in the same home
-    assert [path.name for path in clone.data.glob("raw_mnist/*/*.gz")] == ["mnist_5k.csv.gz"]
-    assert (clone.data / "dagster_home" / "history" / "runs.db").exists()
-    made = clone.json("history", "--limit", "100")["materializations"]
-    assert [one["run_id"] for one in made] == [run_id] * len(ASSETS)
-    assert {one["trigger"] for one in made} == {"the UI"}
-    assert {found["status"] for found in clone.status().values()} == {"fresh"}
-
-
-@pytest.mark.parametrize("command", [["mnist_pipeline.cli", "ui"], ["dagster", "dev"]])
-def test_the_environment_beats_the_settings_file_in_the_ui(
-    command: list[str], clone: Clone, small_arff: bytes
-) -> None:
-    with serve(OpenML.of(small_arff)) as openml:
-        variables = {"MNIST_SOURCE": "openml", "MNIST_OPENML_SERVER": openml.url}
-        with running(command, clone, **variables) as webserver:
-            materialize(webserver, "raw_mnist")
-        assert openml.downloads == 1
-    files = [path.name for path in clone.data.glob("raw_mnist/*/*.gz")]
-    assert files == ["mnist_784.arff.gz"]
+HELD = (
+    "mnist_pipeline/assets/raw_mnist.py",
+    "        access = _access(",
+    "        context.log.info(f'held; the source is {source}')\n"
+    "        while True:\n"
+    "            time.sleep(0.1)\n"
+    "        access = _access(",
+)
+"""An edit of the project after which the first step of a run never ends."""
 
 
 @pytest.mark.parametrize("command", [["dagster"], ["mnist_pipeline.cli", "status"]])
@@ -103,41 +74,46 @@ def listening(port: int) -> set[str]:
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux's /proc")
-def test_a_run_outlives_a_killed_webserver_and_daemon_and_the_next_start_reports_what_happened(
+def test_a_run_outlives_a_killed_ui_and_one_whose_process_is_killed_is_launched_again(
     clone: Clone,
 ) -> None:
-    clone.edit("params.toml", FAST, ENDLESS)
+    clone.edit(*HELD)
+    # the environment beats the settings file
+    clone.edit("settings.env", "MNIST_SOURCE=sample", "MNIST_SOURCE=openml")
+    environment = clone.environment(MNIST_SOURCE="sample")
+    held = "held; the source is sample"
 
-    def kill(webserver: Webserver, part: str) -> None:
+    def kill_parts(webserver: Webserver) -> None:
+        """Kill webserver and daemon: `dagster dev` ends."""
         port = f"--port {webserver.port}"
-        [dev] = [pid for pid, line in processes().items() if "dagster dev" in line and port in line]
-        children = Path(f"/proc/{dev}/task/{dev}/children").read_text().split()
         lines = processes()
-        [victim] = [int(pid) for pid in children if part in lines[int(pid)]]
-        os.kill(victim, signal.SIGKILL)
+        [dev] = [pid for pid, line in lines.items() if "dagster dev" in line and port in line]
+        children = Path(f"/proc/{dev}/task/{dev}/children").read_text().split()
+        for part in ("dagster._daemon", "dagster_webserver"):
+            [victim] = [int(pid) for pid in children if part in lines[int(pid)]]
+            os.kill(victim, signal.SIGKILL)
         until(lambda: "Dagster services shut down" in webserver.output())
 
     ui = ["mnist_pipeline.cli", "ui"]
-    with running(ui, clone) as webserver:
+    with running(ui, clone.folder, environment) as webserver:
         assert listening(webserver.port) == {"0100007F"}, "127.0.0.1 and nothing else"
         run_id = webserver.launch()
-        worker = webserver.process(run_id)
-        kill(webserver, "dagster_webserver")
-        with running(ui, clone) as webserver:
+        worker = webserver.process(run_id, held)
+        kill_parts(webserver)
+        with running(ui, clone.folder, environment) as webserver:
             assert f"run {run_id} is in progress and goes on" in webserver.output()
             assert webserver.status(run_id) == "STARTED"
-            kill(webserver, "dagster._daemon")
             assert worker in processes()
             # code servers outlive the others, and would note that their worker died
             for pid in [*ancestors(worker), worker]:
                 os.kill(pid, signal.SIGKILL)
             report = f"run {run_id} was interrupted: its process {worker} on "
-            assert report in clone.cli("status").stderr
+            assert report in clone.cli("status", MNIST_SOURCE="sample").stderr
+            assert webserver.status(run_id) == "FAILURE"
+            assert f"its process {worker} on " in webserver.log(run_id)
             # the daemon launches again what did not fail by itself
-            with running(ui, clone) as webserver:
-                assert webserver.status(run_id) == "FAILURE"
-                assert f"its process {worker} on " in webserver.log(run_id)
-                assert webserver.process(until(lambda: webserver.retry_of(run_id))) != worker
+            again = until(lambda: webserver.retry_of(run_id))
+            assert webserver.process(again, held) != worker
 
 
 def test_a_read_only_webserver_shows_everything_and_launches_nothing(
@@ -147,8 +123,9 @@ def test_a_read_only_webserver_shows_everything_and_launches_nothing(
     [line] = re.findall(r"^\$ DAGSTER_HOME=\S+ \.venv/bin/(dagster-webserver .*)$", readme, re.M)
     command = line.replace("dagster-webserver", "dagster_webserver").split()
     del command[(at := command.index("--port")) : at + 2]
-    home = {"DAGSTER_HOME": str(furnished_clone.data / "dagster_home")}
-    with running(command, furnished_clone, **home) as webserver:
+    home = str(furnished_clone.data / "dagster_home")
+    environment = furnished_clone.environment(DAGSTER_HOME=home)
+    with running(command, furnished_clone.folder, environment) as webserver:
         [run] = webserver.runs()
         assert run["status"] == "SUCCESS"
         with pytest.raises(KeyError, match="run"):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mnist_pipeline.config.settings import PROJECT
+from mnist_pipeline_tests.support.processes import run_script
 
 PAGE = (PROJECT / "docs" / "engine.md").read_text()
 
@@ -32,6 +33,14 @@ def project(tmp_path: Path) -> Path:
     for name, text in files().items():
         (tmp_path / name).write_text(text)
     return tmp_path
+
+
+def forked(project: Path, command: str) -> str | None:
+    """The same for `python FILE ARGUMENTS`, in a tenth of the time; None for other commands."""
+    python, *arguments = command.split()
+    if python != "python" or not arguments[0].endswith(".py"):
+        return None
+    return run_script(project / arguments[0], *arguments[1:]).out
 
 
 def shell(project: Path, command: str, path: Path = PROJECT) -> str:
@@ -75,13 +84,18 @@ def test_each_command_on_the_page_prints_what_the_page_shows_and_a_schedule_tick
 ) -> None:
     assert set(files()) == {"wine.py", "params.toml", "work.py"}
     exports = ""
-    for command, printed in commands():
+    [(first, shown), *others] = commands()
+    assert shell(project, first) == shown
+    for command, printed in others:
         if command.startswith("export "):
             exports += f"{command}; "
             continue
-        out = shell(project, exports + command)
+        out = forked(project, command)
+        if out is None:
+            out = shell(project, exports + command)
         assert not printed or out == printed, command
-    assert shell(project, f"python -c '{TICK}'").splitlines() == [
+    (project / "tick.py").write_text(TICK)
+    assert run_script(project / "tick.py").out.splitlines() == [
         "scheduled_refresh refresh",
         "True reused reused reused reused",
     ]

@@ -8,6 +8,7 @@ import json
 import pickle
 import re
 import struct
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -115,8 +116,21 @@ def test_an_edited_row_is_read_as_it_says_or_refused(edits: list[tuple[float, in
         assert np.column_stack([table.pixels, table.labels]).tolist() == plainly(arff)
 
 
-PIXELS = [b"255", b"00255", b" 9 ", b"'7'", b'"8"', b"0" * 5000 + b"3"]
-NO_PIXELS = [b"256", b"999", b"'256'", b" 300", b"1e2", b"1 2", b"-0", b"+5", b"5.", b"?", b""]
+PIXELS = [b"255", b"00255", b" 9 ", b"\t8", b"0" * 5000 + b"3"]
+NO_PIXELS = [
+    b"256",
+    b"999",
+    b"'7'",
+    b'"8"',
+    b" 300",
+    b"1e2",
+    b"1 2",
+    b"-0",
+    b"+5",
+    b"5.",
+    b"?",
+    b"",
+]
 ODD = [b"\0", b"'9", b"0x5", b"\xb2", b"10"]
 TOKENS = st.sampled_from(PIXELS) | st.sampled_from(NO_PIXELS) | st.sampled_from(ODD)
 
@@ -133,12 +147,12 @@ def test_one_value_is_read_as_it_says_or_refused(
         body += b" % so it is"
     table = read_arff(packed(HEADER + body))
     # what the format and the digits allow, said another way than the reader does
-    says = re.fullmatch(rb"\s*(['\"]?)0*(\d{1,3})\1\s*", token)
-    allowed = says is not None and int(says[2]) <= (9 if column == 784 else 255)
+    says = re.fullmatch(rb"[ \t]*0*(\d{1,3})[ \t]*", token)
+    allowed = says is not None and int(says[1]) <= (9 if column == 784 else 255)
     assert (table is not None) == allowed
     if table and says:
         found = [*table.pixels[row].tolist(), int(table.labels[row])]
-        assert found[column] == int(says[2])
+        assert found[column] == int(says[1])
 
 
 @inputs(200, 20_000)
@@ -149,6 +163,22 @@ def test_an_edited_arff_is_read_as_it_says_or_refused(
     arff = edited(ARFF, edits)
     if table := read_arff(packed(arff)):
         assert np.column_stack([table.pixels, table.labels]).tolist() == plainly(arff)
+
+
+@pytest.mark.parametrize(
+    "arff",
+    [
+        HEADER + b"% a comment\n" + b" " * 2_000_000 + b"1\n",
+        HEADER + b" " * 2_000_000 + b"% a comment\n",
+        b"@RELATION x\n@ATTRIBUTE " + b"a" * 900_000 + b"!\n@DATA\n",
+        b"\n" * 2_000_000,
+        b"@RELATION x\n" + b"%" * 3_000_000,
+    ],
+)
+def test_the_time_to_read_or_refuse_grows_with_the_size_alone(arff: bytes) -> None:
+    start = time.process_time()
+    assert read_arff(packed(arff)) is None
+    assert time.process_time() - start < 2
 
 
 @inputs(200, 20_000)
@@ -166,11 +196,14 @@ def test_an_edited_archive_is_refused_or_read(
         (HEADER.decode().encode("utf-16") + ROWS[0], "line 1: "),
         (HEADER + ROWS[0] + b"\0\n", "line 790: expected an integer from 0 to 9 as class"),
         (HEADER + b"\0" * 1000, "line 790: expected 784 pixels and a class, found 1 values"),
-        (HEADER + b"1," * 5_000_000, "line 790: longer than 1,048,576 bytes"),
-        (b"%" * 10_000_000, "line 1: expected @DATA"),
-        (b"%\n" * 200_000, "expected @DATA, the header goes on or ends without it"),
+        (
+            HEADER + b"1," * 5_000_000,
+            "line 790: expected 784 pixels and a class, found 5000001 values",
+        ),
+        (b"%" * 10_000_000, "line \\d+: expected @DATA, the header goes on or ends"),
+        (b"%\n" * 200_000, "line \\d+: expected @DATA, the header goes on or ends"),
         (HEADER[:-6] + ROWS[0], "line 789: expected @RELATION, @ATTRIBUTE"),
-        (HEADER[:-6], "expected @DATA, the header goes on or ends"),
+        (HEADER[:-6], "line \\d+: expected @DATA, the header goes on or ends"),
         (HEADER, "line 790: expected rows of digits, found none"),
     ],
 )

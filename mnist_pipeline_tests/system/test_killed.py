@@ -59,7 +59,7 @@ def test_a_run_killed_at_any_moment_loses_nothing_and_refresh_computes_only_the_
 
     computed_again = 0
     # of six points three are changes of the store, one statement to the history, two times
-    kinds = ["store", "time", "store", "history", "time", "store"] * (1 + points // 6)
+    kinds = ["store", "history", "time", "store", "time", "store"] * (1 + points // 6)
     for point, kind in enumerate(kinds[:points]):
         folder = tmp_path / f"point-{point}"
         at = processes(folder)

@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 
 from mnist_pipeline_tests.conftest import House
-from mnist_pipeline_tests.support.clones import ASSETS, NEVER_REUSED
-from mnist_pipeline_tests.support.processes import Forked
+from mnist_pipeline_tests.support.clones import ASSETS, NEVER_REUSED, Forked
 from mnist_pipeline_tests.support.s3_server import BUCKET, KEY, SECRET, S3Server, serve
 
 

@@ -1,4 +1,4 @@
-"""The Dagster UI in a real browser: what people click, and what they see then.
+"""The Dagster UI: what people click in a real browser, and what they see then.
 
 One `dagster dev` and one page for all tests. Each test leaves everything up to date.
 """
@@ -16,13 +16,24 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 from playwright.sync_api import TimeoutError as TooLong
 
+from mnist_pipeline.config.settings import PROJECT
 from mnist_pipeline_tests.support.clones import ASSETS, FAST, NEVER_REUSED, Clone
 from mnist_pipeline_tests.support.webserver import Webserver, running, until
 
-FROM_THE_MODEL_ON = ASSETS - {"raw_mnist", "train_set", "test_set"}
+SPLITS = {"train_set", "test_set"}
+FROM_THE_MODEL_ON = ASSETS - SPLITS - {"raw_mnist"}
 GROUPS = ["source", "digits", "model", "evaluation"]
 
 OVER = {"SUCCESS", "FAILURE", "CANCELED"}
+
+VARIANTS = """
+[variants.small]
+cells = [4]
+max_iter = 3
+[variants.poor]
+preset = "scaled"
+max_iter = 5
+"""
 
 
 @dataclass
@@ -79,11 +90,12 @@ class Ui:
         before = {run["runId"] for run in self.webserver.runs()}
         click()
 
-        def over() -> list[dict[str, Any]]:
-            runs = [run for run in self.webserver.runs() if run["runId"] not in before]
-            return runs if runs and all(run["status"] in OVER for run in runs) else []
+        def new() -> list[dict[str, Any]]:
+            return [run for run in self.webserver.runs() if run["runId"] not in before]
 
-        [run] = until(over)
+        [run] = until(new)
+        self.webserver.over(run["runId"])
+        [run] = new()
         return dict(run)
 
     def computed(self, run: dict[str, Any]) -> set[str]:
@@ -97,16 +109,30 @@ class Ui:
 
 
 @pytest.fixture(scope="module")
-def ui(
-    _furnished: Path, tmp_path_factory: pytest.TempPathFactory, chromium: Browser
-) -> Iterator[Ui]:
-    """Everything was materialized by `mnist-pipeline run`, then `dagster dev` was started."""
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Clone, Webserver]]:
+    """A copy of the project in which nothing was made yet, in a running `dagster dev`."""
     clone = Clone.make(tmp_path_factory.mktemp("ui") / "clone")
-    shutil.copytree(_furnished, clone.data, dirs_exist_ok=True)
+    with (clone.folder / "settings.env").open("a") as file:
+        file.write("MNIST_RETRAIN_CRON=0 3 * * 1\n")
+    environment = clone.environment(MNIST_RETRAIN_CRON="* * * * *")
+    with running(["dagster", "dev"], clone.folder, environment) as webserver:
+        yield clone, webserver
+
+
+@pytest.fixture(scope="module")
+def materialized(started: tuple[Clone, Webserver]) -> str:
+    """The run, launched as the UI does, that materializes everything for the first time."""
+    run_id = started[1].materialize()
+    assert started[1].over(run_id) == "SUCCESS", started[1].log(run_id)[-3000:]
+    return run_id
+
+
+@pytest.fixture(scope="module")
+def ui(started: tuple[Clone, Webserver], materialized: str, chromium: Browser) -> Iterator[Ui]:
+    """Everything was materialized once, in the UI."""
     page = chromium.new_page(viewport={"width": 2600, "height": 1400})
     page.set_default_timeout(120_000)
-    with running(["dagster", "dev"], clone, MNIST_RETRAIN_CRON="* * * * *") as webserver:
-        yield Ui(clone, webserver, page)
+    yield Ui(*started, page)
     page.close()
 
 
@@ -179,16 +205,27 @@ def assert_executes_again(ui: Ui, run_id: str) -> None:
     page.get_by_text("Succeeded (").wait_for()
 
 
+def test_dagster_dev_loads_what_the_settings_choose_and_shares_its_history_with_the_command_line(
+    started: tuple[Clone, Webserver], materialized: str
+) -> None:
+    clone, webserver = started
+    repository = webserver.repository()
+    assert {node["assetKey"]["path"][0] for node in repository["assetNodes"]} == ASSETS
+    assert {"refresh", "recompute_all"} <= {job["name"] for job in repository["jobs"]}
+    assert webserver.cron("retraining") == "* * * * *", "the environment beats settings.env"
+    # settings.env chooses the sample; the command line finds the same history in the same home
+    assert [path.name for path in clone.data.glob("raw_mnist/*/*.gz")] == ["mnist_5k.csv.gz"]
+    assert (clone.data / "dagster_home" / "history" / "runs.db").exists()
+    made = clone.json("history", "--limit", "100")["materializations"]
+    assert {one["asset"] for one in made} == ASSETS
+    assert [one["run_id"] for one in made] == [materialized] * len(ASSETS)
+    assert {one["trigger"] for one in made} == {"the UI"}
+    assert {found["status"] for found in clone.status().values()} == {"fresh"}
+
+
 def test_a_run_of_the_command_line_is_on_timeline_and_job_page_and_executes_again_there(
     ui: Ui,
 ) -> None:
-    [run] = ui.webserver.runs()
-    assert_on_timeline_and_job_page(ui, run["runId"])
-    assert_executes_again(ui, run["runId"])
-    ui.page.get_by_text("Succeeded (8)").wait_for()
-
-
-def test_a_refresh_is_on_timeline_and_job_page_and_executes_again_there(ui: Ui) -> None:
     append(ui.clone, "figures.py")
     ui.clone.json("refresh")
     run = ui.webserver.runs()[0]
@@ -239,24 +276,21 @@ def module(name: str) -> Callable[[Clone], None]:
         pytest.param(module("figures.py"), {"report"}, {"report"}, id="figures"),
         pytest.param(
             module("arff.py"),
-            {"train_set", "test_set"},
-            {"train_set", "test_set"},
+            SPLITS,
+            SPLITS,
             id="ARFF reader",
-            marks=pytest.mark.slow,
         ),
         pytest.param(
             params("\nsize = 0.1\n", "\nsize = 0.15\n"),
             {"sgd_model"},
             FROM_THE_MODEL_ON,
             id="validation.size",
-            marks=pytest.mark.slow,
         ),
         pytest.param(
             params("test_size = 0.2\nrandom_state = 42", "test_size = 0.2\nrandom_state = 7"),
-            {"train_set", "test_set"},
+            SPLITS,
             ASSETS - {"raw_mnist"},
             id="split.random_state",
-            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -280,17 +314,33 @@ def test_materialize_unsynced_until_nothing_is_computes_each_asset_once(
     assert {one["status"] for one in ui.clone.status().values()} == {"fresh"}
 
 
-# the same over GraphQL, with edits undone, is in `assets/test_unsynced`
-@pytest.mark.slow
-def test_materialize_all_computes_what_refresh_computes(ui: Ui) -> None:
-    append(ui.clone, "csv_rows.py")
-    refreshed = ui.clone.json("refresh")["materialized"]
-    assert {"train_set", "test_set"} <= set(refreshed)
-    append(ui.clone, "csv_rows.py")
+def undo_all(clone: Clone) -> None:
+    """Undo all edits of the clone."""
+    for file in ("params.toml", "mnist_pipeline"):
+        source, copy = PROJECT / file, clone.folder / file
+        if source.is_dir():
+            shutil.rmtree(copy)
+            shutil.copytree(source, copy)
+        else:
+            shutil.copy(source, copy)
+
+
+def test_materialize_all_computes_nothing_for_edits_undone_and_else_what_refresh_computes(
+    ui: Ui,
+) -> None:
+    undo_all(ui.clone)
     ui.reload_definitions()
     run = ui.new_run(ui.click_materialize_all)
-    assert ui.computed(run) == {*refreshed, *NEVER_REUSED}
-    assert ui.unsynced() is None
+    assert ui.computed(run) == NEVER_REUSED
+    assert set(ui.webserver.stale().values()) == {"FRESH"}
+    assert {one["status"] for one in ui.clone.status().values()} == {"fresh"}
+
+    append(ui.clone, "figures.py")
+    assert ui.clone.json("refresh", "--dry-run")["planned"] == ["report"]
+    ui.reload_definitions()
+    run = ui.new_run(ui.click_materialize_all)
+    assert ui.computed(run) == {"report"} | NEVER_REUSED
+    assert ui.clone.json("refresh")["materialized"] == []
 
 
 def test_a_refresh_after_a_failed_attempt_turns_the_graph_green(ui: Ui) -> None:
@@ -318,9 +368,50 @@ def test_a_tick_of_the_schedule_is_a_run_whose_page_shows_all_steps(ui: Ui) -> N
     expect(switch).not_to_be_checked()
     assert ui.webserver.over(run_id) == "SUCCESS"
     assert set(ui.webserver.computed_and_reused(run_id)[0]) == NEVER_REUSED
+    [newest] = ui.clone.json("history", "--limit", "1")["materializations"]
+    assert newest["trigger"] == "schedule retraining"
     assert_on_timeline_and_job_page(ui, run_id)
     page.get_by_role("link", name=run_id[:8]).click()
     page.get_by_text("Launched by").wait_for()
     page.get_by_text("Succeeded (8)").click()
     for asset in ASSETS:
         page.get_by_text(asset, exact=True).first.wait_for()
+
+
+@pytest.mark.parametrize(
+    "assets",
+    [
+        pytest.param(["candidate"], id="candidate"),
+        # Dagster looks after a backfill every 30 s: the leaderboard comes a minute later
+        pytest.param(["candidate", "leaderboard"], id="both", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.usefixtures("materialized")
+def test_a_backfill_fits_all_variants_and_the_leaderboard_compares_them(
+    assets: list[str], started: tuple[Clone, Webserver]
+) -> None:
+    clone, webserver = started
+    if VARIANTS not in (params := clone.folder / "params.toml").read_text():
+        params.write_text(params.read_text() + VARIANTS)
+        webserver.reload()
+    names = until(lambda: webserver.partitions("candidate"))
+    assert names == ["small", "poor"]
+    launched = webserver.backfill(assets, names)
+
+    def of_backfill() -> list[dict[str, Any]]:
+        runs = webserver.runs_of(launched)
+        over = all(run["status"] in OVER for run in runs)
+        return runs if over and len(runs) == len(names) + len(assets) - 1 else []
+
+    runs = until(of_backfill)
+    assert {run["status"] for run in runs} == {"SUCCESS"}
+    partitions = {run["tags"].get("dagster/partition") for run in runs} - {None}
+    assert partitions == set(names)
+    stale = webserver.stale()
+    assert {stale[asset] for asset in [*ASSETS, *assets]} == {"FRESH"}
+    # the command line finds nothing more to fit
+    compared = clone.json("compare")
+    assert compared["fitted"] == []
+    assert {one["variant"] for one in compared["entries"]} == set(names)
+    assert compared["entries"][-1]["variant"] == "poor"
+    assert not compared["left_out"]

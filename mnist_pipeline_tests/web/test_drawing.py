@@ -100,10 +100,10 @@ def draw(page: Page, digits: Digits, place: int) -> None:
         page.mouse.up()
 
 
-def test_of_100_test_digits_drawn_with_the_mouse_95_are_read_right(
+def test_of_40_test_digits_drawn_with_the_mouse_38_are_read_right(
     full_port: int, drawn: Digits, chromium: Browser
 ) -> None:
-    places = np.random.default_rng(7).choice(len(drawn), 100, replace=False)
+    places = np.random.default_rng(7).choice(len(drawn), 40, replace=False)
     right = 0
     with opened(chromium, f"http://127.0.0.1:{full_port}/") as page:
         for place in places:
@@ -111,7 +111,7 @@ def test_of_100_test_digits_drawn_with_the_mouse_95_are_read_right(
                 draw(page, drawn, place)
             if answered.value.ok:
                 right += answered.value.json()["digit"] == drawn.labels[place]
-    assert right >= 95, right
+    assert right >= 38, right
 
 
 def test_the_page_shows_digit_bars_what_was_seen_and_the_nearest(

@@ -1,23 +1,23 @@
 """One split of the digits, and its Parquet file: OpenML's table with `row_id` in front."""
 
-import io
 import json
-import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits.data.pixels import CHUNK, is_large, slices, stacked
+from mnist_pipeline.digits.data.pixels import CHUNK, is_large, of_columns, slices, stacked
 from mnist_pipeline.digits.data.shape import Shape
 from mnist_pipeline.incremental.digest import content_digest
 from mnist_pipeline.incremental.errors import FormatError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+Row = TypeVar("Row", bound=np.integer)
 
 _META = b"mnist_pipeline"
 
@@ -32,7 +32,7 @@ def columns(pixels: int) -> dict[str, str]:
     return {"row_id": "int32"} | dict.fromkeys(names, "uint8") | {"class": "uint8"}
 
 
-def base_of(row_id: npt.NDArray[np.integer], bases: int) -> npt.NDArray[np.integer]:
+def base_of(row_id: npt.NDArray[Row], bases: int) -> npt.NDArray[Row]:
     """Return the base row, below `bases`, of each row: its own, or what it is made from."""
     base = row_id % bases
     base *= _STRIDE
@@ -47,8 +47,6 @@ class Origin:
 
     Attributes
     ----------
-    source : str
-        Name of the source.
     table : str
         Digest of all decoded digits of the source (`DigitTable.digest`).
     rows : int
@@ -78,8 +76,8 @@ class Origin:
     @property
     def description(self) -> str:
         """Whose digits these are, in a few words."""
-        whole = "all" if self.is_mnist else "not all"
-        return f"{self.rows:,} digits of the source {self.source} ({whole} of MNIST)"
+        whole = ", all of MNIST" if self.is_mnist else ""
+        return f"{self.rows:,} digits of the source {self.source}{whole}"
 
     @property
     def is_large(self) -> bool:
@@ -138,11 +136,6 @@ class Digits:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
-    def columns(self) -> dict[str, str]:
-        """Column names and Arrow types of the file, in order."""
-        return columns(self.pixels.shape[1])
-
     @cached_property
     def data_version(self) -> str:
         """Digest of rows, pixels, labels and origin."""
@@ -163,7 +156,8 @@ class Digits:
         import pyarrow as pa
 
         values = [self.row_id, *np.ascontiguousarray(self.pixels.T), self.labels]
-        return with_metadata(pa.table(values, names=list(self.columns)), origin=self.origin.facts)
+        names = list(columns(self.pixels.shape[1]))
+        return with_metadata(pa.table(values, names=names), origin=self.origin.facts)
 
     def write(self, file: Path | BinaryIO) -> None:
         """Encode as Parquet (zstd), a row group at a time."""
@@ -184,7 +178,7 @@ class Digits:
         Raises
         ------
         FormatError
-            The file is not Parquet, has other columns, or values that are missing.
+            The file is not Parquet, or has other columns.
         StoreError
             The temporary folder has no room for the pixels of a large source.
         """
@@ -195,31 +189,15 @@ class Digits:
             with pyarrow.parquet.ParquetFile(file) as parquet:
                 names = [name for name in parquet.schema_arrow.names if name.startswith("pixel")]
                 facts = facts_of(parquet.schema_arrow, columns(len(names) or Shape().pixels))
-                if math.isqrt(len(names)) ** 2 != len(names):
-                    raise FormatError(f"{len(names)} pixel columns make no square image")
                 origin = Origin(**facts["origin"])
-                row_id, labels = _whole(parquet.read(["row_id", "class"]))
-                groups = range(parquet.num_row_groups)
-                chunks = (_pixels(parquet.read_row_group(one, names)) for one in groups)
+                row_id, labels = parquet.read(["row_id", "class"])
+                groups = (parquet.read_row_group(n, names) for n in range(parquet.num_row_groups))
+                chunks = (of_columns(group.columns) for group in groups)
                 pixels = stacked(chunks, len(labels), large=origin.is_large)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise FormatError(f"not a Parquet file: {error}") from None
         pa.default_memory_pool().release_unused()
-        return cls(row_id, pixels, labels, origin)
-
-
-def _whole(table: "pa.Table") -> list[npt.NDArray[Any]]:
-    """Return the columns of a table in which no value is missing."""
-    if any(column.null_count for column in table.columns):
-        raise FormatError("there are missing values among the digits")
-    return [column.to_numpy() for column in table.columns]
-
-
-def _pixels(table: "pa.Table") -> npt.NDArray[np.uint8]:
-    pixels = np.empty((table.num_rows, table.num_columns), np.uint8)
-    for column, values in enumerate(_whole(table)):
-        pixels[:, column] = values
-    return pixels
+        return cls(row_id.to_numpy(), pixels, labels.to_numpy(), origin)
 
 
 def with_metadata(table: "pa.Table", **metadata: Any) -> "pa.Table":
@@ -227,40 +205,10 @@ def with_metadata(table: "pa.Table", **metadata: Any) -> "pa.Table":
     return table.replace_schema_metadata({_META: json.dumps(metadata, sort_keys=True)})
 
 
-def to_parquet(table: "pa.Table") -> bytes:
-    """Encode an Arrow table as zstd Parquet in memory."""
-    import pyarrow.parquet
-
-    buffer = io.BytesIO()
-    pyarrow.parquet.write_table(table, buffer, compression="zstd", row_group_size=CHUNK)
-    return buffer.getvalue()
-
-
-def from_parquet(data: bytes, columns: dict[str, str]) -> tuple["pa.Table", dict[str, Any]]:
-    """Decode Parquet and check that it has these columns; also return `with_metadata`'s facts.
-
-    Raises
-    ------
-    FormatError
-        The bytes are not Parquet, have other columns or types, or come without those facts.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(pa.BufferReader(data))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise FormatError(f"not a Parquet file: {error}") from None
-    return table, facts_of(table.schema, columns)
-
-
 def facts_of(schema: "pa.Schema", columns: dict[str, str]) -> dict[str, Any]:
     """Check that a file has these columns; return `with_metadata`'s facts.
 
-    Raises
-    ------
-    FormatError
-        It has other columns or types, or comes without those facts.
+    Raises FormatError where it has other columns or types, or comes without those facts.
     """
     found = {field.name: str(field.type) for field in schema}
     if list(found.items()) != list(columns.items()):

@@ -1,14 +1,17 @@
 """Pixels of any number of rows as one array: in memory, or mapped from a scratch file."""
 
 import tempfile
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.progress import Progress, Throttled, silent
 from mnist_pipeline.incremental.errors import StoreError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 T = TypeVar("T", bound=np.generic)
 
@@ -30,6 +33,14 @@ def slices(rows: int, size: int = CHUNK) -> Iterator[slice]:
         yield slice(start, min(start + size, rows))
 
 
+def of_columns(columns: Sequence["pa.ChunkedArray"]) -> npt.NDArray[np.uint8]:
+    """Return the pixels of a table, a column for each: uint8 of shape (n, pixels), C-contiguous."""
+    pixels = np.empty((len(columns[0]), len(columns)), np.uint8)
+    for number, column in enumerate(columns):
+        pixels[:, number] = column.to_numpy()
+    return pixels
+
+
 def stacked(
     chunks: Iterable[npt.NDArray[T]],
     rows: int,
@@ -38,24 +49,13 @@ def stacked(
     what: str = "images",
     progress: Progress = silent,
 ) -> npt.NDArray[T]:
-    """Put chunks together along their first axis.
+    """Put chunks, which have so many rows together, into one array along their first axis.
 
-    Parameters
-    ----------
-    chunks : iterable of arrays
-    rows : int
-        How many rows they have together.
-    large : bool
-        Whether the array is mapped from a scratch file instead of in memory, and cannot be written
-        to. The file has no name: it goes with the array, or with this process, however that ends.
-    what : str
-        What the rows are, for messages.
-    progress : callable
+    A large one is mapped from a scratch file instead of in memory, and cannot be written to. The
+    file has no name: it goes with the array, or with this process, however that ends. `what` names
+    the rows in messages.
 
-    Raises
-    ------
-    StoreError
-        The temporary folder has no room for the scratch file.
+    Raises StoreError where the temporary folder has no room for the scratch file.
     """
     if not (large and rows):
         return np.concatenate(list(chunks))

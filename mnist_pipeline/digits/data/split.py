@@ -29,19 +29,7 @@ def split(
     Rows keep the order that scikit-learn gives them; `row_id` holds their rows in the table. Rows
     that are made from others go where these go (`Origin.draw`).
 
-    Parameters
-    ----------
-    table : DigitTable of n digits
-    test_size : float
-        Fraction of the rows that goes to the test part, rounded up.
-    random_state : int
-        Seed of the shuffle.
-    progress : callable
-
-    Raises
-    ------
-    StoreError
-        The temporary folder has no room for the images of a large table.
+    Raises StoreError where the temporary folder has no room for the images of a large table.
     """
     count = len(table.labels)
     origin = Origin(

@@ -36,8 +36,6 @@ class DigitTable:
         of those that the others are made from.
     labels : uint8 array of shape (n,)
         The digit that each image shows, 0-9.
-    source : str
-        Its name.
     promises_mnist : bool
         Whether the source promises all of MNIST.
     """

@@ -20,15 +20,9 @@ MOST_HELD_OUT = 50_000
 
 @dataclass(frozen=True)
 class Parts:
-    """The training rows in two parts.
+    """The training rows in two parts: fitted, and held out of the fit if any are.
 
-    Attributes
-    ----------
-    fitted : Digits
-    held_out : Digits or None
-        None where nothing is held out of the fit.
-    train_version : str
-        Data version of all training digits, of both parts together.
+    `train_version` is the data version of all training digits, of both parts together.
     """
 
     fitted: Digits
@@ -44,8 +38,7 @@ class Validated:
     ----------
     row_id : int32 array of shape (n,)
     prediction : uint8 array of shape (n,)
-    accuracy : float
-        Share of right predictions, 0-1.
+    accuracy : float, 0-1
     accuracies : list of float
         The same after each epoch; empty for a fit by `SGDClassifier`'s own rule.
     temperature : float
@@ -69,7 +62,6 @@ class Fitted:
         The split that it was fitted on.
     train_version : str
         Data version of the training digits, with those held out of the fit.
-    params : dict
     rows : str
         Digest of the row ids that were fitted.
     validated : Validated or None
@@ -103,10 +95,7 @@ def hold_out(train: Digits, *, size: float, random_state: int) -> Parts:
     random_state : int
         Seed of `train_test_split`.
 
-    Raises
-    ------
-    FormatError
-        There are too few digits of some class for a part with all of them.
+    Raises FormatError where there are too few digits of some class for a part with all of them.
     """
     from sklearn.model_selection import train_test_split
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.data.dataset import Digits
-from mnist_pipeline.digits.data.validation import Fitted, Validated, fitted_rows
+from mnist_pipeline.digits.data.validation import Fitted, Validated, digest_of_rows, fitted_rows
 from mnist_pipeline.digits.evaluation.champion import Champion
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline.digits.model.pipeline import TrainedModel
@@ -52,6 +52,13 @@ class NotComparable:
     """A champion that a candidate cannot be compared with, and why."""
 
     why: str
+
+
+@dataclass(frozen=True)
+class _Result:
+    passed: bool
+    why: str
+    numbers: dict[str, Scalar]
 
 
 @dataclass(frozen=True)
@@ -115,42 +122,43 @@ class Gate:
                 "none are left to compare it on, so it can never be champion"
             )
             return Decision(before, "refused", why)
-        rows = candidate.validated.row_id
-        labels = in_order(train.labels, train.row_id, rows)
-        accuracy = float((candidate.validated.prediction == labels).mean())
-        metadata: dict[str, Scalar] = {
+        results = [self._above_floor(candidate.validated, train, evaluation)]
+        if isinstance(champion, ChampionPredictions):
+            results.append(self._not_worse(candidate.validated, train, champion))
+        numbers = {name: number for one in results for name, number in one.numbers.items()}
+        failed = next((one.why for one in results if not one.passed), None)
+        doubt = self._doubt(candidate, champion)
+        if doubt and not (failed or self.accepted):
+            failed = (
+                f"{doubt}. If it is to be the champion all the same: `mnist-pipeline champion "
+                f"--accept {version}`"
+            )
+        if failed:
+            return Decision(before, "refused", failed, numbers)
+        reasons = [one.why for one in results]
+        reasons += ["there was no champion"] if champion is None else []
+        reasons += [f"accepted by a person, although {doubt}"] if doubt else []
+        return Decision(Champion(version, before.blocked), "promoted", "; ".join(reasons), numbers)
+
+    def _above_floor(self, by: Validated, train: Digits, evaluation: Evaluation) -> "_Result":
+        labels = in_order(train.labels, train.row_id, by.row_id)
+        accuracy = float((by.prediction == labels).mean())
+        numbers: dict[str, Scalar] = {
             "validation_rows": len(labels),
             "validation_accuracy": accuracy,
             "floor": self.floor,
         }
-        if not (accuracy >= self.floor and evaluation.accuracy >= self.floor):
+        if accuracy >= self.floor and evaluation.accuracy >= self.floor:
             why = (
-                f"accuracy {accuracy:.4f} on the validation rows, {evaluation.accuracy:.4f} on the "
-                f"test rows: both must be at least {self.floor:.4f}"
+                f"accuracy {accuracy:.4f} on {len(labels):,} validation rows beats the floor "
+                f"{self.floor:.4f}"
             )
-            return Decision(before, "refused", why, metadata)
-        doubt = self._doubt(candidate, champion)
-        if doubt and not self.accepted:
-            why = (
-                f"{doubt}. If it is to be the champion all the same: `mnist-pipeline champion "
-                f"--accept {version}`"
-            )
-            return Decision(before, "refused", why, metadata)
+            return _Result(True, why, numbers)
         why = (
-            f"accuracy {accuracy:.4f} on {len(labels):,} validation rows beats the floor "
-            f"{self.floor:.4f}; "
+            f"accuracy {accuracy:.4f} on the validation rows, {evaluation.accuracy:.4f} on the "
+            f"test rows: both must be at least {self.floor:.4f}"
         )
-        if doubt:
-            why += f"accepted by a person, although {doubt}"
-        elif isinstance(champion, ChampionPredictions):
-            is_worse, compared, numbers = self._compare(candidate.validated, train, champion)
-            metadata |= numbers
-            if is_worse:
-                return Decision(before, "refused", compared, metadata)
-            why += compared
-        else:
-            why += "there was no champion"
-        return Decision(Champion(version, before.blocked), "promoted", why, metadata)
+        return _Result(False, why, numbers)
 
     def _doubt(
         self, candidate: TrainedModel, champion: ChampionPredictions | NotComparable | None
@@ -169,19 +177,16 @@ class Gate:
             return f"only {len(champion.row_id)} validation rows are new to the champion, too few"
         return None
 
-    def _compare(
-        self, candidate: Validated, train: Digits, champion: ChampionPredictions
-    ) -> tuple[bool, str, dict[str, Scalar]]:
-        """Return whether the candidate is significantly worse, in words, and in numbers."""
+    def _not_worse(self, by: Validated, train: Digits, champion: ChampionPredictions) -> "_Result":
         rows = champion.row_id
         labels = in_order(train.labels, train.row_id, rows)
-        right = in_order(candidate.prediction, candidate.row_id, rows) == labels
+        right = in_order(by.prediction, by.row_id, rows) == labels
         champion_right = champion.prediction == labels
         lost, won = int((champion_right & ~right).sum()), int((right & ~champion_right).sum())
         p_value = mcnemar(lost, won)
-        is_worse = p_value < self.level
-        worse, relation = ("", "<") if is_worse else ("not ", ">=")
-        words = (
+        passed = p_value >= self.level
+        worse, relation = ("not ", ">=") if passed else ("", "<")
+        why = (
             f"{worse}significantly worse than the champion: of {len(rows):,} rows that neither was "
             f"fitted on, {won} are right only now and {lost} were right only with the champion "
             f"(exact McNemar test, p = {p_value:.3g} {relation} {self.level:g})"
@@ -194,7 +199,7 @@ class Gate:
             "p_value": p_value,
             "level": self.level,
         }
-        return is_worse, words, numbers
+        return _Result(passed, why, numbers)
 
 
 def champion_predictions(
@@ -233,8 +238,12 @@ def champion_predictions(
         )
     together = train.origin.together
     known = fitted_rows(champion, champion.origin.draw()[0])
+    if digest_of_rows(known) != champion.rows:
+        return NotComparable("it is not known which rows the champion was fitted on")
     wanted = candidate.validated.row_id
     rows = wanted[~np.isin(together(wanted), together(known))]
+    if not len(rows):
+        return NotComparable("the champion was fitted on all validation rows of the model")
     by = champion.validated
     if by and np.isin(rows, by.row_id).all():
         return ChampionPredictions(rows, in_order(by.prediction, by.row_id, rows))

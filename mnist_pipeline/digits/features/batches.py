@@ -19,21 +19,11 @@ _thread = threading.local()
 def in_batches(
     function: Callable[[npt.NDArray[S]], npt.NDArray[T]], rows: npt.NDArray[S]
 ) -> npt.NDArray[T]:
-    """Apply a function of rows to all rows, `BATCH` at a time.
+    """Apply a function of rows, from shape (m, ...) to (m, k), to all rows, `BATCH` at a time.
 
     Within a batch of another call it is one batch: whole pipelines go through batch by batch. The
     batches are the same whatever the number of threads, and BLAS works on one: what it computes
     can depend on how many it has. joblib's settings limit the number of threads.
-
-    Parameters
-    ----------
-    function : callable
-        From an array of shape (m, ...) to one of shape (m, k).
-    rows : array of shape (n, ...)
-
-    Returns
-    -------
-    array of shape (n, k)
     """
     if getattr(_thread, "in_a_batch", False):
         return function(rows)

@@ -3,11 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import validate_data
 
 from mnist_pipeline.digits.data.shape import WIDTH
@@ -24,29 +24,17 @@ _FAINT = 0.05
 
 
 class PixelTransformer(TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]
-    """Base of the transformers: images of shape (n, pixels) to float32 features, in batches.
-
-    Attributes
-    ----------
-    n_features_in_ : int
-        Number of pixels of the images given to `fit`.
-    """
+    """Base of the transformers: images of shape (n, pixels) to float32 features, in batches."""
 
     width: int = 1
     """Pixels a row; the number of pixels must be a multiple."""
 
-    _only_ink: ClassVar[bool] = False
-    """Whether negative values are refused."""
-
     def fit(self, X: npt.ArrayLike, y: object = None) -> Self:
         """Record the number of columns of X, an array of shape (n, pixels).
 
-        Raises
-        ------
-        ValueError
-            The pixels do not make rows of `width`.
+        Raises ValueError where they do not make rows of `width`.
         """
-        _, columns = validate_data(self, X, ensure_non_negative=self._only_ink).shape
+        _, columns = validate_data(self, X).shape
         if columns % self.width:
             raise ValueError(f"{columns} pixels do not make rows of width={self.width}")
         return self
@@ -54,28 +42,24 @@ class PixelTransformer(TransformerMixin, BaseEstimator, ABC):  # type: ignore[mi
     def transform(self, X: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Return the features of images, float32 of shape (n, features).
 
-        Raises
-        ------
-        ValueError
-            X is not a two-dimensional numeric array, has another number of columns than in `fit`,
-            or negative values where there must be none.
+        Raises ValueError where X is not a two-dimensional numeric array, or has another number of
+        columns than in `fit`.
         """
-        X = validate_data(self, X, reset=False, ensure_non_negative=self._only_ink)
+        X = validate_data(self, X, reset=False)
         return in_batches(self._features, np.asarray(X))
 
     @abstractmethod
     def _features(self, pixels: npt.NDArray[np.number]) -> npt.NDArray[np.float32]: ...
 
     def __sklearn_tags__(self) -> "Tags":
-        """Declare that `transform` needs no `fit`, what is refused, and float32 as the result."""
+        """Declare that `transform` needs no `fit`, and float32 as the result."""
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
-        tags.input_tags.positive_only = self._only_ink
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
 
-class PixelScaler(OneToOneFeatureMixin, PixelTransformer):  # type: ignore[misc]
+class PixelScaler(PixelTransformer):
     """Pixels from 0-255 to 0-1.
 
     `MinMaxScaler` would scale by the training set's own extremes, pixel by pixel; here 255 is 1
@@ -86,7 +70,7 @@ class PixelScaler(OneToOneFeatureMixin, PixelTransformer):  # type: ignore[misc]
         return scaled(pixels)
 
 
-class Deskewer(OneToOneFeatureMixin, PixelTransformer):  # type: ignore[misc]
+class Deskewer(PixelTransformer):
     """Centre each image by its mass and shear it until its vertical axis is upright.
 
     Ink 0-255 becomes ink 0-1. MNIST's own authors deskewed it so: Y. LeCun et al., "Gradient-based
@@ -98,8 +82,6 @@ class Deskewer(OneToOneFeatureMixin, PixelTransformer):  # type: ignore[misc]
         Pixels a row; the number of columns of X must be a multiple.
     """
 
-    _only_ink = True
-
     def __init__(self, width: int = WIDTH) -> None:
         self.width = width
 
@@ -109,6 +91,8 @@ class Deskewer(OneToOneFeatureMixin, PixelTransformer):  # type: ignore[misc]
 
 class OrientedGradients(PixelTransformer):
     """Gradients by orientation, pooled over the cells of one or more grids: values 0-1 of ink 0-1.
+
+    Columns are in the order of grids, rows of cells, columns of cells, orientations.
 
     The gradient of each pixel (central differences) is projected on each orientation and rectified;
     each orientation is averaged over the cells, which overlap by half; the orientations of a cell
@@ -138,19 +122,6 @@ class OrientedGradients(PixelTransformer):
         self.orientations = orientations
         self.cells = cells
         self.width = width
-
-    def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:
-        """Name the columns: grid, row and column of the cell, direction in degrees."""
-        degrees = [f"{360 * turn / self.orientations:g}" for turn in range(self.orientations)]
-        return np.array(
-            [
-                f"grid{cells}_row{row}_column{column}_{direction}deg"
-                for cells in self.cells
-                for row, column in np.ndindex(cells, cells)
-                for direction in degrees
-            ],
-            dtype=object,
-        )
 
     def _features(self, pixels: npt.NDArray[np.number]) -> npt.NDArray[np.float32]:
         count = len(pixels)
@@ -196,16 +167,8 @@ class Distortion:
     ) -> Self:
         """Draw a turn, a zoom in height and in width, and a shift for each of `count` digits.
 
-        Parameters
-        ----------
-        rng : numpy.random.Generator
-        count : int
-        rotation : float
-            Largest turn, in degrees, to either side.
-        zoom : float
-            Largest change of height and of width, as a fraction.
-        shift : float
-            Largest shift, in pixels, in each direction.
+        At the most they turn by `rotation` degrees to either side, change height and width by the
+        fraction `zoom`, and move `shift` pixels in each direction.
         """
         turn = np.deg2rad(rng.uniform(-rotation, rotation, count))
         turns = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
@@ -228,7 +191,6 @@ def deskew(
     ----------
     pixels : array of shape (n, pixels), ink 0-255
     width : int
-        Pixels a row.
     distortion : Distortion, optional
         Applied to the upright digits, in the same interpolation.
 

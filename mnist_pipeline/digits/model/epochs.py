@@ -87,14 +87,7 @@ class Whitening:
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
         """Return coef_ and intercept_ that do on features what `coef` does on whitened ones.
 
-        Parameters
-        ----------
-        coef : array of shape (classes, 1 + components)
-
-        Returns
-        -------
-        coef_ : float32 array of shape (classes, k)
-        intercept_ : float64 array of shape (classes,)
+        From shape (classes, 1 + components) to float32 (classes, k) and float64 (classes,).
         """
         back = coef[:, 1:].astype(np.float64) @ self.matrix.T.astype(np.float64)
         return back.astype(np.float32), coef[:, 0] - back @ self.mean
@@ -105,11 +98,8 @@ def fit_by_epoch(
 ) -> list[float]:
     """Fit a pipeline, with `early_stopping` until the accuracy on held-out rows stays.
 
-    The epoch with the best accuracy is kept, without `early_stopping` the last.
-
-    Returns
-    -------
-    The accuracy on the held-out rows after each epoch; empty without held-out rows.
+    The epoch with the best accuracy is kept, without `early_stopping` the last. Returned is the
+    accuracy on the held-out rows after each epoch, nothing without held-out rows.
     """
     from sklearn.base import clone
 
@@ -193,19 +183,10 @@ class Epochs:
     file; or, where they are distorted or more than `SCRATCH_BYTES`, computed again, the same to the
     bit.
 
-    Parameters
-    ----------
-    pipeline : Pipeline
-        Its steps before the classifier are fitted.
-    whitening, params, fitted, progress
-        As in `fit_by_epoch`.
-    kept : float32 array of shape (n, 1 + components), optional
-        Whitened features of all rows of a source in memory.
+    The pipeline's steps before the classifier are fitted; `kept`, of shape (n, 1 + components), are
+    whitened features of all rows of a source in memory, if they are to be kept.
 
-    Raises
-    ------
-    StoreError
-        The temporary folder has no room for the features.
+    Raises StoreError where the temporary folder has no room for the features.
     """
 
     def __init__(

@@ -161,10 +161,7 @@ def loads(data: bytes) -> TrainedModel:
 def loads_fitted(data: bytes) -> Fitted:
     """Decode the facts about a model without opening its pipeline: of any scikit-learn.
 
-    Raises
-    ------
-    FormatError
-        The bytes are not a model file.
+    Raises FormatError where the bytes are not a model file.
     """
     return _facts(data)[0]
 

@@ -94,10 +94,7 @@ def probabilities(scores: npt.NDArray[np.floating], temperature: float) -> npt.N
 def build(params: ModelParams, width: int) -> "Pipeline":
     """Return the unfitted pipeline: the features that `params` names, then `SGDClassifier`.
 
-    Raises
-    ------
-    FitError
-        The images, `width` pixels a side, have too few pixels for the cells.
+    Raises FitError where images of `width` pixels a side have too few for the cells.
     """
     from sklearn.kernel_approximation import Nystroem
     from sklearn.linear_model import SGDClassifier

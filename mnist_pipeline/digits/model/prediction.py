@@ -1,5 +1,6 @@
 """Predictions: a fitted model's answer for every digit of a split, and their Parquet file."""
 
+import io
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -7,18 +8,13 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits.data.dataset import (
-    Digits,
-    Origin,
-    from_parquet,
-    to_parquet,
-    with_metadata,
-)
-from mnist_pipeline.digits.data.pixels import slices
+from mnist_pipeline.digits.data.dataset import Digits, Origin, facts_of, with_metadata
+from mnist_pipeline.digits.data.pixels import CHUNK, slices
 from mnist_pipeline.digits.data.shape import CLASSES
 from mnist_pipeline.digits.model.pipeline import TrainedModel, probabilities
 from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.digest import content_digest
+from mnist_pipeline.incremental.errors import FormatError
 
 SCORES = [f"score_{digit}" for digit in range(CLASSES)]
 COLUMNS = {"row_id": "int32", "label": "uint8", "prediction": "uint8", "confidence": "float"}
@@ -85,6 +81,7 @@ class Predictions:
     def to_parquet(self) -> bytes:
         """Encode as Parquet; `confidence` is the probability of the prediction, or null."""
         import pyarrow as pa
+        import pyarrow.parquet
 
         confidence = pa.nulls(len(self.row_id), pa.float32())
         if self.confidence is not None:
@@ -98,18 +95,24 @@ class Predictions:
             test_version=self.test_version,
             temperature=self.temperature,
         )
-        return to_parquet(table)
+        buffer = io.BytesIO()
+        pyarrow.parquet.write_table(table, buffer, compression="zstd", row_group_size=CHUNK)
+        return buffer.getvalue()
 
     @classmethod
     def from_parquet(cls, data: bytes) -> Self:
         """Decode what `to_parquet` made.
 
-        Raises
-        ------
-        FormatError
-            The file is not Parquet, or has other columns.
+        Raises FormatError where it is not Parquet, or has other columns.
         """
-        table, facts = from_parquet(data, COLUMNS)
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        try:
+            table = pyarrow.parquet.read_table(pa.BufferReader(data))
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise FormatError(f"not a Parquet file: {error}") from None
+        facts = facts_of(table.schema, COLUMNS)
         columns = {name: table[name].to_numpy() for name in ("row_id", "label", "prediction")}
         scores = np.stack([table[name].to_numpy() for name in SCORES], axis=1)
         facts["origin"] = Origin(**facts["origin"])

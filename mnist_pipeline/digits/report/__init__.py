@@ -81,16 +81,7 @@ class Input:
 class AsOf:
     """What is known at the time of writing and does not count for the page's data version.
 
-    Attributes
-    ----------
-    when : str
-        Date and time.
-    run_id : str
-    decisions : sequence of Decided
-        Newest first.
-    inputs : sequence of Input
-    leaderboard : Leaderboard or None
-        The newest.
+    `decisions` are newest first, `leaderboard` is the newest if there is one.
     """
 
     when: str = "an unknown time"
@@ -100,15 +91,8 @@ class AsOf:
     leaderboard: Leaderboard | None = None
 
 
-def render(evidence: Evidence, as_of: AsOf | None = None) -> Report:
-    """Fill the template.
-
-    Parameters
-    ----------
-    evidence : Evidence
-    as_of : AsOf, optional
-        What does not count for the data version.
-    """
+def render(evidence: Evidence, as_of: AsOf = AsOf()) -> Report:
+    """Fill the template."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -118,9 +102,9 @@ def render(evidence: Evidence, as_of: AsOf | None = None) -> Report:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    as_of = as_of or AsOf()
     test, predictions = evidence.test, evidence.predictions
-    width = width_of(test.pixels)
+    origin, width = evidence.model.origin, width_of(test.pixels)
+    split = origin.test_size, origin.random_state
     cells = contents.in_cells(test, predictions)
     mistakes = contents.mistakes(predictions)[: contents.WORST]
     source = registry.by_name(test.origin.source)
@@ -137,7 +121,8 @@ def render(evidence: Evidence, as_of: AsOf | None = None) -> Report:
         test=test,
         predictions=predictions,
         params_version=content_digest(evidence.model.params),
-        tutorial=_tutorial(evidence),
+        # the tutorial's accuracy is on its own split of all of MNIST
+        tutorial=TUTORIAL_ACCURACY if origin.is_mnist and split == (0.2, 42) else None,
         as_of=as_of,
         shown_variants=SHOWN_VARIANTS,
         samples=contents.samples(evidence.train),
@@ -150,13 +135,6 @@ def render(evidence: Evidence, as_of: AsOf | None = None) -> Report:
         figures=_figures(evidence, as_of),
     )
     return Report(html)
-
-
-def _tutorial(evidence: Evidence) -> float | None:
-    """Return the tutorial's accuracy on this very split, or None if this is another one."""
-    origin = evidence.model.origin
-    its_own = origin.is_mnist and (origin.test_size, origin.random_state) == (0.2, 42)
-    return TUTORIAL_ACCURACY if its_own else None
 
 
 def _figures(evidence: Evidence, as_of: AsOf) -> dict[str, dict[str, str]]:

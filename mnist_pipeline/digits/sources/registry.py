@@ -16,10 +16,7 @@ SOURCES: tuple[Source, ...] = (
 def named(value: str) -> Source:
     """Return the source that a value of MNIST_SOURCE names.
 
-    Raises
-    ------
-    ValueError
-        No source has that value; the message lists the allowed ones.
+    Raises ValueError, with the allowed values, if there is none.
     """
     for source in SOURCES:
         if found := source.named(value):
@@ -28,13 +25,7 @@ def named(value: str) -> Source:
 
 
 def by_name(name: str) -> Source:
-    """Return the source with a name that some file records.
-
-    Raises
-    ------
-    FormatError
-        No registered source has that name.
-    """
+    """Return the source with a name that some file records. Raises FormatError if it is gone."""
     for source in SOURCES:
         if source.name == name:
             return source
@@ -45,13 +36,7 @@ def by_name(name: str) -> Source:
 
 
 def of_file(filename: str) -> Source:
-    """Return the source that serves a file.
-
-    Raises
-    ------
-    FormatError
-        No registered source serves it.
-    """
+    """Return the source that serves a file. Raises FormatError if there is none."""
     for source in SOURCES:
         if filename in source.files:
             return source

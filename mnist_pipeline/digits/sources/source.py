@@ -47,7 +47,6 @@ class Acquired:
 
     Attributes
     ----------
-    archive : Archive
     origin : str
         The URL that it was downloaded from, now or before, without secrets; or who bundles it.
     checksum : CheckResult
@@ -71,7 +70,6 @@ class Access:
 
     Attributes
     ----------
-    get : Get
     server : str
         Base URL of OpenML.
     mirrors : sequence of str
@@ -94,15 +92,9 @@ class Access:
 
 @dataclass(frozen=True)
 class Card:
-    """The report's model card about the digits, in plain text.
+    """The report's model card about the data set, in plain text.
 
-    Attributes
-    ----------
-    name : str
-        Of the data set.
-    description : str
-        Who collected it, from whom, when, and which part of it this is.
-    licence : str
+    `description` is who collected it, from whom, when, and which part of it this is.
     """
 
     name: str
@@ -121,10 +113,6 @@ class Source(ABC):
         Names of the files that it serves: an archive is its own by these.
     floor : float
         Least accuracy, 0-1, of a model that may be promoted, where `[floor]` sets none.
-    shape : Shape
-    card : Card
-    allowed : str
-        What MNIST_SOURCE is for this source, for messages.
     hint : str
         Printed after a run, empty for nothing.
     promises_mnist : bool
@@ -141,7 +129,7 @@ class Source(ABC):
 
     @property
     def allowed(self) -> str:
-        """The value of MNIST_SOURCE, for messages."""
+        """The values of MNIST_SOURCE for this source, for messages."""
         return repr(self.name)
 
     def named(self, value: str) -> Self | None:
@@ -161,13 +149,5 @@ class Source(ABC):
         """
 
     def decode(self, archive: Archive, read: Read) -> DigitTable:
-        """Decode the file.
-
-        Rows that must stay on one side of the split are in `DigitTable.bases`.
-
-        Raises
-        ------
-        FormatError
-            It is damaged or breaks its format.
-        """
+        """Decode the file. Raises FormatError where it is damaged or breaks its format."""
         return DigitTable(*read(archive, self.shape), self.name, promises_mnist=self.promises_mnist)

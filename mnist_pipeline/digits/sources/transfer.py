@@ -54,14 +54,6 @@ def get(
     Timeouts, lost connections, bodies cut short and the answers 5xx and 429 are tried again,
     `ATTEMPTS` times in all, after random pauses that grow, or after what `Retry-After` asks for.
 
-    Parameters
-    ----------
-    url : str
-    headers : mapping
-    most : int
-        Bytes that the body may have.
-    progress : callable
-
     Raises
     ------
     UnreachableError

@@ -10,7 +10,6 @@ that every processor makes the same pixels.
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -53,11 +52,6 @@ class Deformation:
     fields: int = 256
     seed: int = 42
 
-    def prepared(self) -> Self:
-        """Return itself, with its fields and turns made: threads would make them at a time."""
-        _ = self._fields, self._turns
-        return self
-
     def deform(
         self,
         corners: npt.NDArray[np.uint32],
@@ -70,10 +64,8 @@ class Deformation:
         ----------
         corners : uint32 array of shape (m, 900)
             `corners_of` the digits that there are.
-        which : int64 array of shape (n,)
-            Which of them to deform.
-        number : int64 array of shape (n,)
-            Seeds of the deformations, from 0.
+        which, number : int64 arrays of shape (n,)
+            Which of them to deform, and the seeds of the deformations, from 0.
 
         Returns
         -------
@@ -144,14 +136,8 @@ class Deformation:
 def corners_of(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
     """Return every pixel with those to the right, below, and right below, as one number of 32 bits.
 
-    Parameters
-    ----------
-    pixels : uint8 array of shape (m, 784)
-
-    Returns
-    -------
-    uint32 array of shape (m, 900)
-        With a pixel of paper around; interpolation looks up one number where it would four.
+    From uint8 of shape (m, 784) to uint32 of shape (m, 900), with a pixel of paper around:
+    interpolation looks up one number where it would four.
     """
     padded = np.pad(pixels.reshape(-1, WIDTH, WIDTH), ((0, 0), (1, 2), (1, 2))).astype(np.uint32)
     parts = [padded[:, y : y + _SIDE, x : x + _SIDE] for y in (0, 1) for x in (0, 1)]
