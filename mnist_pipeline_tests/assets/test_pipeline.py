@@ -213,7 +213,9 @@ def test_what_is_gone_further_upstream_is_named_by_the_step_that_reads_it(
     before = furnished.made("report")
     furnished.made("test_set").path.unlink()
     failed = furnished.materialize("report", force=True)
-    assert re.search("test_set .* is gone: materialize test_set and what is", str(failed.error))
+    assert re.search(
+        "test_set, which .* is gone: materialize test_set and what is", str(failed.error)
+    )
     assert furnished.made("report") == before
 
 

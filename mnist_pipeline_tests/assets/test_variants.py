@@ -53,7 +53,7 @@ def test_the_model_has_the_params_of_the_variant_that_it_names(tmp_path: Path) -
         ("[variants.'a;b']\n", "is not a name for a variant"),
         ("[variants.-a]\n", "is not a name for a variant"),
         ("[variants]\nalpha = 1\n", "a table [variants.alpha] is needed"),
-        ("[sweep]\nalfa = [1.0]\n", "variants.alfa=1.0.alfa is not a known key"),
+        ("[sweep]\nalfa = [1.0]\n", "sweep.alfa is not a known key of [model]"),
         ("[sweep]\nalpha = 1.0\n", "a list of values is needed"),
         ("[sweep]\nalpha = [1.0, 1.0]\n", "there are two variants alpha=1.0"),
         (f"[sweep]\nrandom_state = {list(range(1001))}\n", "1,001 variants: 1,000 are the most"),
