@@ -117,7 +117,7 @@ def _read_or_compute(version: str, context: dg.AssetExecutionContext, engine: En
     Raises
     ------
     DamagedError
-        It has no record, or comes out as another model.
+        It has no record, or computing it again gives another model.
     StoreError, FormatError
         Its training digits or its params cannot be read.
     """

@@ -32,8 +32,8 @@ def column_schema(columns: Mapping[str, str]) -> dict[str, dg.TableSchema]:
 
 def whose(origin: Origin) -> str:
     """Whose digits these are, and whether they are not what their source promises."""
-    is_unproven = registry.by_name(origin.source).promises_mnist and not origin.is_mnist
-    return f"{origin.description}, which are not MNIST" if is_unproven else origin.description
+    as_promised = registry.by_name(origin.source).keeps_promise(origin)
+    return origin.description if as_promised else f"{origin.description}, which are not MNIST"
 
 
 def class_balance(digits: Digits) -> dg.TableMetadataValue:

@@ -57,7 +57,7 @@ def _predicted(model: "TrainedModel", image: str) -> dict[str, Any]:
 
 def _text(found: Sequence[Mapping[str, Any]]) -> str:
     """One line a file: the digit and the next probable one, or the error."""
-    from mnist_pipeline.digits.images.classify import LEAST_TYPICALITY, UNLIKE
+    from mnist_pipeline.digits.images.classify import warning
 
     rows = []
     for one in found:
@@ -66,8 +66,7 @@ def _text(found: Sequence[Mapping[str, Any]]) -> str:
             continue
         second = sorted(one["scores"], key=one["scores"].get)[-2]
         sure = f"{one['confidence']:.1%} ({second}: {one['scores'][second]:.1%})"
-        if one["typicality"] < LEAST_TYPICALITY:
-            sure += f" {UNLIKE}"
+        sure = " ".join(filter(None, [sure, warning(one["typicality"])]))
         rows.append([str(one["digit"]), sure, one["path"]])
     return table(["digit", "confidence", "file"], [[_shown(text) for text in row] for row in rows])
 

@@ -60,7 +60,8 @@ class Params(Table):
         try:
             content = tomllib.loads(file.read_text(encoding="utf-8-sig"))
             # a variant may replace all of [model], which must be valid all the same
-            cls.model_validate(variants.without_choice(content))
+            if (plain := variants.without_choice(content)) != content:
+                cls.model_validate(plain)
             return cls.model_validate(content)
         except OSError as error:
             raise SettingsError(

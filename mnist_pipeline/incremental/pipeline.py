@@ -48,7 +48,6 @@ class Pipeline:
     """Assets that `refresh` leaves alone, such as experiments."""
     checks: Sequence[dg.AssetChecksDefinition] = ()
     """Further Dagster checks. A version that a blocking one refused is never read."""
-    sensors: Sequence[dg.SensorDefinition] = ()
     not_counted: Collection[str] = ()
     """Modules that only display values; they take no part in code versions."""
     cron: str | None = None
@@ -125,7 +124,7 @@ class Pipeline:
             asset_checks=self.checks,
             jobs=jobs,
             schedules=schedules,
-            sensors=[automation.keep_fresh(self), *self.sensors],
+            sensors=[automation.keep_fresh(self)],
             resources={**resources, "io_manager": self.engine},
             loggers={"terminal": terminal},
             # steps take seconds: a process each would cost more than they do

@@ -22,7 +22,7 @@ from starlette.templating import Jinja2Templates
 from mnist_pipeline.assets import champion_history
 from mnist_pipeline.digits.data.shape import width_of
 from mnist_pipeline.digits.errors import PictureError
-from mnist_pipeline.digits.images.classify import nearest, read_digit
+from mnist_pipeline.digits.images.classify import nearest, read_digit, warning
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.sources import registry
 from mnist_pipeline.incremental.errors import PipelineError
@@ -82,7 +82,7 @@ class Served:
             "digit": reading.digit,
             "confidence": reading.confidence,
             "typicality": reading.typicality,
-            "warning": reading.warning,
+            "warning": warning(reading.typicality),
             "scores": reading.probabilities.tolist(),
             "width": width_of(reading.seen),
             "seen": _text(reading.seen),

@@ -11,10 +11,15 @@ from mnist_pipeline.digits.images import files, normalize
 from mnist_pipeline.digits.model.pipeline import TrainedModel, probabilities
 from mnist_pipeline.digits.sources import registry
 
-LEAST_TYPICALITY = 0.05
+_LEAST_TYPICALITY = 0.05
 """With less an answer comes with a warning: so it does for one in twenty of MNIST's own digits."""
 
-UNLIKE = "unlike the training digits: is it one upright digit?"
+
+def warning(typicality: float) -> str | None:
+    """Return that an image is hardly like a digit, so that its confidence means little; or None."""
+    if typicality < _LEAST_TYPICALITY:
+        return "unlike the training digits: is it one upright digit?"
+    return None
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,6 @@ class Reading:
     def confidence(self) -> float:
         """Its probability, 0-1."""
         return float(self.probabilities.max())
-
-    @property
-    def warning(self) -> str | None:
-        """That the image is hardly like a digit, so that its confidence means little; or None."""
-        return UNLIKE if self.typicality < LEAST_TYPICALITY else None
 
 
 def read_digit(model: TrainedModel, image: bytes) -> Reading:

@@ -1,7 +1,7 @@
 """Candidates: what in a picture could be its digit, as ink on paper.
 
 Nothing is decided here: paper, thresholds, lines and strokes that belong together are hypotheses,
-and each gives candidates. `choice` compares them with the training digits.
+and each gives candidates. `normalize` compares them with the training digits.
 """
 
 from collections.abc import Iterator
@@ -351,7 +351,7 @@ def _frame(labels: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:
 def _groups(given: _Hypothesis) -> Iterator[Candidate]:
     """Yield groups of strokes: those at most so far from one another, for longer distances.
 
-    What goes up to the edge of a sheet is none.
+    What goes up to the edge of a sheet is left out.
     """
     from scipy import ndimage
 

@@ -108,11 +108,11 @@ def render(evidence: Evidence, as_of: AsOf = AsOf()) -> Report:
     cells = contents.in_cells(test, predictions)
     mistakes = contents.mistakes(predictions)[: contents.WORST]
     source = registry.by_name(test.origin.source)
-    is_unproven = source.promises_mnist and not test.origin.is_mnist
+    name = source.card.name
     html = environment.get_template("page.html.j2").render(
         asdict(evidence.evaluation),
         card=source.card,
-        data_name=f"Not {source.card.name}" if is_unproven else source.card.name,
+        data_name=name if source.keeps_promise(test.origin) else f"Not {name}",
         width=width,
         patch=contents.patch(width),
         champion=evidence.champion,

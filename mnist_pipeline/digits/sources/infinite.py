@@ -126,7 +126,7 @@ class Infinite(Source):
 def recipe_of(archive: Archive) -> Recipe:
     """Read the file that stands for the digits.
 
-    Raises FormatError that is not one, or one of another generator or base than those here.
+    Raises FormatError where it is not a recipe, or one of another generator or base than the code.
     """
     try:
         recipe = Recipe(json.loads(archive.data)["rows"])

@@ -16,7 +16,7 @@ SOURCES: tuple[Source, ...] = (
 def named(value: str) -> Source:
     """Return the source that a value of MNIST_SOURCE names.
 
-    Raises ValueError, with the allowed values, if there is none.
+    Raises ValueError, which names the allowed values, where none matches.
     """
     for source in SOURCES:
         if found := source.named(value):
@@ -36,7 +36,7 @@ def by_name(name: str) -> Source:
 
 
 def of_file(filename: str) -> Source:
-    """Return the source that serves a file. Raises FormatError if there is none."""
+    """Return the source that serves a file. Raises FormatError where none does."""
     for source in SOURCES:
         if filename in source.files:
             return source

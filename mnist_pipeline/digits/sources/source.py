@@ -12,6 +12,7 @@ from typing import Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from mnist_pipeline.digits.data.dataset import Origin
 from mnist_pipeline.digits.data.shape import Shape
 from mnist_pipeline.digits.data.table import DigitTable
 from mnist_pipeline.digits.sources.archive import Archive
@@ -147,6 +148,10 @@ class Source(ABC):
         SourceError
             It cannot be had.
         """
+
+    def keeps_promise(self, origin: Origin) -> bool:
+        """Return whether digits are what the source promises: all of MNIST, if it does."""
+        return origin.is_mnist or not self.promises_mnist
 
     def decode(self, archive: Archive, read: Read) -> DigitTable:
         """Decode the file. Raises FormatError where it is damaged or breaks its format."""
