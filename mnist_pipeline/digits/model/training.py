@@ -45,6 +45,7 @@ def fit(params: ModelParams, parts: Parts, progress: Progress = silent) -> Train
         The temporary folder has no room for the features of a large source.
     """
     from joblib import parallel_config
+    from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
     fitted, held_out = parts.fitted, parts.held_out
@@ -60,7 +61,15 @@ def fit(params: ModelParams, parts: Parts, progress: Progress = silent) -> Train
         )
     pipeline = build(params, width_of(parts.fitted.pixels))
     accuracies: list[float] = []
-    with parallel_config(backend="threading", n_jobs=-1), threadpool_limits(limits=1):
+    with (
+        parallel_config(backend="threading", n_jobs=-1),
+        threadpool_limits(limits=1),
+        warnings.catch_warnings(),
+    ):
+        # scikit-learn's threads share one list of filters, and one can find it empty while another
+        # sets it (scikit-learn issue 32631); they also lose recorded warnings now and then
+        warnings.filterwarnings("ignore", r"`sklearn\.utils\.parallel\.delayed`", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # reported as progress
         try:
             if params.by_epoch:
                 accuracies = fit_by_epoch(pipeline, params, parts, progress)
@@ -113,18 +122,13 @@ def temperature(scores: npt.NDArray[np.float64], labels: npt.NDArray[np.uint8]) 
 
 def _fit_by_its_own_rule(pipeline: "Pipeline", fitted: Digits, progress: Progress) -> None:
     """Fit until `SGDClassifier` finds its own loss converged."""
-    from sklearn.exceptions import ConvergenceWarning
-
     sgd = pipeline[-1]
     sgd.set_params(verbose=1)
     with (
         contextlib.redirect_stdout(_EpochCounter(progress)),
         # joblib repeats there what the epochs print already
         contextlib.redirect_stderr(io.StringIO()),
-        warnings.catch_warnings(),
     ):
-        # reported below: scikit-learn's own threads lose recorded warnings now and then
-        warnings.simplefilter("ignore", ConvergenceWarning)
         pipeline.fit(fitted.pixels, fitted.labels)
     if sgd.n_iter_ >= sgd.max_iter:
         progress(f"warning: not converged after {sgd.max_iter} epochs: raise max_iter or tol")
