@@ -53,6 +53,9 @@ HEADER = (
 LONG = {"test_ui.py", "test_daemon.py", "test_dagster_dev.py"}
 """Files with a running `dagster dev`."""
 
+_ROOM = 6 * 2**30
+"""Bytes that the folders of all tests together stay below."""
+
 # the numbers of inputs are in `test_hostile`
 hypothesis_settings.register_profile("many")
 
@@ -64,6 +67,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--kill-points", metavar="N", type=int, default=3, help="at how many a run is killed"
     )
     parser.addoption("--crowd-rounds", metavar="N", type=int, default=1, help="of eight processes")
+
+
+def pytest_configure() -> None:
+    """Keep the folders of tests in memory where it has room: a history waits for a disk often."""
+    memory = Path("/dev/shm")
+    if memory.is_dir() and shutil.disk_usage(memory).free > _ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

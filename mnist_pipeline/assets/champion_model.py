@@ -9,13 +9,13 @@ from mnist_pipeline.assets import champion_history
 from mnist_pipeline.assets.display import past_models
 from mnist_pipeline.digits.data import validation
 from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline.digits.data.validation import Fitted
 from mnist_pipeline.digits.errors import FitError, IncompatibleModelError
 from mnist_pipeline.digits.evaluation import promotion
 from mnist_pipeline.digits.evaluation.champion import Champion
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline.digits.evaluation.promotion import ChampionPredictions, Gate, NotComparable
 from mnist_pipeline.digits.model import persistence, training
-from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.params import ChampionParams, ModelParams, ValidationParams
 from mnist_pipeline.digits.sources import registry
 from mnist_pipeline.incremental import history
@@ -29,6 +29,8 @@ from mnist_pipeline.incremental.store import DamagedError
 @asset(
     json_class("champion_model.json", Champion),
     upstream=["sgd_model", "train_set"],
+    # to open the pipeline takes a second, and a model that is the champion already needs none
+    decode={"sgd_model": lambda data, name: persistence.loads_fitted(data)},
     group_name="model",
     kinds={"json"},
     blocking=[validation.only_training_rows],
@@ -39,7 +41,7 @@ from mnist_pipeline.incremental.store import DamagedError
 def champion_model(
     context: dg.AssetExecutionContext,
     evaluation: Evaluation,
-    sgd_model: TrainedModel,
+    sgd_model: Fitted,
     train_set: Digits,
     floor_params: dg.ResourceParam[Mapping[str, float]],
     champion_params: dg.ResourceParam[ChampionParams],
@@ -53,7 +55,7 @@ def champion_model(
     model, `mnist_pipeline/accept` promotes one that cannot be compared.
     """
     instance, tags = context.instance, context.run.tags
-    version = sgd_model.data_version
+    version = evaluation.model_version
     rows = validation.only_training_rows(sgd_model, train_set)
     if (wanted := tags.get(champion_history.ROLL_BACK)) is not None:
         decision = champion_history.rolled_back(instance, io_manager.store, wanted, version)
@@ -78,7 +80,7 @@ def champion_model(
     decided.append((decision.accuracy, decision.outcome))
     return Result(
         decision.champion,
-        [rows, promotion.is_champion(sgd_model, decision)],
+        [rows, promotion.is_champion(version, decision)],
         {
             **decision.metadata,
             **past_models(decided),
@@ -96,7 +98,7 @@ def _champion_predictions(
     champion: str,
     context: dg.AssetExecutionContext,
     engine: Engine,
-    candidate: TrainedModel,
+    candidate: Fitted,
     train: Digits,
 ) -> ChampionPredictions | NotComparable:
     """Return the champion's predictions for validation rows of the candidate."""

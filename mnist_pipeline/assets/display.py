@@ -100,9 +100,12 @@ def calibration(predictions: Predictions) -> dict[str, dg.MarkdownMetadataValue]
 
 
 def past_models(decided: Sequence[tuple[float | None, str]]) -> dict[str, dg.MarkdownMetadataValue]:
-    """The validation accuracy of models in the order of decisions, from accuracy and outcome."""
+    """The validation accuracy of models in the order of decisions, from two on.
+
+    Each is given by accuracy and outcome.
+    """
     known = [(accuracy, outcome) for accuracy, outcome in decided if accuracy is not None]
-    if not known:
+    if len(known) < 2:
         return {}
     accuracies = [accuracy for accuracy, _ in known]
     png = figures.past_models(LIGHT, accuracies, [outcome in ACCEPTED for _, outcome in known])

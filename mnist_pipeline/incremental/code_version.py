@@ -27,6 +27,9 @@ _NO_PART = {"dagster", _ENGINE.partition(".")[0]}
 
 _ABSENT = "(absent)"
 
+# every installed distribution is read: slow
+_distributions = cache(packages_distributions)
+
 
 @dataclass(frozen=True)
 class CodeVersion:
@@ -64,8 +67,7 @@ class Sources:
 
     def __init__(self, not_counted: Collection[str]) -> None:
         self._not_counted = set(not_counted)
-        self._read: dict[str, tuple[dict[str, str], set[str]]] = {}
-        self._distributions = cache(packages_distributions)
+        self._read: dict[str, tuple[dict[str, str], frozenset[str]]] = {}
         self._minor = cache(self._minor_of)
 
     def reached(self, module: str, file: Path) -> tuple[dict[str, str], dict[str, str]]:
@@ -101,8 +103,7 @@ class Sources:
         try:
             found = {name: version(name)}
         except PackageNotFoundError:
-            # slow: every installed distribution is read
-            found = {one: version(one) for one in self._distributions().get(name, [])}
+            found = {one: version(one) for one in _distributions().get(name, [])}
         return {one: ".".join(full.split(".")[:2]) for one, full in found.items()}
 
 
@@ -140,12 +141,11 @@ def _file(root: Path, module: str) -> Path | None:
     return next((file for file in candidates if file.is_file()), None)
 
 
-def _read(root: Path, file: Path) -> tuple[dict[str, str], set[str]]:
+def _read(root: Path, file: Path) -> tuple[dict[str, str], frozenset[str]]:
     """Digest a module, and for a package the files beside it too; also return what it imports."""
-    tree = ast.parse(file.read_text("utf-8"), str(file))
     folder = file.parent.relative_to(root)
-    imports = set(_imports(tree, folder.parts))  # before annotations are taken out of the tree
-    content = {file: ast.unparse(_normalized(tree)).encode()}
+    code, imports = _parsed(file.read_text("utf-8"), str(file), folder.parts)
+    content = {file: code}
     if file.name == "__init__.py":
         content |= {
             beside: beside.read_bytes()
@@ -157,6 +157,17 @@ def _read(root: Path, file: Path) -> tuple[dict[str, str], set[str]]:
         for path, data in content.items()
     }
     return digests, imports
+
+
+@cache
+def _parsed(source: str, file: str, package: tuple[str, ...]) -> tuple[bytes, frozenset[str]]:
+    """Return the normalized source of a module, and what it imports.
+
+    Cached: a sensor loads the same source again and again.
+    """
+    tree = ast.parse(source, file)
+    imports = frozenset(_imports(tree, package))  # before annotations are taken out of the tree
+    return ast.unparse(_normalized(tree)).encode(), imports
 
 
 def _imports(tree: ast.AST, package: tuple[str, ...]) -> Iterator[str]:

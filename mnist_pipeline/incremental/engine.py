@@ -3,7 +3,7 @@
 import inspect
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from graphlib import TopologicalSorter
 from typing import Any
@@ -17,7 +17,7 @@ from .errors import PipelineError, StoreError
 from .history import Materialization
 from .locks import Confirm, locks_of
 from .results import REUSED_FROM, Earlier
-from .steps import DETERMINISTIC, Asset, Result
+from .steps import DETERMINISTIC, Asset, Decode, Result
 from .store import Store
 
 COMPUTED_WITH = "computed_with"
@@ -156,7 +156,10 @@ class Engine(dg.IOManager):
         context: dg.AssetExecutionContext,
         read: Mapping[dg.AssetKey, Materialization],
     ) -> Result:
-        values = {name: self._read(read[one]) for name, one in asset.inputs.items()}
+        values = {
+            name: self._read(read[one], asset.decode.get(name))
+            for name, one in asset.inputs.items()
+        }
         resources = {name: getattr(context.resources, name) for name in asset.resources}
         takes_context = "context" in inspect.signature(asset.step).parameters
         passed = {"context": context} if takes_context else {}
@@ -221,14 +224,17 @@ class Engine(dg.IOManager):
                 f"fix the cause, then materialize {made.asset} again."
             )
 
-    def _read(self, made: Materialization) -> Any:
+    def _read(self, made: Materialization, decode: Decode | None = None) -> Any:
         artifact = made.artifact(self.store)
         if artifact is None or made.data_version is None:
             raise StoreError(
                 f"the newest materialization of {made.asset} was not made by this pipeline and "
                 f"names no file: materialize {made.asset}."
             )
-        return self.assets[made.key].codec.read(self.store, artifact)
+        codec = self.assets[made.key].codec
+        if decode:
+            codec = replace(codec, load=decode, open=None)
+        return codec.read(self.store, artifact)
 
     def is_usable(self, instance: dg.DagsterInstance, key: dg.AssetKey, earlier: Earlier) -> bool:
         """Return whether a result may be reused: its file is intact, and no check refused it."""

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import dagster as dg
@@ -13,6 +14,7 @@ from .check import CheckResult
 from .codecs import Codec
 
 Check = Callable[..., CheckResult]
+Decode = Callable[[bytes, str], Any]
 
 DETERMINISTIC = "deterministic"
 """Name of the warning check that a result computed again has the same content."""
@@ -37,8 +39,9 @@ class Asset:
     """An asset and its step, as the decorator `asset` declares them.
 
     `inputs` has, by parameter of the step, the asset whose value it is; `upstream` those of them
-    that are not direct; `deps` all direct inputs; `resources` the parameters that are resources;
-    `options` further arguments of `dagster.asset`.
+    that are not direct; `decode` what reads the file of a parameter where that is not its codec;
+    `deps` all direct inputs; `resources` the parameters that are resources; `options` further
+    arguments of `dagster.asset`.
     """
 
     key: dg.AssetKey
@@ -46,6 +49,7 @@ class Asset:
     codec: Codec[Any]
     inputs: Mapping[str, dg.AssetKey]
     upstream: frozenset[dg.AssetKey]
+    decode: Mapping[str, Decode]
     deps: tuple[dg.AssetKey, ...]
     resources: tuple[str, ...]
     blocking: Sequence[Check]
@@ -130,6 +134,7 @@ def asset(
     key: dg.AssetKey | Sequence[str] | str | None = None,
     inputs: Mapping[str, dg.AssetKey] | None = None,
     upstream: Sequence[str] = (),
+    decode: Mapping[str, Decode] = MappingProxyType({}),
     deps: Sequence[dg.AssetKey] = (),
     blocking: Sequence[Check] = (),
     warning: Sequence[Check] = (),
@@ -154,6 +159,9 @@ def asset(
     upstream : sequence of str
         Parameters whose assets are further upstream: the step gets the very version that its direct
         inputs were computed from, and has no edge to them.
+    decode : mapping, optional
+        By parameter, what reads the bytes of its file (and the file's name) instead of its codec,
+        for a step that needs only a part of the value.
     deps : sequence of AssetKey
         Further direct inputs, which the step reads by itself; they must be in `reads` too.
     blocking, warning : sequences of callables
@@ -182,6 +190,7 @@ def asset(
             codec,
             named,
             frozenset(named[name] for name in upstream),
+            decode,
             (*(one for name, one in named.items() if name not in upstream), *deps),
             resources,
             blocking,

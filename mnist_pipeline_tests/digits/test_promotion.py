@@ -61,6 +61,7 @@ def decided(
     gate: Gate = Gate(0.8, 0.05),  # noqa: B008 - frozen
 ) -> Decision:
     before = before or Champion()
+    evaluation = dataclasses.replace(evaluation, model_version=candidate.data_version)
     return gate.decide(candidate, drawn.train, evaluation, before, champion)
 
 

@@ -15,6 +15,7 @@ import tabulate
 
 from mnist_pipeline import definitions, web
 from mnist_pipeline.cli import main
+from mnist_pipeline.config.settings import Settings
 from mnist_pipeline.digits import report
 from mnist_pipeline.incremental import session
 
@@ -34,3 +35,6 @@ __all__ = [
     "tabulate",
     "web",
 ]
+
+# forked commands find the project's own source parsed
+definitions.build(Settings.load()).code_versions  # noqa: B018

@@ -87,7 +87,7 @@ class Gate:
 
     def decide(
         self,
-        candidate: TrainedModel,
+        candidate: Fitted,
         train: Digits,
         evaluation: Evaluation,
         before: Champion,
@@ -102,7 +102,7 @@ class Gate:
 
         Parameters
         ----------
-        candidate : TrainedModel
+        candidate : Fitted
         train : Digits
             The training digits, with the labels of the rows held out.
         evaluation : Evaluation
@@ -111,7 +111,7 @@ class Gate:
         champion : ChampionPredictions, NotComparable or None
             None where there is no champion.
         """
-        version = candidate.data_version
+        version = evaluation.model_version
         if version == before.model_version:
             return Decision(before, "stays", "the model is the champion already")
         if version in before.blocked:
@@ -161,7 +161,7 @@ class Gate:
         return _Result(False, why, numbers)
 
     def _doubt(
-        self, candidate: TrainedModel, champion: ChampionPredictions | NotComparable | None
+        self, candidate: Fitted, champion: ChampionPredictions | NotComparable | None
     ) -> str | None:
         """Return why only a person can promote the candidate, or None."""
         origin = candidate.origin
@@ -203,7 +203,7 @@ class Gate:
 
 
 def champion_predictions(
-    candidate: TrainedModel,
+    candidate: Fitted,
     train: Digits,
     champion: Fitted,
     open_champion: Callable[[], TrainedModel],
@@ -216,7 +216,7 @@ def champion_predictions(
 
     Parameters
     ----------
-    candidate : TrainedModel
+    candidate : Fitted
         Something must be held out of its fit.
     train : Digits
         The candidate's training digits.
@@ -274,9 +274,9 @@ def allow(before: Champion, version: str) -> Champion:
     return Champion(before.model_version, blocked)
 
 
-def is_champion(candidate: TrainedModel, decision: Decision) -> CheckResult:
+def is_champion(candidate: str, decision: Decision) -> CheckResult:
     """The newest model is the champion: it was not refused, and not rolled back."""
-    passed = decision.champion.model_version == candidate.data_version
+    passed = decision.champion.model_version == candidate
     description = f"{decision.outcome}: {decision.why}"
     return CheckResult("is_champion", passed, description, decision.metadata)
 
