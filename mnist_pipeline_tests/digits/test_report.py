@@ -115,6 +115,9 @@ def test_times_runs_code_and_past_models_are_shown_and_are_not_its_content(
         assert text not in plain.html
         assert text in dated.html
     assert plain.data_version == dated.data_version
+    assert "in the order in which they were decided" in dated.html
+    one = dataclasses.replace(AS_OF, decisions=AS_OF.decisions[:1])
+    assert "in the order in which they were decided" not in report.render(evidence, one).html
     other = dataclasses.replace(evidence, champion=Champion("n" * 32))
     assert report.render(other, AS_OF).data_version != dated.data_version
 

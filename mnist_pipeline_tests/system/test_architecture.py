@@ -13,6 +13,7 @@ from dagster._annotations import is_public
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph, BaseAssetNode
 
 from mnist_pipeline.config.settings import PROJECT
+from mnist_pipeline_tests.conftest import House
 
 PACKAGE = PROJECT / "mnist_pipeline"
 ADAPTER = PACKAGE / "incremental" / "_dagster.py"
@@ -198,6 +199,24 @@ def test_loading_the_definitions_imports_neither_sklearn_nor_matplotlib() -> Non
     extras = ("boto3", "botocore", "celery", "kombu", "redis")
     for extra in (*extras, "psycopg2"):
         assert extra not in loaded
+
+
+def test_a_run_in_which_nothing_changed_opens_no_model_and_draws_nothing(
+    furnished: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in furnished.environment.items():
+        monkeypatch.setenv(name, value)
+    loaded = run_python(
+        "import sys\n"
+        "from mnist_pipeline.config.settings import Settings\n"
+        "from mnist_pipeline.definitions import build\n"
+        "with build(Settings.load()).session() as session:\n"
+        "    print(session.run().computed, *sys.modules, sep='\\n')"
+    ).split("\n")
+    assert loaded[0] == "['raw_mnist', 'champion_model']"
+    assert "pyarrow" in loaded
+    for heavy in ("skops", "matplotlib"):
+        assert heavy not in loaded
 
 
 def test_the_engine_loads_no_other_module_of_this_package() -> None:
