@@ -58,6 +58,8 @@ class Params(Table):
         value out of range, or names a variant that does not exist.
         """
         try:
+            if file.exists() and not file.is_file():
+                raise SettingsError(f"MNIST_PARAMS: {file} is not a regular file")
             content = tomllib.loads(file.read_text(encoding="utf-8-sig"))
             # a variant may replace all of [model], which must be valid all the same
             if (plain := variants.without_choice(content)) != content:

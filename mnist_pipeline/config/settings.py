@@ -36,6 +36,8 @@ def _in_project(value: object) -> Path:
         raise ValueError("a path is needed, this is empty")
     if re.match(r"[A-Za-z][\w+.-]*:", text):
         raise ValueError("only a local path is allowed here, no URL")
+    if "$" in text:
+        raise ValueError("no variable is put in here: write the path out (~ is the home folder)")
     if set("%?") & set(text):
         raise ValueError("a path with % or ? is more than Dagster's SQLite storage can take")
     try:

@@ -10,8 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 import click
-from dotenv import dotenv_values
-from dotenv.parser import parse_stream
+from dotenv.parser import Binding, parse_stream
 
 from mnist_pipeline.incremental import files
 from mnist_pipeline.incremental.errors import SettingsError
@@ -34,8 +33,8 @@ _OF_DEPLOYMENT = {
 def check_names(folder: Path, settings: Collection[str]) -> None:
     """Return if every `MNIST_` variable, of the environment and the project's file, is known.
 
-    Raises SettingsError where a name is not known, a file is not text, or a `.env` names such
-    variables.
+    Raises SettingsError where a name is not known, a line is not `NAME=value`, a file is not text,
+    or a `.env` names such variables.
     """
     file, dotenv = folder / NAME, folder / DOTENV
     if ours := [name for name in _names(dotenv) if name.startswith(PREFIX)]:
@@ -43,6 +42,12 @@ def check_names(folder: Path, settings: Collection[str]) -> None:
             f"{dotenv} names {', '.join(ours)}, which `dagster dev` would put over the "
             f"environment: move these lines to {file} (`make install` does if that file is missing)"
         )
+    for one in _lines(file):
+        if one.error or (one.key and one.value is None):
+            # not the line itself: there may be a password in it
+            raise SettingsError(
+                f"line {one.original.line} of {file} is not NAME=value, or its quotes do not end"
+            )
     known = sorted({*settings, *_OF_DEPLOYMENT})
     for where, names in (("environment", sorted(os.environ)), (file, _names(file))):
         for name in names:
@@ -65,7 +70,7 @@ def create(folder: Path) -> None:
     new, old = folder / NAME, folder / DOTENV
     if new.exists():
         return
-    lines = [(one.key or "", one.original.string) for one in parse_stream(io.StringIO(_text(old)))]
+    lines = [(one.key or "", one.original.string) for one in _lines(old)]
     names = {name for name, _ in lines if name}
     copied = [line for name, line in lines if name.startswith(PREFIX) or name == "DAGSTER_HOME"]
     if not any(name.startswith(PREFIX) for name in names):
@@ -83,7 +88,11 @@ def create(folder: Path) -> None:
 
 
 def _names(file: Path) -> list[str]:
-    return sorted(dotenv_values(stream=io.StringIO(_text(file))))
+    return sorted({one.key for one in _lines(file) if one.key})
+
+
+def _lines(file: Path) -> list[Binding]:
+    return list(parse_stream(io.StringIO(_text(file))))
 
 
 def _text(file: Path) -> str:

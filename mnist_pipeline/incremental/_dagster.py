@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.runs.schema import KeyValueStoreTable
 from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._utils.schedules import cron_string_iterator
 
 RE_EXECUTED = "dagster/parent_run_id"
 """Tag of a re-executed run: the run that it repeats."""
@@ -50,6 +52,11 @@ def job_of(definitions: dg.Definitions, name: str | None) -> dg.JobDefinition:
     if name is None:
         return definitions.resolve_implicit_global_asset_job_def()
     return definitions.resolve_job_def(name)
+
+
+def next_tick(cron: str) -> datetime:
+    """Return when a cron expression, in UTC, is true next; ValueError if it never is."""
+    return next(cron_string_iterator(time.time(), cron, "UTC"))
 
 
 def carried(content: Mapping[str, Any]) -> Mapping[str, Any] | None:

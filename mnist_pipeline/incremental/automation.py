@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from . import retention, runs, status
+from . import _dagster, retention, runs, status
 from .digest import content_digest
 from .engine import Engine
 from .errors import SettingsError
@@ -22,7 +22,7 @@ _RUN_KEY = "dagster/run_key"
 def schedule(pipeline: "Pipeline", cron: str) -> dg.ScheduleDefinition:
     """Define when the job `refresh` runs. A tick deletes old runs, too.
 
-    Raises SettingsError if the cron expression is not valid.
+    Raises SettingsError if the cron expression is not valid, or never true.
     """
 
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
@@ -32,6 +32,7 @@ def schedule(pipeline: "Pipeline", cron: str) -> dg.ScheduleDefinition:
         return dg.RunRequest()
 
     try:
+        _dagster.next_tick(cron)
         return dg.ScheduleDefinition(
             name=pipeline.schedule,
             job_name=runs.REFRESH,
@@ -40,10 +41,10 @@ def schedule(pipeline: "Pipeline", cron: str) -> dg.ScheduleDefinition:
             execution_fn=tick,
             description="Runs the job refresh. A tick is skipped while runs are in progress.",
         )
-    except dg.DagsterInvalidDefinitionError:
+    except (dg.DagsterInvalidDefinitionError, ValueError):
         raise SettingsError(
-            f"the cron expression {cron!r} is not valid: five fields (or @daily and the like) are "
-            "needed, for example '0 3 * * 1' for Mondays at 3:00 UTC"
+            f"the cron expression {cron!r} is not valid, or never true: five fields (or @daily and "
+            "the like) are needed, for example '0 3 * * 1' for Mondays at 3:00 UTC"
         ) from None
 
 

@@ -1,5 +1,6 @@
 """Settings and params: one clear message for what is not allowed, no dependence on cwd."""
 
+import os
 import re
 import shutil
 import stat
@@ -244,6 +245,36 @@ def test_variables_without_our_prefix_are_no_settings(monkeypatch: pytest.Monkey
     for name in ("SOURCE", "DATA_DIR", "data_dir", "OPENML_SERVER", "PARAMS_FILE", "mnist_source"):
         monkeypatch.setenv(name, "/nowhere")
     assert Settings.load() == before
+
+
+@pytest.mark.parametrize("line", ['MNIST_SOURCE="sample', "MNIST_SOURCE: sample", "MNIST_SOURCE"])
+def test_a_line_of_the_settings_file_that_cannot_be_read_is_refused_by_its_number(
+    line: str, project: Path
+) -> None:
+    (project / "settings.env").write_text(f"# mine\n{line}\nMNIST_PARAMS=params.toml\n")
+    with pytest.raises(
+        SettingsError, match=r"line 2 of .*settings\.env is not NAME=value"
+    ) as caught:
+        Settings.load()
+    assert "sample" not in str(caught.value), "there may be a password in the line"
+
+
+def test_a_variable_in_a_path_is_put_in_with_braces_and_refused_without(
+    monkeypatch: pytest.MonkeyPatch, project: Path
+) -> None:
+    monkeypatch.setenv("WHERE", "/some/where")
+    (project / "settings.env").write_text("MNIST_DATA_DIR=${WHERE}/data\n")
+    assert Settings.load().data_dir == Path("/some/where/data")
+    (project / "settings.env").write_text("MNIST_DATA_DIR=$WHERE/data\n")
+    with pytest.raises(SettingsError, match=r"MNIST_DATA_DIR = '\$WHERE/data' is not allowed"):
+        Settings.load()
+
+
+def test_params_that_are_a_pipe_or_a_device_are_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "params.toml")
+    for file in (tmp_path / "params.toml", Path("/dev/zero")):
+        with pytest.raises(SettingsError, match=f"{file} is not a regular file"):
+            Params.load(file)
 
 
 def test_a_settings_file_that_is_not_text_is_named(project: Path) -> None:

@@ -187,7 +187,10 @@ def test_only_what_every_tick_materializes_can_be_overdue(toy: Toy) -> None:
     assert [name for name in ALL if policies[name]] == ["source"]
 
 
-@pytest.mark.parametrize("cron", ["every monday", "0 3 * *", "61 * * * *"])
+@pytest.mark.parametrize(
+    "cron",
+    ["every monday", "0 3 * *", "61 * * * *", "0 0 30 2 *", "0 0 31 4 *", "0 0 31 4,6,9,11 *"],
+)
 def test_a_cron_expression_that_is_not_valid_is_refused_when_the_definitions_load(
     cron: str, new_toy: Toy
 ) -> None:
