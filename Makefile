@@ -49,7 +49,8 @@ fuzz: .venv/dev.stamp ## fuzz the ARFF reader and pictures, guided by coverage, 
 		.fuzz/$$kind mnist_pipeline_tests/support/corpus/$$kind || exit 1; done
 
 audit: .venv/dev.stamp ## known vulnerabilities of the locked packages (needs the network)
-	@$(BIN)/uv tool run pip-audit --disable-pip --require-hashes --requirement requirements.lock
+	@for lock in requirements*.lock; do echo $$lock; \
+		$(BIN)/uv tool run pip-audit --disable-pip --require-hashes --requirement $$lock || exit 1; done
 
 lint: .venv/dev.stamp ## ruff, mypy and the contract of imports, as CI runs them
 	@$(BIN)/ruff check

@@ -172,14 +172,27 @@ def test_while_openml_cannot_say_what_it_has_the_archive_in_the_store_serves_at_
         assert not house.materialize("raw_mnist", variables).success
 
 
-def test_a_refused_download_is_refused_once_and_says_what_else_was_tried(
+GARBAGE = Fault(body=b"garbage", headers={"Content-Encoding": "gzip"})
+
+
+def test_a_download_that_was_corrupted_once_is_tried_again(
+    house: House, small_openml: OpenML
+) -> None:
+    small_openml.faults[DOWNLOAD] = [GARBAGE]
+    with serve(small_openml) as server:
+        assert house.materialize("raw_mnist", from_openml(server)).success
+    assert server.downloads == 2
+    assert house.made("raw_mnist").metadata["failed"] == []
+
+
+def test_a_download_that_is_corrupted_twice_is_refused_and_says_what_else_was_tried(
     house: House, small_openml: OpenML, tmp_path: Path
 ) -> None:
-    small_openml.faults[DOWNLOAD] = [Fault(body=b"garbage", headers={"Content-Encoding": "gzip"})]
+    small_openml.faults[DOWNLOAD] = [GARBAGE, GARBAGE]
     with serve(small_openml) as server, serve_files(tmp_path) as (mirror, asked):
         variables = from_openml(server) | {"MNIST_MIRRORS": f"{mirror}/a {mirror}"}
         assert not house.materialize("raw_mnist", variables).success
-    assert server.downloads == 1
+    assert server.downloads == 2
     assert len(asked) == 2
     check = house.check("raw_mnist", "checksum")
     assert not check.passed
@@ -318,7 +331,8 @@ def test_what_is_not_all_of_mnist_is_no_mirror(tmp_path: Path) -> None:
         pytest.raises(SourceError, match=r"train-images-idx3-ubyte.gz: .* promises"),
     ):
         openml.from_mirror(url, Access(transfer.get))
-    assert len(asked) == 1, "after the first that is wrong, no more is asked for"
+    first = "/train-images-idx3-ubyte.gz"
+    assert asked == [first, first], "after the first that is wrong twice, no more is asked for"
 
 
 def test_no_secret_of_an_address_is_kept_anywhere(

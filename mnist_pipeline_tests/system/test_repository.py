@@ -9,7 +9,7 @@ import pytest
 
 from mnist_pipeline.config.settings import PROJECT
 
-LOCKS = ["requirements.lock", "requirements-dev.lock"]
+LOCKS = ["requirements.lock", "requirements-workers.lock", "requirements-dev.lock"]
 
 
 @pytest.mark.parametrize("lock", LOCKS)
@@ -26,9 +26,28 @@ def test_every_requirement_is_pinned_and_hashed_and_no_index_is_named(lock: str)
         assert "--hash=sha256:" in package, package[:60]
 
 
-def test_the_development_lock_pins_the_same_versions_as_the_lock_of_running() -> None:
+def test_each_lock_pins_all_of_the_one_before_at_the_same_versions() -> None:
     pins = [set(re.findall(r"^\S+==\S+", (PROJECT / lock).read_text(), re.M)) for lock in LOCKS]
-    assert pins[0] < pins[1]
+    assert pins[0] < pins[1] < pins[2]
+
+
+def test_what_installs_is_pinned_too_and_actions_by_commit() -> None:
+    locked = set(re.findall(r"^([\w.-]+)==", (PROJECT / LOCKS[0]).read_text(), re.M))
+    assert {"pip", "setuptools", "hatchling"} <= locked
+    files = (PROJECT / ".github" / "workflows").glob("*.yml")
+    used = [name for file in files for name in re.findall(r"uses: (\S+)", file.read_text())]
+    assert used
+    assert [name for name in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", name)] == []
+
+
+def test_the_audit_covers_every_lock() -> None:
+    if not shutil.which("make"):
+        pytest.skip("make is not installed here")
+    plan = subprocess.run(
+        ["make", "--dry-run", "audit"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
+    assert "for lock in requirements*.lock" in plan
+    assert "--requirement $lock" in plan
 
 
 def test_every_direct_dependency_is_locked() -> None:

@@ -7,8 +7,9 @@ the URL of a folder with the four original IDX files, gzipped.
 import gzip
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -170,16 +171,20 @@ def from_mirror(mirror: str, access: Access) -> Acquired:
     parts = []
     for name, md5 in IDX_MD5.items():
         url = f"{mirror}/{name}.gz"
-        as_is = {"Accept-Encoding": "identity"}
-        part = access.get(url, as_is, most=MAX_BYTES, progress=access.progress).body
-        result = checksum(Archive(part, f"{name}.gz"), md5)
+        part, result = _verified(partial(_part, url, access), md5, access)
         if not result.passed:
             raise SourceError(f"{redacted(url)}: {result.description}")
-        parts.append(part)
+        parts.append(part.data)
     archive = Archive(b"".join(parts), IDX_FILENAME)
     description = "its four IDX files have the md5 sums of MNIST's"
     proven = CheckResult("checksum", True, description, {"md5": archive.md5})
     return Acquired(archive, redacted(mirror), proven, downloaded=True)
+
+
+def _part(url: str, access: Access) -> Archive:
+    as_is = {"Accept-Encoding": "identity"}
+    body = access.get(url, as_is, most=MAX_BYTES, progress=access.progress).body
+    return Archive(body, url.rpartition("/")[2])
 
 
 def _get_json(url: str, access: Access) -> Any:
@@ -194,12 +199,28 @@ def _get_json(url: str, access: Access) -> Any:
 
 
 def _as_described(description: Description, access: Access) -> Acquired:
-    if archive := access.stored(description.md5):
-        access.report(f"OpenML still names md5 {description.md5}: the archive in the store serves")
+    archive = access.stored(description.md5)
     downloaded = archive is None
-    archive = archive or download(description, access)
-    result = checksum(archive, description.md5)
+    if archive:
+        access.report(f"OpenML still names md5 {description.md5}: the archive in the store serves")
+        result = checksum(archive, description.md5)
+    else:
+        archive, result = _verified(partial(download, description, access), description.md5, access)
     return Acquired(archive, redacted(description.url), result, downloaded)
+
+
+def _verified(get: Callable[[], Archive], md5: str, access: Access) -> tuple[Archive, CheckResult]:
+    """Return what `get` brings and whether it has an MD5; got once more if it has not.
+
+    TCP's checksum misses some errors.
+    """
+    archive = get()
+    result = checksum(archive, md5)
+    if result.passed:
+        return archive, result
+    access.report(f"{result.description}. Trying again")
+    archive = get()
+    return archive, checksum(archive, md5)
 
 
 def _kept(kept: Acquired, access: Access, errors: Sequence[SourceError]) -> Acquired:
