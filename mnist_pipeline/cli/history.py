@@ -26,7 +26,7 @@ def history(asset: str | None, limit: int) -> Answer:
     return Answer({"materializations": made}, lambda: _table(made))
 
 
-@click.command(cls=Command, nothing={"dry_run": True, "removed": []})
+@click.command(cls=Command, nothing={"dry_run": True, "removed": [], "runs": []})
 @click.option(
     "--keep",
     required=True,
@@ -36,18 +36,19 @@ def history(asset: str | None, limit: int) -> Answer:
 )
 @click.option("--dry-run/--no-dry-run", default=True, show_default=True, help="Only list them.")
 def gc(keep: int, dry_run: bool) -> Answer:
-    """Remove files that nothing points at any more.
+    """Remove files that nothing points at any more, and old runs with their logs.
 
     The champion's model stays, however old.
     """
     with open_session() as session:
         found = session.collect_garbage(keep=keep, dry_run=dry_run)
+        runs = session.prune(dry_run=dry_run)
     lines = [f"{one.size:>14,}  {one.path}" for one in found]
-    total = f"{len(found)} files, {sum(one.size for one in found):,} bytes"
+    total = f"{len(found)} files, {sum(one.size for one in found):,} bytes, and {len(runs)} runs"
     did = "would be removed: --no-dry-run does it" if dry_run else "removed"
     text = "\n".join([*lines, f"{total}, {did}."])
     removed = [{"path": str(one.path), "bytes": one.size} for one in found]
-    return Answer({"dry_run": dry_run, "removed": removed}, lambda: text)
+    return Answer({"dry_run": dry_run, "removed": removed, "runs": runs}, lambda: text)
 
 
 def _table(made: list[dict[str, Any]]) -> str:

@@ -27,6 +27,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.runs.schema import KeyValueStoreTable
 from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
+from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._utils.schedules import cron_string_iterator
 
@@ -103,6 +104,11 @@ def execute(
     result = execute_run(InMemoryJob(job), run, instance)
     events = result.get_asset_materialization_events()
     return result.success, [one.step_materialization_data.materialization for one in events]
+
+
+def is_of(run: dg.DagsterRun, location: str, tag: str) -> bool:
+    """Return whether a run is of a code location, or has a tag."""
+    return tag in run.tags or run.tags.get(REPOSITORY_LABEL_TAG) == f"{_REPOSITORY}@{location}"
 
 
 def add_tags(instance: dg.DagsterInstance, run_id: str, tags: Mapping[str, str]) -> None:
@@ -228,14 +234,14 @@ def input_of(context: dg.InputContext) -> tuple[dg.DagsterInstance, int | None, 
 
 def check_results(
     instance: dg.DagsterInstance, check: dg.AssetCheckKey, limit: int = 1000
-) -> list[tuple[float, dg.AssetCheckEvaluation]]:
-    """Return a check's results, newest first, each with its time in seconds since 1970."""
+) -> list[dg.AssetCheckEvaluation]:
+    """Return a check's results, newest first."""
     status = AssetCheckExecutionRecordStatus
     history = instance.event_log_storage.get_asset_check_execution_history(
         check, limit=limit, status={status.SUCCEEDED, status.FAILED}
     )
     return [
-        (one.event.timestamp, one.event.asset_check_evaluation)
+        one.event.asset_check_evaluation
         for one in history
         if one.event and one.event.asset_check_evaluation
     ]

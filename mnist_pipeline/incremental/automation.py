@@ -91,6 +91,7 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
                 f"run {run_id} was asked for in this state already, and {names} are not up to "
                 f"date: {why}. Fix the cause, then materialize them."
             )
+        retention.prune(pipeline, context.instance)
         return dg.RunRequest(run_key=key, asset_selection=list(wanted))
 
     return sensor

@@ -179,7 +179,7 @@ def check_result(
     A failure that only warns neither refuses nor lifts a refusal: it counts if there is no other.
     """
     warned = None
-    for _, result in _dagster.check_results(instance, check):
+    for result in _dagster.check_results(instance, check):
         target = result.target_materialization_data
         checked = at(instance, check.asset_key, target.storage_id) if target else None
         if checked and checked.data_version == version:

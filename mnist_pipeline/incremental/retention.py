@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from .pipeline import Pipeline
 
 RUN_DAYS = 90
-"""Days after which a finished run and its logs are deleted, unless it materialized one of the
-newest of an asset."""
+"""Days after which a finished run and its logs are deleted, unless it is needed."""
+
+MOST_RUNS = 200
+"""How many runs stay of those that are younger; the oldest go first, unless they are needed."""
 
 RUN_MATERIALIZATIONS = 10
-"""How many materializations of each asset those are."""
+"""Needed are, of each asset and partition, the runs of so many newest materializations, and of the
+newest one of so many newest data versions."""
 
 
 def collect(
@@ -44,7 +47,7 @@ def collect(
             )
 
     def kept(key: dg.AssetKey) -> set[str]:
-        if remove and runs.unfinished(instance, assets):
+        if remove and runs.in_progress(instance, assets):
             raise StoreError("a run began meanwhile: wait for its end, then run gc again")
         versions = pipeline.keep(instance).get(key, set())
         return {
@@ -65,30 +68,39 @@ def collect(
     return found
 
 
-def prune(pipeline: "Pipeline", instance: dg.DagsterInstance) -> int:
-    """Delete this pipeline's old finished runs with their logs; return how many.
+def prune(pipeline: "Pipeline", instance: dg.DagsterInstance, *, remove: bool = True) -> list[str]:
+    """Delete this pipeline's old finished runs with their events and logs; return their ids.
 
-    Runs stay that materialized one of the newest of an asset or partition, or its newest data
-    version (what checks found of it is recorded there), or a version that the pipeline keeps.
+    Runs stay that some asset needs, or that made the newest materialization of a version that the
+    pipeline keeps.
     """
-    needed = set()
-    for key in pipeline.engine.assets:
-        versions = set(pipeline.keep(instance).get(key, ()))
-        for number, made in _newest(instance, key):
-            if number == 0:
-                versions.add(made.data_version or "")
-            if number < RUN_MATERIALIZATIONS or made.data_version in versions:
-                needed.add(made.run_id)
-    old = dg.RunsFilter(created_before=datetime.now(UTC) - timedelta(days=RUN_DAYS))
-    found = [record.dagster_run for record in instance.get_run_records(old)]
-    gone = [
-        run.run_id
-        for run in found
-        if run.is_finished and run.run_id not in needed and runs.OWNER in run.tags
-    ]
-    for run_id in gone:
+    before = dg.RunsFilter(created_before=datetime.now(UTC) - timedelta(days=RUN_DAYS))
+    old = {record.dagster_run.run_id for record in instance.get_run_records(before)}
+    ours = [one for one in instance.get_runs() if _dagster.is_of(one, pipeline.name, runs.OWNER)]
+    old |= {one.run_id for one in ours[MOST_RUNS:]}
+    gone = [one.run_id for one in ours if one.is_finished and one.run_id in old]
+    if gone:
+        needed = _needed(pipeline, instance)
+        gone = [run_id for run_id in gone if run_id not in needed]
+    for run_id in gone if remove else ():
         _dagster.forget_run(instance, run_id)
-    return len(gone)
+    return gone
+
+
+def _needed(pipeline: "Pipeline", instance: dg.DagsterInstance) -> set[str]:
+    """Return the runs whose materializations something needs: reuse, rollback, plots."""
+    found: set[str] = set()
+    for key in pipeline.engine.assets:
+        kept = pipeline.keep(instance).get(key, ())
+        seen: defaultdict[str | None, set[str | None]] = defaultdict(set)
+        for number, made in _newest(instance, key):
+            versions = seen[made.partition]
+            is_wanted = len(versions) < RUN_MATERIALIZATIONS or made.data_version in kept
+            is_newest = made.data_version not in versions and is_wanted
+            if number < RUN_MATERIALIZATIONS or is_newest:
+                found.add(made.run_id)
+            versions.add(made.data_version)
+    return found
 
 
 def _newest(

@@ -92,17 +92,26 @@ def unfinished(
     return found
 
 
-def wait(instance: dg.DagsterInstance, assets: Collection[dg.AssetKey], report: Report) -> None:
-    """Return when no run on these assets is in progress.
+def in_progress(
+    instance: dg.DagsterInstance,
+    assets: Collection[dg.AssetKey],
+    report: Report = lambda text: None,
+) -> list[dg.DagsterRun]:
+    """Return the unfinished runs on these assets that go on by themselves.
 
     Runs in the daemon's queue count only while a daemon is alive.
     """
-    reported = set()
-    while others := [
+    return [
         run
         for run in unfinished(instance, assets, report)
         if run.status is not dg.DagsterRunStatus.QUEUED or _dagster.daemon_is_alive(instance)
-    ]:
+    ]
+
+
+def wait(instance: dg.DagsterInstance, assets: Collection[dg.AssetKey], report: Report) -> None:
+    """Return when no run on these assets is in progress."""
+    reported = set()
+    while others := in_progress(instance, assets, report):
         for run in others:
             if run.run_id not in reported:
                 reported.add(run.run_id)

@@ -133,6 +133,7 @@ class Session:
             **runs.owner(self.instance, pipeline.store, run_id),
         }
         success, events = _dagster.execute(self.instance, job, origin, run_id, assets, all_tags)
+        retention.prune(pipeline, self.instance)
         if not success and runs.was_interrupted(self.instance, run_id):
             raise KeyboardInterrupt
         made = {
@@ -176,3 +177,7 @@ class Session:
         """
         with nullcontext() if dry_run else self.alone(self.pipeline.engine.assets):
             return retention.collect(self.pipeline, self.instance, keep=keep, remove=not dry_run)
+
+    def prune(self, *, dry_run: bool = True) -> list[str]:
+        """Return the ids of old runs that nothing needs; delete them unless it is a dry run."""
+        return retention.prune(self.pipeline, self.instance, remove=not dry_run)

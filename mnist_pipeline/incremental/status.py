@@ -79,7 +79,7 @@ class _Assessment:
         outdated = self._changes(key, made) if made else []
         refused = self.engine.refusals(self.instance, key, made.data_version) if made else {}
         if outdated or state != "fresh":
-            refused |= self._refused_since(key, made.timestamp if made else 0.0)
+            refused |= self._refused_last(key)
         outdated += attempts
         if state == "fresh":
             state = (
@@ -141,14 +141,17 @@ class _Assessment:
         ]
         return causes
 
-    def _refused_since(self, key: dg.AssetKey, since: float) -> dict[str, str]:
-        """Return the step's own checks that refused, before publication, a value computed since."""
+    def _refused_last(self, key: dg.AssetKey) -> dict[str, str]:
+        """Return the step's own checks that refused, before publication, what it computed last.
+
+        What is published gets results of all of them: one without a target is newer.
+        """
         checks = [dg.AssetCheckKey(key, one.__name__) for one in self.engine.assets[key].blocking]
         return {
             check.name: result.description or "failed"
             for check in checks
-            for timestamp, result in _dagster.check_results(self.instance, check, limit=1)
-            if not result.passed and timestamp > since and not result.target_materialization_data
+            for result in _dagster.check_results(self.instance, check, limit=1)
+            if not (result.passed or result.target_materialization_data)
         }
 
 

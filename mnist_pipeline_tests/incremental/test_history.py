@@ -2,7 +2,9 @@
 
 import os
 from dataclasses import replace
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Self
 
 import dagster as dg
 import pytest
@@ -188,6 +190,21 @@ def test_gc_stops_when_a_run_began_meanwhile(toy: Toy) -> None:
         assert retention.collect(*arguments, keep=1, remove=True) == []
 
 
+def test_gc_does_not_mind_a_run_that_is_queued_while_no_daemon_starts_it(toy: Toy) -> None:
+    toy.set_factor(3)
+    toy.run("left")
+    with toy.session() as session:
+        job = session.pipeline.definitions.resolve_job_def("refresh")
+        [earlier] = session.instance.get_runs(limit=1)
+        session.instance.create_run_for_job(
+            job,
+            status=dg.DagsterRunStatus.QUEUED,
+            remote_job_origin=earlier.remote_job_origin,
+        )
+        removed = session.collect_garbage(keep=1, dry_run=False)
+    assert [Path(str(one.path)).parent.name for one in removed] == ["left"]
+
+
 def test_gc_of_a_file_that_a_later_result_shares_keeps_it(toy: Toy) -> None:
     # total is the same for another order of the numbers
     toy.set_numbers(3, 2, 1)
@@ -198,15 +215,19 @@ def test_gc_of_a_file_that_a_later_result_shares_keeps_it(toy: Toy) -> None:
     assert toy.words(verify=True) == dict.fromkeys(ALL, "fresh")
 
 
+def nothing_is_young(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "RUN_DAYS", -1)
+    monkeypatch.setattr(retention, "RUN_MATERIALIZATIONS", 1)
+
+
 def test_old_runs_go_with_their_logs_but_not_those_of_the_newest_materializations(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "RUN_DAYS", -1)
-    monkeypatch.setattr(retention, "RUN_MATERIALIZATIONS", 1)
     before = toy.versions()
-    with toy.session() as session:
+    with toy.session() as session, monkeypatch.context() as later:
+        nothing_is_young(later)
         [first] = run_ids(session)
-        assert retention.prune(session.pipeline, session.instance) == 0
+        assert session.prune(dry_run=False) == []
     toy.set_factor(3)
     other = toy.run("left")
     toy.set_factor(2)
@@ -230,12 +251,16 @@ def test_old_runs_go_with_their_logs_but_not_those_of_the_newest_materialization
         home = toy.folder / "home"
         logs = home / "storage" / (failed.run_id or "")
         assert logs.exists()
+        nothing_is_young(monkeypatch)
         # neither the newest materializations, nor earlier ones of the same versions
-        assert retention.prune(session.pipeline, session.instance) == 2
+        gone = {other.run_id, failed.run_id}
+        assert set(session.prune()) == gone
+        assert gone < set(run_ids(session)), "it was a dry run"
+        assert set(session.prune(dry_run=False)) == gone
         assert set(run_ids(session)) == {first, again.run_id, theirs.run_id}
     assert not logs.exists()
-    for gone in (other, failed):
-        assert not (home / "history" / "runs" / f"{gone.run_id}.db").exists()
+    for one in (other, failed):
+        assert not (home / "history" / "runs" / f"{one.run_id}.db").exists()
     assert toy.versions() == before
     # results outlive their runs
     toy.set_factor(3)
@@ -243,11 +268,43 @@ def test_old_runs_go_with_their_logs_but_not_those_of_the_newest_materialization
     assert toy.run("left").reused == ["left"]
 
 
+class InAYear(datetime):
+    """A clock that is a year ahead."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return super().now(tz) + timedelta(days=365)
+
+
+@pytest.mark.parametrize(
+    ("count", "most"), [(40, 12), pytest.param(1000, retention.MOST_RUNS, marks=pytest.mark.slow)]
+)
+def test_runs_and_their_logs_are_bounded_though_every_run_makes_the_same_version(
+    toy: Toy, count: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "MOST_RUNS", most)
+    before = toy.versions()
+    home = toy.folder / "home"
+    with toy.session() as session:
+        sizes = []
+        for _ in range(2):
+            for _ in range(count // 2):
+                session.run([key("source")], force=True)
+            sizes.append(sum(file.stat().st_size for file in home.rglob("*") if file.is_file()))
+        # the first run made the newest of the other assets
+        assert len(run_ids(session)) == most + 1
+        assert len(list((home / "history" / "runs").glob("*-*.db"))) == most + 1
+        assert sizes[1] < 1.1 * sizes[0]
+        monkeypatch.setattr(retention, "datetime", InAYear)
+        session.run([key("source")])
+        assert len(run_ids(session)) == retention.RUN_MATERIALIZATIONS + 1
+    assert toy.versions() == before
+    assert toy.words() == dict.fromkeys(ALL, "fresh")
+
+
 def test_pruning_leaves_what_is_unfinished_and_what_the_pipeline_keeps(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "RUN_DAYS", -1)
-    monkeypatch.setattr(retention, "RUN_MATERIALIZATIONS", 1)
     toy.set_factor(3)
     kept = toy.run("left")
     version = toy.made("left").data_version or ""
@@ -259,10 +316,11 @@ def test_pruning_leaves_what_is_unfinished_and_what_the_pipeline_keeps(
         begun = session.instance.create_run_for_job(
             job, status=dg.DagsterRunStatus.STARTED, tags=tags
         )
+        nothing_is_young(monkeypatch)
         keeping = replace(session.pipeline, keep=lambda instance: {key("left"): {version}})
-        assert retention.prune(keeping, session.instance) == 0
+        assert retention.prune(keeping, session.instance) == []
         assert kept.run_id in run_ids(session)
-        assert retention.prune(session.pipeline, session.instance) == 1
+        assert len(session.prune(dry_run=False)) == 1
         assert kept.run_id not in run_ids(session)
         assert begun.run_id in run_ids(session)
         assert newest_of(session, "left").data_version != version

@@ -1,5 +1,6 @@
 """`status`: the state of each asset and why, also after deletions, failures and kills."""
 
+import time
 from pathlib import Path
 
 import dagster as dg
@@ -179,6 +180,17 @@ def test_a_materialization_that_names_no_file_is_missing_until_refresh(toy: Toy)
         )
         assert session.refresh().success
     assert toy.words() == FRESH
+
+
+def test_a_refusal_is_shown_though_the_clock_went_back(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy.edit("numbers.py", "least: int = 1", "least: int = 9")
+    now = time.time
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: now() - 7200)
+        assert not toy.run("left").success
+    assert toy.status()["left"].causes[0] == "refused by its check not_empty: 3 numbers"
 
 
 def test_a_refusal_that_was_overcome_is_history(toy: Toy) -> None:
