@@ -5,6 +5,7 @@ Hyperparameters, floors and the split are in `params`.
 
 import importlib.util
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -38,8 +39,6 @@ def _in_project(value: object) -> Path:
         raise ValueError("only a local path is allowed here, no URL")
     if "$" in text:
         raise ValueError("no variable is put in here: write the path out (~ is the home folder)")
-    if set("%?") & set(text):
-        raise ValueError("a path with % or ? is more than Dagster's SQLite storage can take")
     try:
         return (PROJECT / Path(text).expanduser()).resolve()
     except (OSError, RuntimeError) as error:
@@ -53,6 +52,14 @@ def _folder(path: Path) -> Path:
     except OSError as error:
         raise ValueError(error.strerror) from None
     return path
+
+
+def _home(path: Path) -> Path:
+    if set("%?") & set(str(path)):
+        raise ValueError(
+            "Dagster's SQLite storage cannot have % or ? in its path: name another folder"
+        )
+    return _folder(path)
 
 
 def _place(value: object) -> StorePath:
@@ -99,7 +106,7 @@ def _home_in(data_dir: object) -> Path:
 
 
 ProjectPath = Annotated[Path, BeforeValidator(_in_project)]
-ProjectFolder = Annotated[ProjectPath, AfterValidator(_folder)]
+HomePath = Annotated[ProjectPath, AfterValidator(_home)]
 
 
 class Settings(BaseSettings):
@@ -123,7 +130,7 @@ class Settings(BaseSettings):
     )
     params_file: ProjectPath = Field(PROJECT / "params.toml", alias="MNIST_PARAMS")
     retrain_cron: str = Field("0 3 * * 1", alias="MNIST_RETRAIN_CRON")
-    dagster_home: ProjectFolder = Field(
+    dagster_home: HomePath = Field(
         default_factory=lambda values: _home_in(values.get("data_dir")),
         alias="DAGSTER_HOME",
     )
@@ -135,21 +142,25 @@ class Settings(BaseSettings):
         Raises SettingsError, which names the variable and what is allowed, where a value is not
         allowed or no setting has that name.
         """
-        names = {str(field.alias) for field in cls.model_fields.values()}
-        settings_file.check_names(PROJECT, names)
+        names = {name: str(field.alias) for name, field in cls.model_fields.items()}
+        settings_file.check_names(PROJECT, names.values())
         try:
             return cls(_env_file=PROJECT / settings_file.NAME, **overrides)
         except ValidationError as error:
-            raise SettingsError(describe(error, "Settings")) from None
+            raise SettingsError(describe(error, "Settings", names)) from None
 
 
-def describe(error: ValidationError, where: str) -> str:
-    """One line a person can act on for each thing pydantic refused."""
+def describe(error: ValidationError, where: str, names: Mapping[str, str] | None = None) -> str:
+    """One line a person can act on for each thing pydantic refused.
+
+    `names` are those that people know fields by: pydantic names those with a default otherwise.
+    """
     lines = []
     for problem in error.errors(include_url=False):
         if problem["type"] == "default_factory_not_called":
             continue  # it follows from another one that is listed
         name = ".".join(str(part) for part in problem["loc"])
+        name = (names or {}).get(name, name)
         message = problem["msg"].removeprefix("Value error, ")
         if not name:
             lines.append(f"{where}: {message}")
@@ -158,7 +169,8 @@ def describe(error: ValidationError, where: str) -> str:
         elif problem["type"] == "value_error" and isinstance(problem["input"], dict):
             lines.append(f"{where}: the keys of {name} do not go together: {message}")
         else:
-            shown = repr(problem["input"])
+            given = problem["input"]
+            shown = repr(str(given) if isinstance(given, Path) else given)
             if "@" in shown or re.search(r":[\\/]*[^\\/]*:(?!\d+\b)", shown):
                 shown = "(something with a password?)"
             lines.append(f"{where}: {name} = {redacted(shown)} is not allowed: {message}")

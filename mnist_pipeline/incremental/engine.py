@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from graphlib import TopologicalSorter
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -15,6 +16,7 @@ from .check import CheckResult
 from .code_version import CodeVersion
 from .errors import PipelineError, StoreError
 from .history import Materialization
+from .instance import as_history_error
 from .locks import Confirm, locks_of
 from .results import REUSED_FROM, Earlier
 from .steps import DETERMINISTIC, Asset, Decode, Result
@@ -34,6 +36,7 @@ class Engine(dg.IOManager):
 
     name: str
     store: Store
+    home: Path
     assets: Mapping[dg.AssetKey, Asset]
     checks: Mapping[dg.AssetKey, list[dg.AssetCheckKey]]
     code_versions: Mapping[dg.AssetKey, CodeVersion]
@@ -85,8 +88,11 @@ class Engine(dg.IOManager):
         if self.stopped:
             raise dg.Failure(self.stopped[0], allow_retries=False)
         try:
-            self._claim(context)
-            with locks_of(context.instance, self.store).hold(lock, waiting) as confirm:
+            with (
+                as_history_error(self.home),
+                locks_of(context.instance, self.store).hold(lock, waiting) as confirm,
+            ):
+                self._claim(context)
                 # Dagster records what is yielded before it asks for more: under the lock
                 yield self._result(asset, context, partition, confirm)
         except PipelineError as error:

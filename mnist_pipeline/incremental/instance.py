@@ -29,9 +29,15 @@ def opened(home: Path, template: Path | None = None) -> Iterator[dg.DagsterInsta
     Dagster's history is full, its database damaged, or its server gone.
     """
     prepare(home, template)
+    with as_history_error(home), contextlib.ExitStack() as stack:
+        yield _entered(home, stack)
+
+
+@contextlib.contextmanager
+def as_history_error(home: Path) -> Iterator[None]:
+    """Raise HistoryError, which names the home, in place of an error of the history's database."""
     try:
-        with contextlib.ExitStack() as stack:
-            yield _entered(home, stack)
+        yield
     except Exception as error:
         if found := _of_history(error, home):
             raise HistoryError(found) from error

@@ -93,7 +93,7 @@ class Pipeline:
         for spec in [spec for one in self.checks for spec in one.check_specs]:
             if spec.blocking:
                 checks.setdefault(spec.asset_key, []).append(spec.key)
-        return Engine(self.name, self.store, assets, checks, self.code_versions)
+        return Engine(self.name, self.store, self.home, assets, checks, self.code_versions)
 
     @cached_property
     def definitions(self) -> dg.Definitions:

@@ -180,13 +180,19 @@ class Store:
         """Return everything of an asset that may be garbage."""
         folder = self._folder_of(asset)
         found = []
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                is_folder = files.is_folder(path)
-                inside = list(path.iterdir()) if is_folder else [path]
-                is_ours = is_folder and is_artifact(path.name, [one.name for one in inside])
-                if is_ours or files.is_left_behind(path):
-                    found.append(Garbage(path, sum(one.lstat().st_size for one in inside)))
+        try:
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                    is_folder = files.is_folder(path)
+                    inside = list(path.iterdir()) if is_folder else [path]
+                    is_ours = is_folder and is_artifact(path.name, [one.name for one in inside])
+                    if is_ours or files.is_left_behind(path):
+                        found.append(Garbage(path, sum(one.lstat().st_size for one in inside)))
+        except OSError as error:
+            raise StoreError(
+                f"cannot list {error.filename}: {error.strerror}. Fix the permissions there, then "
+                "try again."
+            ) from error
         return found
 
     def _remove(self, garbage: Garbage) -> None:

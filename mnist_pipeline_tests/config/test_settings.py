@@ -180,7 +180,7 @@ def test_relative_paths_are_relative_to_the_project_wherever_one_stands(
         ("MNIST_DATA_DIR", "s3://bucket/a#b", "no #"),
         ("DAGSTER_HOME", "s3://bucket/home", "only a local path"),
         ("MNIST_DATA_DIR", "/tmp/" + "a" * 300, "File name too long"),
-        ("MNIST_DATA_DIR", "/tmp/50%", "a path with % or ?"),
+        ("DAGSTER_HOME", "/tmp/50%", "cannot have % or ? in its path: name another folder"),
         ("MNIST_DATA_DIR", "~no_user_of_that_name/x", "home directory"),
         ("MNIST_DATA_DIR", "params.toml", "a folder is needed, this is a file"),
         ("MNIST_DATA_DIR", "", "a path is needed"),
@@ -195,6 +195,20 @@ def test_a_wrong_value_is_refused_with_its_name_its_value_and_what_is_allowed(
     [line] = str(caught.value).splitlines()
     assert f"{name} = {value!r} is not allowed" in line
     assert allowed in line
+
+
+def test_a_clone_whose_path_has_a_percent_sign_needs_a_home_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(page, "PROJECT", tmp_path / "50%")
+    monkeypatch.setenv("MNIST_DATA_DIR", "data")
+    home = str(tmp_path / "50%" / "data" / "dagster_home")
+    with pytest.raises(SettingsError) as caught:
+        Settings.load()
+    [line] = str(caught.value).splitlines()
+    assert f"DAGSTER_HOME = {home!r} is not allowed" in line
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    assert Settings.load().data_dir == tmp_path / "50%" / "data"
 
 
 def test_mirrors_are_urls_with_blanks_or_commas_between_them(

@@ -4,11 +4,16 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
+from typing import Any
 
 import dagster as dg
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
+from mnist_pipeline.incremental import results
 from mnist_pipeline_tests.conftest import flip_a_byte
 from mnist_pipeline_tests.incremental.conftest import ALL, Toy
 from mnist_pipeline_tests.support.webserver import until
@@ -50,6 +55,37 @@ def test_a_flipped_byte_is_found_by_verify_and_by_the_next_reader_and_repaired(t
     assert toy.calls() == ["left"]
     assert file.read_bytes() == whole
     assert toy.words(verify=True) == FRESH
+
+
+def test_a_disk_of_the_history_that_is_full_within_a_step_is_named_with_the_step(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = results.record
+
+    def allow_no_more_pages(connection: sqlite3.Connection, _: object) -> None:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    def on_a_full_disk(instance: dg.DagsterInstance, *arguments: Any) -> None:
+        event.listen(Engine, "connect", allow_no_more_pages)
+        try:
+            # until no page is free
+            for _ in range(100):
+                record(instance, *arguments)
+                arguments = (arguments[0], f"{arguments[1]}0", arguments[2])
+        finally:
+            event.remove(Engine, "connect", allow_no_more_pages)
+
+    toy.set_factor(3)
+    monkeypatch.setattr(results, "record", on_a_full_disk)
+    failed = toy.run("left")
+    assert failed.error == (
+        f"left: Dagster's history in {toy.folder / 'home'} cannot be used: database or disk is "
+        "full. Make room there or repair it, then try again; what was published is still there."
+    )
+    monkeypatch.setattr(results, "record", record)
+    assert toy.refresh().success
+    assert toy.words() == FRESH
 
 
 def test_a_truncated_file_is_seen_without_reading_it(toy: Toy) -> None:

@@ -373,11 +373,13 @@ def test_without_permission_to_write_or_read_there_is_one_error_and_nothing_chan
     store: Store, tmp_path: Path
 ) -> None:
     for folder in [tmp_path, *tmp_path.parents]:
-        if os.geteuid() == 0 and folder.name.startswith("pytest-"):
+        if os.geteuid() == 0 and folder.name.startswith(("pytest-", "popen-", "test_")):
             folder.chmod(0o755)
     artifact = publish(store)
     before = entries(store)
     folder = Path(str(store.root)) / "clean"
+    closed = Path(str(store.root)) / "closed"
+    closed.mkdir(mode=0)
     folder.chmod(0o555)
     path_of(artifact).chmod(0)
     cannot_write = rf"^cannot write {folder}/.*Permission denied.*materialize clean again\.$"
@@ -387,10 +389,12 @@ def test_without_permission_to_write_or_read_there_is_one_error_and_nothing_chan
         (lambda: store.read(artifact), cannot_read),
         (lambda: store.is_intact(artifact), cannot_read),
         (lambda: store.garbage("clean", list, remove=True), "^cannot remove .*Permission denied"),
+        (lambda: store.holds("closed"), f"^cannot list {closed}: Permission denied. Fix"),
     ]:
         child = fork(_as_nobody(lambda act=act, message=message: _expect(act, message)))  # type: ignore[misc]
         assert ended(child) == 0
     folder.chmod(0o755)
+    closed.rmdir()
     assert entries(store) == before
 
 
