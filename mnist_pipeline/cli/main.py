@@ -50,6 +50,7 @@ def ui(port: int, host: str) -> NoReturn:
     os.execv(sys.executable, [*command, "--workspace", str(PROJECT / "workspace.yaml")])
 
 
+@click.version_option(package_name="mnist-pipeline")
 @click.group(params=[debug_flag()], context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """MNIST from the OpenML download to the evaluated model, as Dagster assets."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 
 import pytest
 
@@ -262,3 +263,7 @@ def test_an_interrupted_run_is_still_one_document(
         process.kill()
     assert process.returncode != 0
     assert json.loads(out)["status"] == "failure"
+
+
+def test_the_version_is_the_packages(house: House) -> None:
+    assert house.cli("--version").stdout == f"mnist-pipeline, version {version('mnist-pipeline')}\n"
