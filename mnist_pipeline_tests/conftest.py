@@ -50,8 +50,8 @@ HEADER = (
 )
 
 
-LONG = {"test_ui.py", "test_daemon.py", "test_dagster_dev.py"}
-"""Files with a running `dagster dev`."""
+LONG = {"test_ui.py", "test_daemon.py", "test_dagster_dev.py", "test_exposure.py"}
+"""Files with a running Dagster UI."""
 
 # the numbers of inputs are in `test_hostile`
 hypothesis_settings.register_profile("many")
