@@ -44,8 +44,9 @@ def ui(port: int, host: str) -> None:
         # Dagster loads a .env of its working directory over the environment; the home has none
         os.chdir(session.pipeline.home)
         with started(session, PROJECT / "workspace.yaml", lock) as (app, daemon):
-            names = [host, socket.gethostname()]
-            server = serving.server(serving.Guard(app, names, posted=("/graphql",)))
+            names = {"localhost", host.lower(), socket.gethostname().lower()}
+            guard = serving.Guard(app, serving.HEADERS, names, posted=("/graphql",))
+            server = serving.server(guard)
 
             def stop_without_the_daemon() -> None:
                 daemon.wait()

@@ -128,7 +128,7 @@ def build_app(served: Served) -> Guard:
             Mount("/files", StaticFiles(directory=_HERE / "files")),
         ],
     )
-    return Guard(app, headers=_HEADERS)
+    return Guard(app, _HEADERS)
 
 
 async def _body(request: Request) -> bytes:

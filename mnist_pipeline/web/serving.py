@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,46 +19,39 @@ from mnist_pipeline.incremental.errors import SettingsError
 REQUEST_SECONDS = 5.0
 """Within which a request must have come whole."""
 
-_HEADERS = {
+HEADERS = {
     "Content-Security-Policy": "frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+"""What forbids pages of other origins to show an answer."""
 
 
+@dataclass(frozen=True)
 class Guard:
-    """An ASGI middleware that refuses requests which pages of other origins sent.
+    """An ASGI middleware that refuses requests which pages of other origins sent."""
 
-    Hosts are `localhost`, the `names`, and every IP address: no name that an attacker owns leads
-    to one. What is at the `posted` paths may change something: a query is only taken by POST. The
-    `headers` are added to every answer.
-    """
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        names: Collection[str] = (),
-        posted: tuple[str, ...] = (),
-        headers: Mapping[str, str] = _HEADERS,
-    ) -> None:
-        self._app = app
-        self._names = {"localhost", *(name.lower() for name in names)}
-        self._posted = posted
-        self._headers = headers
+    app: ASGIApp
+    headers: Mapping[str, str]
+    """Added to every answer."""
+    names: Collection[str] = ("localhost",)
+    """Under which it answers, and under every IP address: no foreign name leads to one."""
+    posted: tuple[str, ...] = ()
+    """What the paths begin with that take a query, which may change something, only by POST."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or let the application answer."""
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 added = MutableHeaders(scope=message)
-                for name, value in self._headers.items():
+                for name, value in self.headers.items():
                     added.append(name, value)  # a second policy restricts further
             await send(message)
 
-        await (self._refusal(scope) or self._app)(scope, receive, send_with_headers)
+        await (self._refusal(scope) or self.app)(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> ASGIApp | None:
         """Return the answer to a request that is refused, or None."""
@@ -76,14 +70,14 @@ class Guard:
         if not is_own and not (is_get and link.items() <= dict(headers).items()):
             return PlainTextResponse("Pages of other origins get no answer.", 403)
         # not only these very paths: Starlette takes one with a line feed at its end for the same
-        if is_get and scope["query_string"] and scope["path"].startswith(self._posted):
+        if is_get and scope["query_string"] and scope["path"].startswith(self.posted):
             return PlainTextResponse("A query is taken only by POST.", 405)
         return None
 
     def _is_host(self, host: str) -> bool:
         try:
             name = urlsplit(f"//{host}").hostname or ""
-            return name in self._names or bool(ipaddress.ip_address(name))
+            return name in self.names or bool(ipaddress.ip_address(name))
         except ValueError:  # no IP address, or no host at all
             return False
 
