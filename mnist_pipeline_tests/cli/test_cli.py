@@ -1,8 +1,9 @@
 """The command line as a user runs it: a process of its own, its exit status, its one document."""
 
-import itertools
+import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -199,13 +200,24 @@ def test_a_ui_for_others_says_what_it_opens(host: str, warned: bool, house: Hous
     )
     assert process.stdout is not None
     try:
-        # the address comes last
-        lines = list(itertools.takewhile(lambda line: "Dagster UI at" not in line, process.stdout))
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "Dagster UI at" in line:
+                break
+        port = int(re.findall(r":(\d+)/", lines[-1])[0])
+        answers = {}
+        for name in (socket.gethostname(), host, "evil.example"):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            connection.request("GET", "/", headers={"Host": f"{name}:{port}"})
+            answers[name] = connection.getresponse().status
+            connection.close()
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     assert (f"Listening on {host}: everyone" in "".join(lines)) == warned
     assert ("SECURITY.md" in "".join(lines)) == warned
+    assert answers == {socket.gethostname(): 200, host: 200, "evil.example": 400}
 
 
 def test_a_damaged_history_is_one_message_and_nothing_in_the_store_changes(
