@@ -33,14 +33,13 @@ def only_one(session: "Session") -> Iterator[TextIO]:
     home, instance = session.pipeline.home, session.instance
     with (home / ".ui").open("a+", encoding="utf-8") as file:
         file.seek(0)
-        owner = file.read()
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SettingsError(
-                f"the UI of {home} runs already: {owner}. Use it, or end that process first"
+                f"the UI of {home} runs already: {file.read()}. Use it, or end that process first"
             ) from None
-        if owner:
+        if owner := file.read():
             session.report(f"the last UI ({owner}) was killed; its daemon ended with it")
             _dagster.forget_daemons(instance)
         elif _dagster.daemon_is_alive(instance):
