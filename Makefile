@@ -25,8 +25,8 @@ refresh: install ## bring everything up to date in one run (SOURCE=openml for al
 status: install ## which assets are up to date, and why the others are not
 	@$(CHOSEN) $(BIN)/mnist-pipeline status
 
-ui: install ## the Dagster UI on 127.0.0.1 (SOURCE=openml for all 70,000 digits)
-	@$(CHOSEN) $(BIN)/mnist-pipeline ui
+ui: install ## the Dagster UI on 127.0.0.1 (PORT=3001, SOURCE=openml for all 70,000 digits)
+	@$(CHOSEN) $(BIN)/mnist-pipeline ui $(if $(filter command line,$(origin PORT)),--port $(PORT))
 
 test: .venv/dev.stamp ## the tests
 	@$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder

@@ -50,8 +50,8 @@ HEADER = (
 )
 
 
-LONG = {"test_ui.py", "test_daemon.py", "test_dagster_dev.py"}
-"""Files with a running `dagster dev`."""
+LONG = {"test_ui.py", "test_daemon.py", "test_dagster_dev.py", "test_exposure.py"}
+"""Files with a running Dagster UI."""
 
 _ROOM = 6 * 2**30
 """Bytes that the folders of all tests together stay below."""

@@ -6,48 +6,19 @@ Exit status: 0 done, 1 the work failed, 2 wrong usage or settings.
 import contextlib
 import os
 import signal
-import socket
 import sys
 import traceback
-from typing import NoReturn
 
 import click
 
 from mnist_pipeline.cli.champion import champion
 from mnist_pipeline.cli.experiments import compare, promote
 from mnist_pipeline.cli.history import gc, history
-from mnist_pipeline.cli.output import Answer, Command, debug_flag, show
+from mnist_pipeline.cli.output import Answer, debug_flag, show
 from mnist_pipeline.cli.predict import draw, predict
 from mnist_pipeline.cli.runs import refresh, run, status
-from mnist_pipeline.cli.session import open_session
+from mnist_pipeline.cli.ui import ui
 from mnist_pipeline.incremental.errors import PipelineError, SettingsError
-
-
-@click.command(cls=Command)
-@click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-def ui(port: int, host: str) -> NoReturn:
-    """Start the Dagster UI and daemon over the tracked home."""
-    from mnist_pipeline.config.settings import PROJECT, Settings
-
-    try:
-        socket.getaddrinfo(host or "(empty)", port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise SettingsError(f"--host {host!r} is not an address to listen on: {error}") from None
-    # what is wrong or was interrupted is reported here, not only in a browser
-    with open_session() as session:
-        for unfinished in session.unfinished():
-            click.echo(f"run {unfinished.run_id} is in progress and goes on", err=True)
-    if host not in {"127.0.0.1", "::1", "localhost"}:
-        click.echo(
-            f"Listening on {host}: everyone who reaches port {port} there can see everything, "
-            "launch runs and delete history. SECURITY.md shows how to put a proxy before it.",
-            err=True,
-        )
-    # Dagster loads a .env of its working directory over the environment; the home has none
-    os.chdir(Settings.load().dagster_home)
-    command = [sys.executable, "-m", "dagster", "dev", "--host", host, "--port", str(port)]
-    os.execv(sys.executable, [*command, "--workspace", str(PROJECT / "workspace.yaml")])
 
 
 @click.version_option(package_name="mnist-pipeline")

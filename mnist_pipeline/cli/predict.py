@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,6 @@ import click
 
 from mnist_pipeline.cli.output import Answer, Command, table
 from mnist_pipeline.cli.session import open_session
-from mnist_pipeline.incremental.errors import SettingsError
 
 if TYPE_CHECKING:
     from mnist_pipeline.digits.model.pipeline import TrainedModel
@@ -85,24 +83,10 @@ def draw(port: int) -> None:
 
     --port 0 takes any that is free.
     """
-    import uvicorn
+    from mnist_pipeline.web import drawing, serving
 
-    from mnist_pipeline import web
-
-    try:
-        listening = socket.create_server(("127.0.0.1", port))
-    except OSError as error:
-        raise SettingsError(f"--port {port} cannot be used: {error.strerror}") from None
-    with listening, open_session() as session:
-        port = listening.getsockname()[1]
-        app = web.build_app(web.Served(session), port)
-        click.echo(f"Draw at http://127.0.0.1:{port}/ (Ctrl+C ends it)")
-        config = uvicorn.Config(
-            app,
-            log_level="error",
-            server_header=False,
-            limit_concurrency=32,
-            timeout_graceful_shutdown=2,
-        )
+    with serving.listen("127.0.0.1", port) as listening, open_session() as session:
+        app = drawing.build_app(drawing.Served(session))
+        click.echo(f"Draw at {serving.url_of('127.0.0.1', listening)} (Ctrl+C ends it)")
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listening])
+            serving.server(app, limit_concurrency=32).run(sockets=[listening])

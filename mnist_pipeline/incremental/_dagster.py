@@ -3,10 +3,12 @@
 A test compares the attributes that all other modules use with Dagster's public ones.
 """
 
+import contextlib
 import json
 import logging
+import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -141,6 +143,45 @@ def daemon_is_alive(instance: dg.DagsterInstance) -> bool:
     """Whether a daemon, which starts the runs in the queue, gave a heartbeat in the last minute."""
     heartbeats = instance.get_daemon_heartbeats().values()
     return any(time.time() - beat.timestamp < _HEARTBEAT_SECONDS for beat in heartbeats)
+
+
+def forget_daemons(instance: dg.DagsterInstance) -> None:
+    """Forget the heartbeats of daemons that are dead."""
+    instance.wipe_daemon_heartbeats()
+
+
+@contextlib.contextmanager
+def webserver(instance: dg.DagsterInstance, workspace: Path) -> Iterator[tuple[Any, Path]]:
+    """Load a workspace in code servers; yield the UI's ASGI application and a workspace file.
+
+    The file leads a daemon to the same code servers, as `dagster dev` has it: what is reloaded in
+    the UI is reloaded for the daemon.
+    """
+    import yaml
+    from dagster._cli.proxy_server_manager import ProxyServerManager
+    from dagster._core.workspace.context import WorkspaceProcessContext
+    from dagster._core.workspace.load_target import WorkspaceFileTarget
+    from dagster_webserver.app import create_app_from_workspace_process_context
+    from dagster_webserver.cli import (
+        DEFAULT_DB_STATEMENT_TIMEOUT,
+        DEFAULT_POOL_MAX_OVERFLOW,
+        DEFAULT_POOL_RECYCLE,
+    )
+
+    instance.optimize_for_webserver(
+        DEFAULT_DB_STATEMENT_TIMEOUT, DEFAULT_POOL_RECYCLE, DEFAULT_POOL_MAX_OVERFLOW
+    )
+    started = WorkspaceFileTarget([str(workspace)])
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProxyServerManager(instance, started, code_server_log_level="WARNING") as servers,
+    ):
+        file = Path(folder) / "workspace.yaml"
+        file.write_text(yaml.safe_dump({"load_from": servers.get_code_server_specs()}))
+        loaded = WorkspaceFileTarget([str(file)])
+        with WorkspaceProcessContext(instance, loaded, version=dg.__version__) as context:
+            app = create_app_from_workspace_process_context(context, live_data_poll_rate=2000)
+            yield app, file
 
 
 def forget_run(instance: dg.DagsterInstance, run_id: str) -> None:

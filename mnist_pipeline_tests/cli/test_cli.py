@@ -1,7 +1,9 @@
 """The command line as a user runs it: a process of its own, its exit status, its one document."""
 
+import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -190,7 +192,7 @@ def test_a_dagster_yaml_of_ones_own_in_the_home_is_left_alone(house: House) -> N
 @pytest.mark.parametrize(("host", "warned"), [("0.0.0.0", True), ("127.0.0.1", False)])
 def test_a_ui_for_others_says_what_it_opens(host: str, warned: bool, house: House) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "mnist_pipeline.cli", "ui", "--host", host, "--port", "1"],
+        [sys.executable, "-m", "mnist_pipeline.cli", "ui", "--host", host, "--port", "0"],
         env=os.environ | house.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -199,13 +201,24 @@ def test_a_ui_for_others_says_what_it_opens(host: str, warned: bool, house: Hous
     )
     assert process.stdout is not None
     try:
-        # what is Dagster's comes after what is ours
-        first = process.stdout.readline()
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "Dagster UI at" in line:
+                break
+        port = int(re.findall(r":(\d+)/", lines[-1])[0])
+        answers = {}
+        for name in (socket.gethostname(), host, "evil.example"):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            connection.request("GET", "/", headers={"Host": f"{name}:{port}"})
+            answers[name] = connection.getresponse().status
+            connection.close()
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    assert (f"Listening on {host}: everyone who reaches port 1 there" in first) == warned
-    assert ("SECURITY.md" in first) == warned
+    assert (f"Listening on {host}: everyone" in "".join(lines)) == warned
+    assert ("SECURITY.md" in "".join(lines)) == warned
+    assert answers == {socket.gethostname(): 200, host: 200, "evil.example": 400}
 
 
 def test_a_damaged_history_is_one_message_and_nothing_in_the_store_changes(

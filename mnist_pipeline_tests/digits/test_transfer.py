@@ -9,10 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from mnist_pipeline.digits.errors import SourceError, UnavailableError, UnreachableError, redacted
 from mnist_pipeline.digits.sources import openml, transfer
@@ -20,6 +16,7 @@ from mnist_pipeline.digits.sources.archive import checksum
 from mnist_pipeline.digits.sources.source import Access
 from mnist_pipeline_tests.digits.test_openml import DESCRIPTION, LIST, obtain
 from mnist_pipeline_tests.support.openml_server import DOWNLOAD, Fault, OpenML, serve
+from mnist_pipeline_tests.support.servers import self_signed
 
 
 @pytest.fixture(autouse=True)
@@ -85,25 +82,6 @@ def test_what_does_not_pass_is_one_message_with_address_and_attempts(
     assert (f"({attempts} attempts)" in str(caught.value)) == isinstance(
         caught.value, UnavailableError
     )
-
-
-def self_signed(folder: Path) -> Path:
-    """Write a certificate of localhost and its key into one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    file = folder / "localhost.pem"
-    file.write_bytes(certificate.public_bytes(pem) + key.private_bytes(pem, *plain))
-    return file
 
 
 def in_a_second() -> str:

@@ -5,6 +5,7 @@ PostgreSQL, Redis, workers, daemon, code server and webserver, each with a folde
 """
 
 import contextlib
+import datetime as dt
 import os
 import shutil
 import signal
@@ -19,6 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from mnist_pipeline.config.settings import PROJECT
 from mnist_pipeline_tests.support.processes import Processes
@@ -49,6 +54,25 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
+
+
+def self_signed(folder: Path, host: str = "localhost") -> Path:
+    """Write a certificate of a host and its key into one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    file = folder / f"{host}.pem"
+    file.write_bytes(certificate.public_bytes(pem) + key.private_bytes(pem, *plain))
+    return file
 
 
 @dataclass

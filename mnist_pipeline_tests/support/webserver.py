@@ -1,4 +1,4 @@
-"""A running `dagster dev`, driven through its GraphQL API."""
+"""A running Dagster UI, driven through its GraphQL API."""
 
 import json
 import os
@@ -65,6 +65,7 @@ BACKFILL = """mutation ($params: LaunchBackfillParams!) {
     }
 }"""
 TERMINATE = "mutation ($id: String!) { terminateRun(runId: $id) { __typename } }"
+DAEMONS = "{ instance { daemonHealth { allDaemonStatuses { healthy } } } }"
 STALE = "{ assetNodes { assetKey { path } staleStatus staleCauses { reason } } }"
 STEPS = (
     "query ($id: ID!) { runOrError(runId: $id) { ... on Run { stepStats { stepKey status } } } }"
@@ -82,7 +83,7 @@ FROM_UI = {"tags": [{"key": "dagster/from_ui", "value": "true"}]}
 
 
 class Webserver:
-    """The GraphQL API of a running `dagster dev`."""
+    """The GraphQL API of a running UI."""
 
     def __init__(self, port: int, log: Path) -> None:
         self.port = port
@@ -99,6 +100,11 @@ class Webserver:
         request = urllib.request.Request(f"{self.url}/graphql", body, headers)
         with urllib.request.urlopen(request, timeout=60) as response:
             return json.load(response)["data"]
+
+    def daemons(self) -> bool:
+        """Whether a daemon gave a heartbeat a short time ago."""
+        health = self.ask(DAEMONS)["instance"]["daemonHealth"]["allDaemonStatuses"]
+        return any(one["healthy"] for one in health)
 
     def repository(self) -> Any:
         nodes = self.ask(REPOSITORIES)["repositoriesOrError"]

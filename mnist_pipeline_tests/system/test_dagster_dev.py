@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,10 @@ import pytest
 
 from mnist_pipeline.config.settings import PROJECT
 from mnist_pipeline_tests.support.clones import Clone
+from mnist_pipeline_tests.support.servers import free_port
 from mnist_pipeline_tests.support.webserver import Webserver, running, until
+
+UI = ["mnist_pipeline.cli", "ui"]
 
 HELD = (
     "mnist_pipeline/assets/raw_mnist.py",
@@ -73,7 +77,18 @@ def listening(port: int) -> set[str]:
     return {address for address, its in addresses if int(its, 16) == port}
 
 
-@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux's /proc")
+def ui_and_daemons(webserver: Webserver) -> tuple[int, list[int]]:
+    """The process of a UI, and those of its daemons."""
+    lines = processes()
+    [ui] = [pid for pid, line in lines.items() if f"cli ui --port {webserver.port}" in line]
+    children = Path(f"/proc/{ui}/task/{ui}/children").read_text().split()
+    return ui, [int(pid) for pid in children if "incremental.ui run" in lines[int(pid)]]
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux's /proc")
+
+
+@needs_proc
 def test_a_run_outlives_a_killed_ui_and_one_whose_process_is_killed_is_launched_again(
     clone: Clone,
 ) -> None:
@@ -83,24 +98,17 @@ def test_a_run_outlives_a_killed_ui_and_one_whose_process_is_killed_is_launched_
     environment = clone.environment(MNIST_SOURCE="sample")
     held = "held; the source is sample"
 
-    def kill_parts(webserver: Webserver) -> None:
-        """Kill webserver and daemon: `dagster dev` ends."""
-        port = f"--port {webserver.port}"
-        lines = processes()
-        [dev] = [pid for pid, line in lines.items() if "dagster dev" in line and port in line]
-        children = Path(f"/proc/{dev}/task/{dev}/children").read_text().split()
-        for part in ("dagster._daemon", "dagster_webserver"):
-            [victim] = [int(pid) for pid in children if part in lines[int(pid)]]
-            os.kill(victim, signal.SIGKILL)
-        until(lambda: "Dagster services shut down" in webserver.output())
-
-    ui = ["mnist_pipeline.cli", "ui"]
-    with running(ui, clone.folder, environment) as webserver:
-        assert listening(webserver.port) == {"0100007F"}, "127.0.0.1 and nothing else"
-        run_id = webserver.launch()
-        worker = webserver.process(run_id, held)
-        kill_parts(webserver)
-        with running(ui, clone.folder, environment) as webserver:
+    with running(UI, clone.folder, environment) as first:
+        assert listening(first.port) == {"0100007F"}, "127.0.0.1 and nothing else"
+        run_id = first.launch()
+        worker = first.process(run_id, held)
+        ui, [daemon] = ui_and_daemons(first)
+        os.kill(ui, signal.SIGKILL)
+        until(lambda: not processes().get(daemon), seconds=10)
+        with running(UI, clone.folder, environment) as webserver:
+            killed = f"the last UI (process {ui} at {first.url}/) was killed"
+            assert killed in webserver.output()
+            assert len(ui_and_daemons(webserver)[1]) == 1
             assert f"run {run_id} is in progress and goes on" in webserver.output()
             assert webserver.status(run_id) == "STARTED"
             assert worker in processes()
@@ -114,6 +122,52 @@ def test_a_run_outlives_a_killed_ui_and_one_whose_process_is_killed_is_launched_
             # the daemon launches again what did not fail by itself
             again = until(lambda: webserver.retry_of(run_id))
             assert webserver.process(again, held) != worker
+
+
+@needs_proc
+def test_a_ui_is_the_only_one_of_its_home_and_ends_without_its_daemon(clone: Clone) -> None:
+    with running(UI, clone.folder, clone.environment()) as webserver:
+        ui, [daemon] = ui_and_daemons(webserver)
+        assert f"Dagster UI at {webserver.url}/" in webserver.output()
+        assert "Warning" not in webserver.output()
+        for port in (webserver.port, free_port()):
+            second = clone.cli("ui", "--port", str(port))
+            assert second.returncode == 2
+            assert f"runs already: process {ui} at {webserver.url}/." in second.stderr
+        assert ui_and_daemons(webserver) == (ui, [daemon])
+        assert webserver.repository()
+        os.kill(daemon, signal.SIGKILL)
+        until(lambda: not processes().get(ui), seconds=30)
+        assert "Dagster's daemon ended, and the UI with it" in webserver.output()
+
+
+def test_a_ui_ends_with_ctrl_c_and_starts_again_at_once(clone: Clone) -> None:
+    for _ in range(2):
+        process = clone.popen("ui", "--port", "0")
+        assert process.stdout is not None
+        assert "Dagster UI at http://127.0.0.1:" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+        assert "killed" not in errors
+        assert "Traceback" not in errors
+
+
+def test_a_ui_on_a_port_that_is_taken_starts_nothing(clone: Clone) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        completed = clone.cli("ui", "--port", str(port))
+    assert completed.returncode == 2
+    assert f"--port {port} cannot be used on 127.0.0.1: Address already in use" in completed.stderr
+    assert completed.stdout == ""
+
+
+def test_dagster_dev_in_the_clone_has_the_same_history_and_no_ui_beside_it(clone: Clone) -> None:
+    with running(["dagster", "dev"], clone.folder, clone.environment()) as webserver:
+        until(webserver.daemons)
+        completed = clone.cli("ui", "--port", str(free_port()))
+        assert completed.returncode == 2
+        assert "another daemon of " in completed.stderr
 
 
 def test_a_read_only_webserver_shows_everything_and_launches_nothing(

@@ -1,11 +1,13 @@
 """The repository itself: locks that pin everything, and nothing that ties it to a machine."""
 
+import os
 import re
 import shutil
 import subprocess
 import tomllib
 
 import pytest
+import yaml
 
 from mnist_pipeline.config.settings import PROJECT
 
@@ -65,6 +67,30 @@ def test_make_without_a_target_lists_every_target_for_people() -> None:
     ).stdout
     for target in ("install", "run", "ui", "test", "lint", "bench", "clean"):
         assert f"make {target} " in listed
+
+
+def test_make_ui_takes_a_port_from_its_command_line_alone() -> None:
+    if not shutil.which("make"):
+        pytest.skip("make is not installed here")
+    for port, expected in (["PORT=3001"], "ui --port 3001"), ([], "ui"):
+        plan = subprocess.run(
+            ["make", "--dry-run", "ui", *port],
+            cwd=PROJECT,
+            env=os.environ | {"PORT": "9"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert plan.strip().endswith(f"/mnist-pipeline {expected}")
+
+
+def test_dg_loads_what_the_workspace_names() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["dg"]["project"]
+    [location] = yaml.safe_load((PROJECT / "workspace.yaml").read_text())["load_from"]
+    assert location["python_module"] == {
+        "module_name": project["code_location_target_module"],
+        "location_name": project["code_location_name"],
+    }
 
 
 def test_make_clean_spares_data_and_settings() -> None:

@@ -1,6 +1,6 @@
 """The Dagster UI: what people click in a real browser, and what they see then.
 
-One `dagster dev` and one page for all tests. Each test leaves everything up to date.
+One `mnist-pipeline ui` and one page for all tests. Each test leaves everything up to date.
 """
 
 import shutil
@@ -111,12 +111,12 @@ class Ui:
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Clone, Webserver]]:
-    """A copy of the project in which nothing was made yet, in a running `dagster dev`."""
+    """A copy of the project in which nothing was made yet, in a running UI."""
     clone = Clone.make(tmp_path_factory.mktemp("ui") / "clone")
     with (clone.folder / "settings.env").open("a") as file:
         file.write("MNIST_RETRAIN_CRON=0 3 * * 1\n")
     environment = clone.environment(MNIST_RETRAIN_CRON="* * * * *")
-    with running(["dagster", "dev"], clone.folder, environment) as webserver:
+    with running(["mnist_pipeline.cli", "ui"], clone.folder, environment) as webserver:
         yield clone, webserver
 
 
@@ -206,7 +206,7 @@ def assert_executes_again(ui: Ui, run_id: str) -> None:
     page.get_by_text("Succeeded (").wait_for()
 
 
-def test_dagster_dev_loads_what_the_settings_choose_and_shares_its_history_with_the_command_line(
+def test_the_ui_loads_what_the_settings_choose_and_shares_its_history_with_the_command_line(
     started: tuple[Clone, Webserver], materialized: str
 ) -> None:
     clone, webserver = started

@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from mnist_pipeline_tests.conftest import COMMAND, NEUTRAL, House, house_of
 from mnist_pipeline_tests.support.browser import SCHEMES, WIDTHS, launched, opened
 from mnist_pipeline_tests.support.photos import encoded, enlarged
 from mnist_pipeline_tests.support.strokes import SIDE, strokes
+from mnist_pipeline_tests.support.webserver import until
 
 
 @contextmanager
@@ -236,6 +238,28 @@ def test_a_picture_that_does_not_come_ends_with_the_server(full_size: Path) -> N
             connection.putheader("Content-Length", "1000")
             connection.endheaders(b"x")
         assert ask(port, "GET", "/")[0] == 200
+
+
+def test_connections_without_a_whole_request_end_and_new_clients_get_an_answer(
+    furnished: House,
+) -> None:
+    head = b"POST /read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
+    with drawing(furnished.folder) as port, contextlib.ExitStack() as stack:
+        kept = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        stack.callback(kept.close)
+        kept.request("GET", "/")
+        assert kept.getresponse().read()
+        idle = []
+        for sent in [b"", head[:-1], head + b"\r\n1"] * 15:
+            connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+            stack.callback(connection.close)
+            connection.sendall(sent)
+            idle.append(connection)
+        assert ask(port, "GET", "/")[0] == 503
+        until(lambda: ask(port, "GET", "/")[0] == 200, seconds=15)
+        for connection in [*idle, kept.sock]:
+            while connection.recv(1000):  # until it is closed; some got 503 before
+                pass
 
 
 def test_only_one_finger_draws(full_port: int, drawn: Digits, chromium: Browser) -> None:

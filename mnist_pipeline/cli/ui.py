@@ -1,0 +1,59 @@
+"""The command `ui`."""
+
+import contextlib
+import os
+import socket
+import threading
+
+import click
+
+from mnist_pipeline.cli.output import Command
+from mnist_pipeline.cli.session import open_session
+from mnist_pipeline.incremental.errors import PipelineError
+
+
+@click.command(cls=Command)
+@click.option("--port", default=3000, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+def ui(port: int, host: str) -> None:
+    """Serve the Dagster UI over the tracked home, and run its daemon.
+
+    --port 0 takes any that is free.
+    """
+    from mnist_pipeline.config.settings import PROJECT
+    from mnist_pipeline.incremental.ui import only_one, started
+    from mnist_pipeline.web import serving
+
+    with (
+        open_session() as session,
+        only_one(session) as lock,
+        serving.listen(host, port) as listening,
+    ):
+        url = serving.url_of(host, listening)
+        lock.write(f" at {url}")
+        lock.flush()
+        # what is wrong or was interrupted is reported here, not only in a browser
+        for unfinished in session.unfinished():
+            click.echo(f"run {unfinished.run_id} is in progress and goes on", err=True)
+        if host not in {"127.0.0.1", "::1", "localhost"}:
+            click.echo(
+                f"Listening on {host}: everyone who reaches {url} can see everything, launch runs "
+                "and delete history. SECURITY.md shows how to put a proxy before it.",
+                err=True,
+            )
+        # Dagster loads a .env of its working directory over the environment; the home has none
+        os.chdir(session.pipeline.home)
+        with started(session, PROJECT / "workspace.yaml", lock) as (app, daemon):
+            names = {"localhost", host.lower(), socket.gethostname().lower()}
+            guard = serving.Guard(app, serving.HEADERS, names, posted=("/graphql",))
+            server = serving.server(guard)
+
+            def stop_without_the_daemon() -> None:
+                daemon.wait()
+                server.should_exit = True
+
+            threading.Thread(target=stop_without_the_daemon, daemon=True).start()
+            click.echo(f"Dagster UI at {url} (Ctrl+C ends it)")
+            with contextlib.suppress(KeyboardInterrupt):
+                server.run(sockets=[listening])
+                raise PipelineError("Dagster's daemon ended, and the UI with it: start it again")
