@@ -3,11 +3,11 @@
 Exit status: 0 done, 1 the work failed, 2 wrong usage or settings.
 """
 
-import contextlib
 import os
 import signal
 import sys
 import traceback
+from typing import TextIO
 
 import click
 
@@ -44,15 +44,16 @@ def main() -> None:
 def _status(arguments: list[str]) -> int:
     """Run a command and print its answer; return the exit status."""
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    as_json = "--json" in options
+    as_json, out = "--json" in options, sys.stdout
+    if as_json:
+        # to the end: threads of a fit that was interrupted go on printing
+        sys.stdout = sys.stderr
     try:
-        # with --json, what a library prints goes to stderr
-        with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
-            answer = cli.main(arguments, standalone_mode=False)
-        return _shown(answer, options, as_json) if isinstance(answer, Answer) else int(answer or 0)
+        answer = cli.main(arguments, standalone_mode=False)
+        return _shown(answer, options, out) if isinstance(answer, Answer) else int(answer or 0)
     except BrokenPipeError:
         # the reader of a pipe has ended; Python would print a traceback when it flushes stdout
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
         return 1
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - every failure is reported
         status = 2 if isinstance(error, SettingsError | click.UsageError) else 1
@@ -64,18 +65,18 @@ def _status(arguments: list[str]) -> int:
         trace = "".join(traceback.format_exception(error))
         failed = Answer(nothing, error=_message(error), trace=trace, status=status)
     try:
-        return _shown(failed, options, as_json)
+        return _shown(failed, options, out)
     except OSError:  # stdout is full or closed: stderr has the message
         click.echo(f"Error: {failed.error}", err=True)
         return status
 
 
-def _shown(answer: Answer, options: list[str], as_json: bool) -> int:
+def _shown(answer: Answer, options: list[str], out: TextIO) -> int:
     """Print an answer whole; return the exit status."""
     if answer.trace and "--debug" in options:
         click.echo(answer.trace, err=True)
-    status = show(answer, as_json=as_json)
-    sys.stdout.flush()
+    status = show(answer, out, as_json="--json" in options)
+    out.flush()
     return status
 
 

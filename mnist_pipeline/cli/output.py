@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -49,16 +49,16 @@ def debug_flag() -> click.Option:
     return flag("--debug", "Print the traceback of what failed on stderr.")
 
 
-def show(answer: Answer, *, as_json: bool) -> int:
+def show(answer: Answer, out: TextIO, *, as_json: bool) -> int:
     """Print an answer; return the exit status."""
     if as_json:
         document = answer.document
         if answer.error and isinstance(document, Mapping):
             document = {**document, "error": answer.error}
-        click.echo(json.dumps(document))
+        click.echo(json.dumps(document), file=out)
     else:
         if text := answer.text():
-            click.echo(text)
+            click.echo(text, file=out)
         if answer.error:
             click.echo(f"Error: {answer.error}", err=True)
     return answer.status or int(answer.error is not None)

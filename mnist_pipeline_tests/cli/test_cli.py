@@ -144,8 +144,8 @@ def test_an_unknown_option_exits_with_2_and_is_a_document_too(forked: Forked) ->
         # the document is the command's, whatever other words are among the arguments
         (["predict", "--json", "status"], {}),
         (["history", "run", "--json"], {"materializations": []}),
-        (["gc", "--json"], {"dry_run": True, "removed": []}),
-        (["gc", "--keep", "--json"], {"dry_run": True, "removed": []}),
+        (["gc", "--json"], {"dry_run": True, "removed": [], "runs": []}),
+        (["gc", "--keep", "--json"], {"dry_run": True, "removed": [], "runs": []}),
         (["status", "--all", "--json"], {"assets": []}),
         (["statsu", "--json"], {}),
         (["ui", "--json"], {}),
