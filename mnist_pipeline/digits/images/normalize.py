@@ -26,7 +26,7 @@ _WORKING_SIDE = 160
 _THINNEST = 1.8
 
 # typicality
-_NO_DIGIT = 0.02
+_NO_DIGIT = 0.01
 _ANOTHER_DIGIT = 0.05
 _WHOLE_DIGIT = 0.1
 """Less is no digit; as much is a second digit beside the first; or makes what it holds its part."""

@@ -47,6 +47,9 @@ FOREIGN = (
     "shows no digit, only lines, specks, areas or what comes in from beside the paper: " + CROP
 )
 
+_EVERY = 4
+"""Of so many pixels a side one is looked at for the paper around a region."""
+
 _FILLED = 2 / 3
 """Only one in a thousand of MNIST's digits other than 1 fills so much of its bounding box."""
 
@@ -111,7 +114,7 @@ class _Ink:
     bright: Grey
     contrast: Grey
     full: float
-    corner: tuple[int, int]
+    corner: tuple[int, ...]
     scale: float
 
 
@@ -129,7 +132,7 @@ def candidates(grey: Grey) -> list[Candidate]:
     return list(found.values())
 
 
-def _views(grey: Grey) -> Iterator[tuple[slice, slice]]:
+def _views(grey: Grey) -> Iterator[tuple[slice, ...]]:
     """Yield the whole picture, and the box of the largest bright part of it: a sheet of paper."""
     from scipy import ndimage
 
@@ -141,12 +144,16 @@ def _views(grey: Grey) -> Iterator[tuple[slice, slice]]:
     parts, _ = ndimage.label(paper > (low + high) / 2)
     if high - low >= _LEAST_CONTRAST and parts.any():
         box = ndimage.find_objects(parts)[np.bincount(parts.ravel())[1:].argmax()]
-        rows, columns = (slice(step * side.start, step * side.stop) for side in box)
-        if grey[rows, columns].size < 0.8 * grey.size:
-            yield rows, columns
+        if parts[box].size < 0.95 * parts.size:
+            # without what is beside it, or most of that if it is turned
+            edge = [step * (side.stop - side.start) // 10 for side in box]
+            yield tuple(
+                slice(step * side.start + less, step * side.stop - less)
+                for side, less in zip(box, edge, strict=True)
+            )
 
 
-def _inks(grey: Grey, view: tuple[slice, slice]) -> Iterator[_Ink]:
+def _inks(grey: Grey, view: tuple[slice, ...]) -> Iterator[_Ink]:
     """Yield the dark ink and the light ink of a part of the picture, where there is any.
 
     Paper is what a closing with a broad square leaves, so that uneven light, and the edges of
@@ -167,7 +174,7 @@ def _inks(grey: Grey, view: tuple[slice, slice]) -> Iterator[_Ink]:
         contrast = ndimage.grey_closing(bright, (broad, broad)) - bright
         full = _full_ink(contrast)
         if full >= max(_LEAST_CONTRAST, _LEAST_SIGNAL * texture):
-            yield _Ink(bright, contrast, full, (view[0].start, view[1].start), scale)
+            yield _Ink(bright, contrast, full, tuple(part.start for part in view), scale)
 
 
 def _full_ink(contrast: Grey) -> float:
@@ -177,20 +184,26 @@ def _full_ink(contrast: Grey) -> float:
 
 
 def _candidates(ink: _Ink) -> Iterator[Candidate]:
-    """Yield the regions of ink that have paper around them, with and without lines."""
+    """Yield the regions of ink that have paper around them."""
     side = ink.bright.size**0.5
+    few = ink.bright[::_EVERY, ::_EVERY]
+    # a digit that fills the picture has paper beyond it: what is along most of the frame
+    beyond = np.median([*few[0], *few[-1], *few[:, 0], *few[:, -1]])
     for shares in _with_and_without_lines(ink, max(3, round(_THICKEST_LINE * side))):
         for where, own in _regions(shares, side):
             # of three times its length, most is paper
-            paper = np.median(ink.bright[_around(where, max(own.shape))][::4, ::4])
+            around = few[_around(where, max(own.shape), _EVERY)]
+            paper = np.median(around) if around.size < few.size else beyond
             contrast = float(paper - np.median(ink.bright[where][own > 0.5]))
             if contrast > 0.5 * ink.full:
                 corner = ink.corner + np.array([part.start for part in where]) / ink.scale
                 yield Candidate(own, corner, ink.scale, contrast)
 
 
-def _around(where: tuple[slice, ...], far: int) -> tuple[slice, ...]:
-    return tuple(slice(max(0, side.start - far), side.stop + far) for side in where)
+def _around(where: tuple[slice, ...], far: int, every: int = 1) -> tuple[slice, ...]:
+    return tuple(
+        slice(max(0, part.start - far) // every, -(-(part.stop + far) // every)) for part in where
+    )
 
 
 def _with_and_without_lines(ink: _Ink, thickest: int) -> Iterator[Grey]:
