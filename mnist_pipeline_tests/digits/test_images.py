@@ -39,7 +39,8 @@ def some() -> Digits:
 
 
 def of_file(data: bytes) -> Pixels:
-    return normalize.prepare(files.grey(data), Shape(), reference()).pixels[0]
+    found: Pixels = normalize.prepare(files.grey(data), Shape(), reference()).pixels[0]
+    return found
 
 
 def prepared(image: Image.Image, form: str = "PNG", **more: object) -> Pixels:

@@ -159,6 +159,27 @@ def test_a_picture_can_be_chosen_dropped_or_pasted(
             page.wait_for_selector('body[data-digit="6"]')
 
 
+def test_the_page_warns_of_a_picture_that_is_hardly_like_a_digit(
+    full_port: int, drawn: Digits, chromium: Browser, tmp_path: Path
+) -> None:
+    file = tmp_path / "lying.png"
+    for place in np.flatnonzero(np.isin(drawn.labels, [2, 3, 5]))[:100]:
+        lying = np.rot90(drawn.pixels[place].reshape(28, 28)).ravel()
+        file.write_bytes(encoded(enlarged(lying, 300)))
+        status, _, body = ask(full_port, body=file.read_bytes())
+        if status == 200 and json.loads(body)["typicality"] < 0.05:
+            break
+    else:
+        pytest.fail("no lying digit is answered with a warning")
+    with opened(chromium, f"http://127.0.0.1:{full_port}/") as page:
+        page.set_input_files("#file", file)
+        warning = page.locator("#predicted em")
+        warning.wait_for()
+        assert "unlike the training digits" in warning.inner_text()
+        page.locator("#clear").click()
+        assert warning.count() == 0
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
 def test_everybody_can_use_the_page_in_both_schemes_on_phone_and_desktop(

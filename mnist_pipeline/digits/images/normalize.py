@@ -82,14 +82,18 @@ def prepare(grey: npt.NDArray[np.float32], shape: Shape, reference: Reference) -
         raise PictureError("has too few pixels a side to show a digit")
     if grey.shape == (shape.width, shape.width) and shape.box == shape.width:
         pixels = _whole(grey)[np.newaxis]
-        return Prepared(pixels, np.ones(1), float(reference.compare(pixels)[0]))
-    found = segments.candidates(grey)
-    pixels = np.array([_as_source(one.ink, shape) for one in found])
-    typicality = reference.compare(pixels)
-    weights = _weights(found, typicality)
-    same = np.flatnonzero(weights)
-    same = same[np.argsort(-weights[same], kind="stable")]
-    return Prepared(pixels[same], weights[same] / weights.sum(), float(typicality[same[0]]))
+        typicality, weights = reference.compare(pixels), np.ones(1)
+    else:
+        found = segments.candidates(grey)
+        pixels = np.array([_as_source(one.ink, shape) for one in found])
+        typicality = reference.compare(pixels)
+        weights = _weights(found, typicality)
+    order = np.argsort(-weights, kind="stable")[: max(1, np.count_nonzero(weights))]
+    if (best := float(typicality[order[0]])) < _NO_DIGIT:
+        raise PictureError(
+            f"shows nothing that looks like a digit the model knows: {segments.CROP}"
+        )
+    return Prepared(pixels[order], weights[order] / weights.sum(), best)
 
 
 def _whole(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
@@ -98,7 +102,7 @@ def _whole(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     ink = np.abs(grey - paper)
     if not ink.any():
         raise PictureError(segments.EMPTY)
-    return np.round(255 * ink / ink.max()).astype(np.uint8).ravel()
+    return np.asarray(np.round(255 * ink / ink.max()), np.uint8).ravel()
 
 
 def _weights(
@@ -111,22 +115,18 @@ def _weights(
     Raises
     ------
     PictureError
-        None looks like a digit, or several do.
+        Several look like digits.
     """
     length = np.array([one.length for one in found])
     contrast = np.array([one.contrast for one in found])
     cut = np.array([one.is_cut for one in found])
     weights = typicality * length * contrast * np.where(cut, _CUT, 1)
     wholes = np.flatnonzero(typicality >= _WHOLE_DIGIT)
-    for place, one in enumerate(found):
-        longer = wholes[length[wholes] > _PART * length[place]]
+    for part, one in enumerate(found):
+        longer = wholes[length[wholes] > _PART * length[part]]
         if any(found[whole].holds(one) for whole in longer):
-            weights[place] = 0
+            weights[part] = 0
     best = int(weights.argmax())
-    if typicality[best] < _NO_DIGIT:
-        raise PictureError(
-            f"shows nothing that looks like a digit the model knows: {segments.CROP}"
-        )
     beside = np.array([not one.overlaps(found[best]) for one in found])
     others = (
         beside
@@ -136,10 +136,10 @@ def _weights(
         & (contrast >= _AS_DARK * contrast[best])
         & (cut <= cut[best])
     )
-    digits = [best]
+    digits = [found[best]]
     for place in np.flatnonzero(others):
-        if not any(found[place].overlaps(found[other]) for other in digits):
-            digits.append(place)
+        if not any(found[place].overlaps(other) for other in digits):
+            digits.append(found[place])
     if len(digits) > 1:
         raise PictureError(f"shows {len(digits)} things that could be digits: {segments.CROP}")
     return np.where(beside, 0, weights)

@@ -50,6 +50,9 @@ FOREIGN = (
 _EVERY = 4
 """Of so many pixels a side one is looked at for the paper around a region."""
 
+_MOST = 20
+"""So many regions of a threshold, the longest ones, are compared with the training digits."""
+
 _FILLED = 2 / 3
 """Only one in a thousand of MNIST's digits other than 1 fills so much of its bounding box."""
 
@@ -87,12 +90,13 @@ class Candidate:
     @property
     def length(self) -> float:
         """Its longer side in pixels of the picture."""
-        return max(self.ink.shape) / self.scale
+        return float(max(self.ink.shape) / self.scale)
 
     @property
     def darkest(self) -> npt.NDArray[np.float64]:
         """Row and column of its darkest pixel in the picture."""
-        return self.corner + np.argwhere(self.ink == self.ink.max())[0] / self.scale
+        place = np.unravel_index(self.ink.argmax(), self.ink.shape)
+        return self.corner + np.array(place) / self.scale
 
     def holds(self, other: "Candidate") -> bool:
         """Return whether the darkest pixel of another one is ink of this one."""
@@ -217,9 +221,10 @@ def _with_and_without_lines(ink: _Ink, thickest: int) -> Iterator[Grey]:
     faint = ink.contrast > _LEVELS[0] * ink.full
     lines = _lines(faint, thickest) | _lines(faint.T, thickest).T
     lines = ndimage.binary_dilation(lines, np.ones((3, 3)))
-    rest = np.where(lines, 0, ink.contrast)
+    rest: Grey = np.where(lines, np.float32(0), ink.contrast)
     if lines.any() and (full := _full_ink(rest)) >= _LEAST_CONTRAST:
-        yield np.where(lines, ndimage.grey_closing(rest, (7, 7)), rest) / full
+        rest[lines] = ndimage.grey_closing(rest, (7, 7))[lines]
+        yield rest / full
 
 
 def _lines(ink: Mask, thickest: int) -> Mask:
@@ -246,15 +251,13 @@ def _lines(ink: Mask, thickest: int) -> Mask:
         line = np.floor(middle + slope * (columns - width / 2)).astype(int)
         inside = (line >= 0) & (line < height)
         found[line[inside], columns[inside]] = True
-    return ndimage.binary_dilation(found, np.ones((5, 1))) & thin
+    found = np.asarray(ndimage.binary_dilation(found, np.ones((5, 1))))
+    found &= thin
+    return found
 
 
 def _regions(ink: Grey, side: float) -> Iterator[tuple[tuple[slice, ...], Grey]]:
-    """Yield connected strokes: where they are, and their ink from 0 to 1, a half at the threshold.
-
-    What is slender is a line, what fills its box is a sheet or a stain, and what covers a whole
-    side of the picture is the edge of a table.
-    """
+    """Yield connected strokes: where, and their ink from 0 to 1, which is a half at a threshold."""
     from scipy import ndimage
 
     for level in _LEVELS:
@@ -264,16 +267,26 @@ def _regions(ink: Grey, side: float) -> Iterator[tuple[tuple[slice, ...], Grey]]
             near = ndimage.maximum_filter(strokes, 1 + 2 * round(gap * side / 2))
             parts, _ = ndimage.label(near, np.ones((3, 3)))
             inside = np.where(strokes, parts, 0)
-            sides = inside[0], inside[-1], inside[:, 0], inside[:, -1]
-            for number, where in enumerate(ndimage.find_objects(inside), 1):
-                if where is None:
-                    continue
-                short, long = sorted(part.stop - part.start for part in where)
-                filled = (inside[where] == number).mean() > _FILLED and long < 3 * short
-                slender = long > _SLENDEREST * short
-                if long < _LEAST_LENGTH * side or slender or filled:
-                    continue
-                if not any((one == number).all() for one in sides):
-                    # with its faint edges
-                    room = _around(where, 2)
-                    yield room, (sharp[room] * (parts[room] == number)).astype(np.float32)
+            for number, where in _longest(inside, _LEAST_LENGTH * side):
+                # with its faint edges
+                room = _around(where, 2)
+                yield room, (sharp[room] * (parts[room] == number)).astype(np.float32)
+
+
+def _longest(parts: npt.NDArray[np.intp], least: float) -> Iterator[tuple[int, tuple[slice, ...]]]:
+    """Yield the numbers and places of the parts that can be strokes of a digit, longest first.
+
+    What is slender is a line, what fills its box is a sheet or a stain, and what covers a whole
+    side of the picture is the edge of a table.
+    """
+    from scipy import ndimage
+
+    sides = parts[0], parts[-1], parts[:, 0], parts[:, -1]
+    found = []
+    for number, where in enumerate(ndimage.find_objects(parts), 1):
+        short, long = sorted(part.stop - part.start for part in where or [slice(0, 0)] * 2)
+        if least <= long <= _SLENDEREST * short:
+            filled = (parts[where] == number).mean() > _FILLED and long < 3 * short
+            if not filled and not any((one == number).all() for one in sides):
+                found.append((long, number, where))
+    yield from [one[1:] for one in sorted(found, key=lambda one: -one[0])[:_MOST]]
