@@ -120,6 +120,7 @@ class _Ink:
     full: float
     corner: tuple[int, ...]
     scale: float
+    on_sheet: bool
 
 
 def candidates(grey: Grey) -> list[Candidate]:
@@ -150,7 +151,7 @@ def _views(grey: Grey) -> Iterator[tuple[slice, ...]]:
         box = ndimage.find_objects(parts)[np.bincount(parts.ravel())[1:].argmax()]
         if parts[box].size < 0.95 * parts.size:
             # without what is beside it, or most of that if it is turned
-            edge = [step * (side.stop - side.start) // 10 for side in box]
+            edge = [step * (side.stop - side.start) // 20 for side in box]
             yield tuple(
                 slice(step * side.start + less, step * side.stop - less)
                 for side, less in zip(box, edge, strict=True)
@@ -174,11 +175,12 @@ def _inks(grey: Grey, view: tuple[slice, ...]) -> Iterator[_Ink]:
     smooth = ndimage.gaussian_filter(small, 1)
     texture = np.quantile(np.abs(smooth - ndimage.gaussian_filter(smooth, 2)), 0.25)
     broad = max(3, round(_BROADEST * small.size**0.5))
+    corner = tuple(side.start for side in view)
     for bright in (smooth, 1 - smooth):
         contrast = ndimage.grey_closing(bright, (broad, broad)) - bright
         full = _full_ink(contrast)
         if full >= max(_LEAST_CONTRAST, _LEAST_SIGNAL * texture):
-            yield _Ink(bright, contrast, full, tuple(part.start for part in view), scale)
+            yield _Ink(bright, contrast, full, corner, scale, part.size < grey.size)
 
 
 def _full_ink(contrast: Grey) -> float:
@@ -191,8 +193,10 @@ def _candidates(ink: _Ink) -> Iterator[Candidate]:
     """Yield the regions of ink that have paper around them."""
     side = ink.bright.size**0.5
     few = ink.bright[::_EVERY, ::_EVERY]
-    # a digit that fills the picture has paper beyond it: what is along most of the frame
-    beyond = np.median([*few[0], *few[-1], *few[:, 0], *few[:, -1]])
+    # a digit cropped at its edges has paper beyond the frame, which shows between its strokes
+    frame = [*few[0], *few[-1], *few[:, 0], *few[:, -1]]
+    is_mixed = np.ptp(np.quantile(frame, [0.05, 0.95])) > 0.5 * ink.full
+    beyond = np.median(frame if is_mixed and not ink.on_sheet else few)
     for shares in _with_and_without_lines(ink, max(3, round(_THICKEST_LINE * side))):
         for where, own in _regions(shares, side):
             # of three times its length, most is paper
