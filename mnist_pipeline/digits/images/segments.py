@@ -41,12 +41,6 @@ _LEAST_LINE = 0.5
 _SLENDEREST = 14
 """How many times as long as broad a digit is at most."""
 
-CROP = "crop it to one upright digit, with paper around it"
-EMPTY = f"shows no digit: nothing stands out as ink does from paper: {CROP}"
-FOREIGN = (
-    "shows no digit, only lines, specks, areas or what comes in from beside the paper: " + CROP
-)
-
 _EVERY = 4
 """Of so many pixels a side one is looked at for the paper around a region."""
 
@@ -55,6 +49,12 @@ _MOST = 20
 
 _FILLED = 2 / 3
 """Only one in a thousand of MNIST's digits other than 1 fills so much of its bounding box."""
+
+CROP = "crop it to one upright digit, with paper around it"
+EMPTY = f"shows no digit: nothing stands out as ink does from paper: {CROP}"
+FOREIGN = (
+    "shows no digit, only lines, specks, areas or what comes in from beside the paper: " + CROP
+)
 
 Mask = npt.NDArray[np.bool_]
 Grey = npt.NDArray[np.float32]
