@@ -29,7 +29,7 @@ _LEVELS = (0.35, 0.5, 0.7)
 _BROADEST = 0.4
 """Strokes and their shadows are narrower; sheets and tables are broader."""
 
-_GAPS = (0.0, 0.012, 0.04)
+_GAPS = (0.0, 0.02, 0.08)
 """Strokes so far from one another may belong together."""
 
 _LEAST_LENGTH = 0.04
