@@ -23,7 +23,8 @@ from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.sources import sample
 from mnist_pipeline.digits.sources.formats import decode
 from mnist_pipeline_tests.conftest import House
-from mnist_pipeline_tests.support.photos import PAGES, encoded, enlarged, page, photo, reference
+from mnist_pipeline_tests.support import photos
+from mnist_pipeline_tests.support.photos import encoded, enlarged, on_paper, photo, reference
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -37,15 +38,9 @@ def some() -> Digits:
     return Digits(places.astype(np.int32), table.pixels[places], table.labels[places], origin)  # type: ignore[arg-type]
 
 
-def on_paper(pixels: Pixels, *, side: int = 280, margin: int = 60) -> Image.Image:
-    """Black ink on white paper."""
-    paper = Image.new("L", (side + 2 * margin, side + 2 * margin), 255)
-    paper.paste(0, (margin, margin), enlarged(pixels, side))
-    return paper
-
-
 def of_file(data: bytes) -> Pixels:
-    return normalize.prepare(files.grey(data), Shape(), reference()).pixels
+    found: Pixels = normalize.prepare(files.grey(data), Shape(), reference()).pixels[0]
+    return found
 
 
 def prepared(image: Image.Image, form: str = "PNG", **more: object) -> Pixels:
@@ -142,19 +137,10 @@ def test_a_thin_pen_is_broadened_to_what_mnist_knows(some: Digits) -> None:
     assert alike(thin, pixels) > 0.6
 
 
-def light(rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    y, x = np.mgrid[0:1:300j, 0:1:400j]
-    vignette = ((x - 0.5) ** 2 + (y - 0.5) ** 2) * rng.uniform(0, 1)
-    return np.asarray(0.9 - 0.4 * rng.random() * x - vignette)
-
-
 @pytest.mark.parametrize("seed", range(10))
 def test_empty_paper_has_no_digit_however_noisy_and_unevenly_lit(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    noise = rng.normal(0, 0.06 * rng.random(), (300, 400))
-    empty = np.clip(255 * (light(rng) + noise), 0, 255).astype(np.uint8)
     with pytest.raises(PictureError, match="shows no digit"):
-        prepared(Image.fromarray(empty))
+        prepared(photos.empty(np.random.default_rng(seed)))
 
 
 def beside_paper() -> Image.Image:
@@ -221,13 +207,13 @@ def test_what_shows_no_single_digit_is_refused_with_a_reason(some: Digits) -> No
     speck = Image.new("L", (800, 800), 255)
     speck.paste(0, (400, 400, 421, 421))
     for image, reason in (
-        (two, "shows 2 things that could be digits"),
-        (dash, "shows no digit"),
-        (speck, "shows no digit"),
-        (Image.new("L", (300, 300), 128), "shows no digit"),
-        (Image.new("RGBA", (300, 300), (0, 0, 0, 0)), "shows no digit"),
+        (two, "shows 2 things that could be digits: crop it to one"),
+        (dash, "nothing that looks like a digit the model knows: crop it to one"),
+        (speck, "only lines, specks, .* crop it to one"),
+        (Image.new("L", (300, 300), 128), "nothing stands out as ink .* crop it"),
+        (Image.new("RGBA", (300, 300), (0, 0, 0, 0)), "nothing stands out as ink .* crop it"),
         (Image.new("L", (3, 40), 128), "too few pixels a side"),
-        (beside_paper(), "shows no digit"),
+        (beside_paper(), "nothing stands out as ink .* crop it"),
     ):
         with pytest.raises(PictureError, match=reason):
             prepared(image)
@@ -323,10 +309,10 @@ def test_digits_are_read_on_lined_folded_and_framed_pages_and_on_sheets_on_table
     test = Digits.read(furnished.made("test_set").path)
     rng = np.random.default_rng(11)
     answers = []
-    for kind in PAGES:
+    for kind in photos.PAGES:
         row = int(rng.integers(len(test)))
         try:
-            answers.append(read_digit(model, page(test.pixels[row], rng, kind)).digit)
+            answers.append(read_digit(model, photos.page(test.pixels[row], rng, kind)).digit)
         except PictureError:
             answers.append(-1)
             continue
@@ -336,20 +322,14 @@ def test_digits_are_read_on_lined_folded_and_framed_pages_and_on_sheets_on_table
 
 def test_a_crop_at_the_digits_edges_is_the_digit(some: Digits) -> None:
     for pixels in some.pixels[::7]:
-        whole = on_paper(pixels)
-        tight = whole.crop(whole.point(lambda v: 255 * (v < 128)).getbbox())
-        square = Image.new("L", (max(tight.size),) * 2, 255)
-        square.paste(tight, ((square.width - tight.width) // 2, (square.width - tight.height) // 2))
-        between = Image.new("L", (tight.width, tight.height + 80), 255)
-        between.paste(tight, (0, 40))
-        for crop in (tight, square, between):
+        for crop in photos.crops(pixels).values():
             assert alike(prepared(crop), pixels) > 0.8
 
 
 def test_typicality_is_that_of_digits_for_digits_and_little_for_what_is_none(some: Digits) -> None:
-    digits, _ = reference().compare(some.pixels)
+    digits = reference().compare(some.pixels)
     turned = np.rot90(some.pixels.reshape(-1, 28, 28), axes=(1, 2)).reshape(-1, 784)
-    others, _ = reference().compare(np.ascontiguousarray(turned[some.labels != 0]))
+    others = reference().compare(np.ascontiguousarray(turned[some.labels != 0]))
     assert np.median(digits) > 0.3
     assert np.median(others) < 0.05
 

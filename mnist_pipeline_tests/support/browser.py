@@ -48,7 +48,9 @@ def opened(browser: Browser, url: str, **more: Any) -> Iterator[Page]:
     said: list[str] = []
     asked: list[str] = []
     page = browser.new_page(**more)
-    page.on("console", lambda message: said.append(message.text))
+    # the browser reports a picture that is refused as a failed request
+    refused = "status of 422"
+    page.on("console", lambda one: None if refused in one.text else said.append(one.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
     page.goto(url)

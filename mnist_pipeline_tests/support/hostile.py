@@ -55,7 +55,7 @@ def plainly(arff: bytes) -> list[list[int]]:
 def read_picture(data: bytes) -> bool:
     """Find the digit in an image file; return False where it is refused as documented."""
     try:
-        digit = normalize.prepare(files.grey(data), Shape(), reference()).pixels
+        digit = normalize.prepare(files.grey(data), Shape(), reference()).pixels[0]
     except PictureError as error:
         assert str(error)
         return False

@@ -27,6 +27,78 @@ def enlarged(pixels: npt.NDArray[np.uint8], side: int) -> Image.Image:
     return Image.fromarray(pixels.reshape(28, 28)).resize(square, Image.Resampling.BICUBIC)
 
 
+def on_paper(pixels: npt.NDArray[np.uint8], *, side: int = 280, margin: int = 60) -> Image.Image:
+    """Black ink on white paper."""
+    paper = Image.new("L", (side + 2 * margin, side + 2 * margin), 255)
+    paper.paste(0, (margin, margin), enlarged(pixels, side))
+    return paper
+
+
+def crops(pixels: npt.NDArray[np.uint8]) -> dict[str, Image.Image]:
+    """A digit cropped to its bounding box; the same as a square, and with paper above and below."""
+    whole = on_paper(pixels)
+    tight = whole.crop(whole.point(lambda v: 255 * (v < 128)).getbbox())
+    square = Image.new("L", (max(tight.size),) * 2, 255)
+    square.paste(tight, ((square.width - tight.width) // 2, (square.width - tight.height) // 2))
+    between = Image.new("L", (tight.width, tight.height + 80), 255)
+    between.paste(tight, (0, 40))
+    return {"tight": tight, "square": square, "between": between}
+
+
+def two_digits(
+    one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8], rng: np.random.Generator
+) -> Image.Image:
+    """Two digits beside or below one another on one sheet, not touching."""
+    side, room = int(rng.integers(120, 260)), int(rng.integers(10, 80))
+    size = (2 * side + 3 * room, side + 2 * room)
+    paper = Image.new("L", size, int(rng.integers(200, 256)))
+    pen = int(rng.integers(0, 80))
+    paper.paste(pen, (room, room), enlarged(one, side))
+    paper.paste(pen, (2 * room + side, room), enlarged(other, side))
+    return paper
+
+
+SHAPES: dict[str, list[list[tuple[float, float]]]] = {
+    "triangle": [[(0.5, 0), (1, 1), (0, 1), (0.5, 0)]],
+    "star": [[(0.2, 1), (0.5, 0), (0.8, 1), (0, 0.4), (1, 0.4), (0.2, 1)]],
+    "arrow": [[(0, 0.5), (1, 0.5)], [(0.6, 0.1), (1, 0.5), (0.6, 0.9)]],
+    "house": [[(0.1, 1), (0.1, 0.4), (0.5, 0), (0.9, 0.4), (0.9, 1), (0.1, 1)]],
+    "window": [
+        [(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)],
+        [(0.5, 0), (0.5, 1)],
+        [(0, 0.5), (1, 0.5)],
+    ],
+    "M": [[(0, 1), (0.1, 0), (0.5, 0.7), (0.9, 0), (1, 1)]],
+    "W": [[(0, 0), (0.25, 1), (0.5, 0.3), (0.75, 1), (1, 0)]],
+    "K": [[(0.1, 0), (0.1, 1)], [(0.9, 0), (0.1, 0.55), (0.9, 1)]],
+    "E": [[(0.9, 0), (0.1, 0), (0.1, 1), (0.9, 1)], [(0.1, 0.5), (0.8, 0.5)]],
+    "zigzag": [[(0, 0.6), (0.2, 0.3), (0.4, 0.7), (0.6, 0.3), (0.8, 0.7), (1, 0.4)]],
+}
+"""Strokes, in shares of the side, of what is no digit."""
+
+
+def shape(name: str, rng: np.random.Generator) -> Image.Image:
+    """One of the `SHAPES` in a thick pen on white paper."""
+    paper = Image.new("L", (400, 400), 255)
+    angle = np.radians(rng.uniform(-8, 8))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    scale = rng.uniform(140, 300, 2)
+    for stroke in SHAPES[name]:
+        points = ((np.array(stroke) - 0.5) * scale) @ turn + 200
+        ends = [(float(x), float(y)) for x, y in points]
+        ImageDraw.Draw(paper).line(ends, 20, int(rng.integers(14, 26)), joint="curve")
+    return paper.filter(ImageFilter.GaussianBlur(1.5))
+
+
+def empty(rng: np.random.Generator) -> Image.Image:
+    """Paper with nothing on it, unevenly lit and noisy."""
+    y, x = np.mgrid[0:1:300j, 0:1:400j]
+    vignette = ((x - 0.5) ** 2 + (y - 0.5) ** 2) * rng.uniform(0, 1)
+    light = 0.9 - 0.4 * rng.random() * x - vignette
+    noise = rng.normal(0, 0.06 * rng.random(), (300, 400))
+    return Image.fromarray(np.clip(255 * (light + noise), 0, 255).astype(np.uint8))
+
+
 def photo(
     pixels: npt.NDArray[np.uint8], rng: np.random.Generator, *, inverted: bool
 ) -> Image.Image:

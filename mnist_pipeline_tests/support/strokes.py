@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageDraw
 from skimage.morphology import skeletonize
 
 from mnist_pipeline_tests.support.photos import enlarged
@@ -33,3 +34,15 @@ def strokes(pixels: npt.NDArray[np.uint8]) -> list[list[Point]]:
         if len(path) > _EVERY or not found:
             found.append([*path[::_EVERY], path[-1]])
     return found
+
+
+def drawn(pixels: npt.NDArray[np.uint8]) -> Image.Image:
+    """A digit's strokes as the drawing page sends them: a pen of 0.07 of the side, round ends."""
+    paper = Image.new("L", (2 * SIDE, 2 * SIDE), 255)
+    pen, radius = ImageDraw.Draw(paper), round(0.07 * SIDE)
+    for stroke in strokes(pixels):
+        points = [(2.0 * column, 2.0 * row) for row, column in stroke]
+        pen.line(points, 0, 2 * radius)
+        for x, y in points:
+            pen.ellipse((x - radius, y - radius, x + radius, y + radius), 0)
+    return paper

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Response
 
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline_tests.conftest import COMMAND, NEUTRAL, House, house_of
@@ -85,8 +85,8 @@ def ask(
     return answer
 
 
-def draw(page: Page, digits: Digits, place: int) -> None:
-    """Draw a digit with the mouse, over a sheet that is cleared first."""
+def draw(page: Page, digits: Digits, place: int) -> Response:
+    """Draw a digit with the mouse, over a sheet that is cleared first; return the last answer."""
     page.locator("#clear").click()
     sheet = page.locator("#sheet").bounding_box()
     assert sheet is not None
@@ -99,7 +99,9 @@ def draw(page: Page, digits: Digits, place: int) -> None:
         page.mouse.down()
         for point in points[1:]:
             page.mouse.move(*point)
-        page.mouse.up()
+        with page.expect_response("**/read") as answered:
+            page.mouse.up()
+    return answered.value
 
 
 def test_of_40_test_digits_drawn_with_the_mouse_38_are_read_right(
@@ -109,10 +111,8 @@ def test_of_40_test_digits_drawn_with_the_mouse_38_are_read_right(
     right = 0
     with opened(chromium, f"http://127.0.0.1:{full_port}/") as page:
         for place in places:
-            with page.expect_response("**/read") as answered:
-                draw(page, drawn, place)
-            if answered.value.ok:
-                right += answered.value.json()["digit"] == drawn.labels[place]
+            answer = draw(page, drawn, place)
+            right += answer.ok and answer.json()["digit"] == drawn.labels[place]
     assert right >= 38, right
 
 
@@ -159,6 +159,27 @@ def test_a_picture_can_be_chosen_dropped_or_pasted(
             page.locator("#clear").click()
             page.evaluate(give, [event, list(file.read_bytes())])
             page.wait_for_selector('body[data-digit="6"]')
+
+
+def test_the_page_warns_of_a_picture_that_is_hardly_like_a_digit(
+    full_port: int, drawn: Digits, chromium: Browser, tmp_path: Path
+) -> None:
+    file = tmp_path / "lying.png"
+    for place in np.flatnonzero(np.isin(drawn.labels, [2, 3, 5]))[:100]:
+        lying = np.rot90(drawn.pixels[place].reshape(28, 28)).ravel()
+        file.write_bytes(encoded(enlarged(lying, 300)))
+        status, _, body = ask(full_port, body=file.read_bytes())
+        if status == 200 and json.loads(body)["typicality"] < 0.05:
+            break
+    else:
+        pytest.fail("no lying digit is answered with a warning")
+    with opened(chromium, f"http://127.0.0.1:{full_port}/") as page:
+        page.set_input_files("#file", file)
+        warning = page.locator("#predicted em")
+        warning.wait_for()
+        assert "unlike the training digits" in warning.inner_text()
+        page.locator("#clear").click()
+        assert warning.count() == 0
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -1,10 +1,10 @@
-"""Normalizing: from an image with a digit somewhere in it to an image as the source has them.
+"""Normalizing: from an image with a digit somewhere in it to images as the source has them.
 
 MNIST's own digits were bilevel scans; they were "size normalized to fit in a 20x20 pixel box while
 preserving their aspect ratio", grey levels came from the anti-aliasing of that, and they were
 "centered in a 28x28 image by computing the center of mass of the pixels" (Y. LeCun, C. Cortes and
-C. J. C. Burges, "The MNIST database of handwritten digits"). So is each candidate of a picture; the
-one that is most like the training digits is the answer.
+C. J. C. Burges, "The MNIST database of handwritten digits"). So is each candidate of a picture;
+those that are the same digit under several thresholds are kept, with weights.
 """
 
 from dataclasses import dataclass
@@ -25,46 +25,40 @@ _WORKING_SIDE = 160
 
 _THINNEST = 1.8
 
-_MOST_EXCESS = 1.2
-"""What is farther from the training digits than this multiple of any known digit is refused."""
+# typicality
+_NO_DIGIT = 0.01
+_ANOTHER_DIGIT = 0.05
+_WHOLE_DIGIT = 0.1
+"""Less is no digit; as much is a second digit beside the first; or makes what it holds its part."""
 
-_TYPICAL = 0.1
-"""Least typicality of a second digit in the picture: with less it is a part or a stain."""
+_PART = 1.3
+"""A whole is so many times as long as its parts: with less it is the same at another threshold."""
 
-_DOUBT = 0.4
-"""What a candidate's typicality counts for each reason to doubt it."""
+_CUT = 0.01
+"""What a candidate at the frame counts for: it may be from beside the paper, or cropped so."""
 
-_ENOUGH = 0.2
-"""More typicality counts no more: which digit is meant is not which is drawn most usually."""
-
-_SIZE = 1.6
-"""Power of the length that multiplies the typicality."""
-
-_ANOTHER = 0.45
-"""A second digit is at least so high, as a share of the first."""
-
-_LEAST_CONTRAST = 0.35
-"""A digit has at least so much of the contrast of what else looks like one."""
-
-NOTHING = "shows no digit: nothing that is large enough stands out as ink does from paper"
-UNLIKE = (
-    "shows no digit that is like those the model knows: crop it to one digit, upright, with paper "
-    "around it"
-)
+_AS_LONG = 0.45
+_AS_DARK = 0.6
+"""A second digit has such shares of the length and of the contrast of the first."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """An image as the source would have it.
+    """The digit of an image as the source would have it, under several thresholds of ink.
 
     Attributes
     ----------
-    pixels : uint8 array of shape (pixels,), ink 0-255
+    pixels : uint8 array of shape (n, pixels), ink 0-255
+        The most probable one first.
+    weights : float64 array of shape (n,)
+        How much each counts; their sum is 1.
     typicality : float
-        Share of the known digits that are as far from the training digits or farther, 0-1.
+        Of the first: the share of the known digits that are as far from the training digits or
+        farther, 0-1.
     """
 
     pixels: npt.NDArray[np.uint8]
+    weights: npt.NDArray[np.float64]
     typicality: float
 
 
@@ -87,78 +81,68 @@ def prepare(grey: npt.NDArray[np.float32], shape: Shape, reference: Reference) -
     if min(grey.shape) < _LEAST_SIDE:
         raise PictureError("has too few pixels a side to show a digit")
     if grey.shape == (shape.width, shape.width) and shape.box == shape.width:
-        found = [_whole(grey)]
-        prepared = np.array([np.round(255 * found[0].ink).astype(np.uint8).ravel()])
+        pixels = _whole(grey)[np.newaxis]
+        typicality, weights = reference.compare(pixels), np.ones(1)
     else:
         found = segments.candidates(grey)
-        if not found:
-            raise PictureError(NOTHING)
-        prepared = np.array([_as_source(one.ink, shape) for one in found])
-    typicality, excess = reference.compare(prepared)
-    place = _best(found, typicality, excess)
-    return Prepared(prepared[place], float(typicality[place]))
+        pixels = np.array([_as_source(one.ink, shape) for one in found])
+        typicality = reference.compare(pixels)
+        weights = _weights(found, typicality)
+    order = np.argsort(-weights, kind="stable")[: max(1, np.count_nonzero(weights))]
+    if (best := float(typicality[order[0]])) < _NO_DIGIT:
+        raise PictureError(
+            f"shows nothing that looks like a digit the model knows: {segments.CROP}"
+        )
+    return Prepared(pixels[order], weights[order] / weights.sum(), best)
 
 
-def _whole(grey: npt.NDArray[np.float32]) -> Candidate:
-    """Return an image as the source has them: its digit goes up to the frame."""
-    edges = np.concatenate([grey[[0, -1]].ravel(), grey[:, [0, -1]].ravel()])
-    # paper is put around it
-    padded = np.pad(grey, 1, constant_values=np.median(edges))
-    everywhere = np.ones(padded.shape, bool)
-    for _, contrast in segments.contrasts(padded, everywhere):
-        full = segments.full_ink(contrast, everywhere)
-        ink = np.clip(contrast / full, 0, 1)[1:-1, 1:-1].astype(np.float32)
-        return Candidate(ink, 0, 0, full, 0, is_line=False, is_cut=False)
-    raise PictureError(NOTHING)
+def _whole(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Return an image as the source has them, whose digit goes up to the frame, uint8 (pixels,)."""
+    paper = np.median([*grey[0], *grey[-1], *grey[:, 0], *grey[:, -1]])
+    ink = np.abs(grey - paper)
+    if not ink.any():
+        raise PictureError(segments.EMPTY)
+    return np.asarray(np.round(255 * ink / ink.max()), np.uint8).ravel()
 
 
-def _best(
-    found: list[Candidate], typicality: npt.NDArray[np.float64], excess: npt.NDArray[np.float64]
-) -> int:
-    """Return the place of the candidate that is the digit.
+def _weights(
+    found: list[Candidate], typicality: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return how much each candidate counts for the digit, of shape (n,); those beside it, 0.
 
-    It is typical, and large: parts of a digit can look like a 1. What is on the flat paper of a
-    hypothesis, goes up to the frame or is a line counts less.
+    Typical, long and dark ones count more. Parts of a digit, which can look like a 1, do not count.
 
     Raises
     ------
     PictureError
-        None looks like a digit, or several do.
+        Several look like digits.
     """
-    able = [
-        place
-        for place, one in enumerate(found)
-        if excess[place] <= _MOST_EXCESS and not (one.is_line and one.is_cut)
-    ]
-    typical = [p for p in able if typicality[p] >= _TYPICAL and found[p].doubts < 1]
-    contrast = max((found[place].contrast for place in typical), default=0)
-    able = [place for place in able if found[place].contrast >= _LEAST_CONTRAST * contrast]
-    if not able:
-        raise PictureError(UNLIKE)
-
-    def score(place: int) -> float:
-        beyond = 0.01 / (1 + 20 * max(0, excess[place] - 1))
-        one = found[place]
-        worth = min(max(typicality[place], beyond), _ENOUGH) * (1 + 0.1 * typicality[place])
-        return float(worth * one.length**_SIZE * _DOUBT**one.doubts)
-
-    best = max(able, key=score)
-    digits = [best]
-    for place in sorted(able, key=score, reverse=True):
-        one = found[place]
-        if (
-            typicality[place] >= _TYPICAL
-            and one.length >= _ANOTHER * found[best].length
-            and one.doubts < found[best].doubts + 1
-            and not any(one.overlaps(found[other]) for other in digits)
-        ):
-            digits.append(place)
+    length = np.array([one.length for one in found])
+    contrast = np.array([one.contrast for one in found])
+    cut = np.array([one.is_cut for one in found])
+    weights = typicality * length * contrast * np.where(cut, _CUT, 1)
+    wholes = np.flatnonzero(typicality >= _WHOLE_DIGIT)
+    for part, one in enumerate(found):
+        longer = wholes[length[wholes] > _PART * length[part]]
+        if any(found[whole].holds(one) for whole in longer):
+            weights[part] = 0
+    best = int(weights.argmax())
+    beside = np.array([not one.overlaps(found[best]) for one in found])
+    others = (
+        beside
+        & (weights > 0)
+        & (typicality >= _ANOTHER_DIGIT)
+        & (length >= _AS_LONG * length[best])
+        & (contrast >= _AS_DARK * contrast[best])
+        & (cut <= cut[best])
+    )
+    digits = [found[best]]
+    for place in np.flatnonzero(others):
+        if not any(found[place].overlaps(other) for other in digits):
+            digits.append(found[place])
     if len(digits) > 1:
-        raise PictureError(
-            f"shows {len(digits)} things that could be digits: crop it to one of them, with paper "
-            "around it"
-        )
-    return best
+        raise PictureError(f"shows {len(digits)} things that could be digits: {segments.CROP}")
+    return np.where(beside, 0, weights)
 
 
 def _as_source(ink: npt.NDArray[np.float32], shape: Shape) -> npt.NDArray[np.uint8]:

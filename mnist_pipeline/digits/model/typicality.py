@@ -78,12 +78,12 @@ class Reference:
         both = in_batches(nearest, _features(pixels))
         return both[:, 0].astype(np.float32), both[:, 1].astype(np.uint8)
 
-    def compare(self, pixels: Pixels) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return the typicality of images, and how far beyond all known digits they are.
+    def compare(self, pixels: Pixels) -> npt.NDArray[np.float64]:
+        """Return the typicality of images: the share of known digits that are as far or farther.
 
-        Known digits are those whose nearest one is of the same class. Typicality is the share of
-        them that are as far or farther: a conformal p-value (R. Laxhammar and G. Falkman,
-        "Conformal prediction for distribution-independent anomaly detection", 2010).
+        Known digits are those whose nearest one is of the same class: a conformal p-value (R.
+        Laxhammar and G. Falkman, "Conformal prediction for distribution-independent anomaly
+        detection", 2010).
 
         Parameters
         ----------
@@ -91,16 +91,13 @@ class Reference:
 
         Returns
         -------
-        two float64 arrays of shape (n,)
-            Typicality, 0-1, and the distance as a multiple of the greatest of the known digits.
+        float64 array of shape (n,), 0-1
         """
-        distances, labels = self.distance(pixels)
-        typicality, excess = np.empty((2, len(pixels)))
-        for place, (distance, label) in enumerate(zip(distances, labels, strict=True)):
+        typicality = np.empty(len(pixels))
+        for place, (distance, label) in enumerate(zip(*self.distance(pixels), strict=True)):
             known = self._by_class[label]
             typicality[place] = 1 - np.searchsorted(known, distance) / len(known)
-            excess[place] = distance / max(known[-1], np.finfo(np.float32).tiny)
-        return typicality, excess
+        return typicality
 
     @cached_property
     def _points(self) -> npt.NDArray[np.float32]:
