@@ -76,7 +76,8 @@ def prune(pipeline: "Pipeline", instance: dg.DagsterInstance, *, remove: bool = 
     """
     before = dg.RunsFilter(created_before=datetime.now(UTC) - timedelta(days=RUN_DAYS))
     old = {record.dagster_run.run_id for record in instance.get_run_records(before)}
-    ours = [one for one in instance.get_runs() if _dagster.is_of(one, pipeline.name, runs.OWNER)]
+    every = [record.dagster_run for record in instance.get_run_records()]
+    ours = [one for one in every if _dagster.is_of(one, pipeline.name, runs.OWNER)]
     old |= {one.run_id for one in ours[MOST_RUNS:]}
     gone = [one.run_id for one in ours if one.is_finished and one.run_id in old]
     if gone:

@@ -74,7 +74,7 @@ def test_make_ui_takes_a_port_from_its_command_line_alone() -> None:
         pytest.skip("make is not installed here")
     for port, expected in (["PORT=3001"], "ui --port 3001"), ([], "ui"):
         plan = subprocess.run(
-            ["make", "--dry-run", "ui", *port],
+            ["make", "--no-print-directory", "--dry-run", "ui", *port],
             cwd=PROJECT,
             env=os.environ | {"PORT": "9"},
             capture_output=True,
