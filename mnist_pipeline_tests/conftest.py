@@ -78,7 +78,13 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the long files first: at the end none of them keeps one core waiting for another."""
-    items.sort(key=lambda item: (item.path.name not in LONG, item.path.parent.name != "system"))
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(
+        key=lambda item: (
+            places.get(item.path.name, len(LONG)),
+            item.path.parent.name != "system",
+        )
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -286,6 +286,8 @@ def module(name: str) -> Callable[[Clone], None]:
             {"sgd_model"},
             FROM_THE_MODEL_ON,
             id="validation.size",
+            # the same steps as of model.alpha
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             params("test_size = 0.2\nrandom_state = 42", "test_size = 0.2\nrandom_state = 7"),
