@@ -98,6 +98,8 @@ def _lines(file: Path) -> list[Binding]:
 def _text(file: Path) -> str:
     """Return the text of a file; an empty text if it is missing or a folder."""
     try:
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            raise SettingsError(f"{file} is not a regular file")
         return file.read_text(encoding="utf-8") if file.is_file() else ""
     except UnicodeDecodeError as error:
         raise SettingsError(f"{file} is not UTF-8 text: {error}") from None

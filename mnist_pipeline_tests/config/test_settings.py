@@ -284,11 +284,18 @@ def test_a_variable_in_a_path_is_put_in_with_braces_and_refused_without(
         Settings.load()
 
 
-def test_params_that_are_a_pipe_or_a_device_are_refused_and_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "params.toml")
-    for file in (tmp_path / "params.toml", Path("/dev/zero")):
+def test_a_pipe_or_a_device_in_the_place_of_a_file_is_refused_and_not_waited_for(
+    project: Path,
+) -> None:
+    os.mkfifo(project / "params.toml")
+    for file in (project / "params.toml", Path("/dev/zero")):
         with pytest.raises(SettingsError, match=f"{file} is not a regular file"):
             Params.load(file)
+    for name in ("settings.env", ".env"):
+        os.mkfifo(project / name)
+        with pytest.raises(SettingsError, match=f"{name} is not a regular file"):
+            Settings.load()
+        (project / name).unlink()
 
 
 def test_a_settings_file_that_is_not_text_is_named(project: Path) -> None:
