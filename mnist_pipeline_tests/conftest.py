@@ -76,6 +76,8 @@ def pytest_configure() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
+# after pytest's own, which puts tests with equal params together
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the long files first: at the end none of them keeps one core waiting for another."""
     places = {name: place for place, name in enumerate(LONG)}
@@ -83,6 +85,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         key=lambda item: (
             places.get(item.path.name, len(LONG)),
             item.path.parent.name != "system",
+            item.path,
         )
     )
 
