@@ -50,8 +50,15 @@ HEADER = (
 )
 
 
-LONG = {"test_ui.py", "test_daemon.py", "test_dagster_dev.py", "test_exposure.py"}
-"""Files with a running Dagster UI."""
+LONG = [
+    "test_ui.py",
+    "test_daemon.py",
+    "test_dagster_dev.py",
+    "test_champion.py",
+    "test_drawing.py",
+    "test_exposure.py",
+]
+"""The files that take longest, which cannot be shared between processes."""
 
 _ROOM = 6 * 2**30
 """Bytes that the folders of all tests together stay below."""
@@ -76,8 +83,6 @@ def pytest_configure() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
-# after pytest's own, which puts tests with equal params together
-@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the long files first: at the end none of them keeps one core waiting for another."""
     places = {name: place for place, name in enumerate(LONG)}
@@ -85,7 +90,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         key=lambda item: (
             places.get(item.path.name, len(LONG)),
             item.path.parent.name != "system",
-            item.path,
         )
     )
 
