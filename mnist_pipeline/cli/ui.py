@@ -45,8 +45,8 @@ def ui(port: int, host: str) -> None:
         os.chdir(session.pipeline.home)
         with started(session, PROJECT / "workspace.yaml", lock) as (app, daemon):
             names = {"localhost", host.lower(), socket.gethostname().lower()}
-            guard = serving.Guard(app, serving.HEADERS, names, posted=("/graphql",))
-            server = serving.server(guard)
+            protected = serving.SameOrigin(app, serving.HEADERS, names, posted=("/graphql",))
+            server = serving.server(protected)
 
             def stop_without_the_daemon() -> None:
                 daemon.wait()

@@ -24,7 +24,7 @@ from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.sources import registry
 from mnist_pipeline.incremental.errors import PipelineError
 from mnist_pipeline.incremental.session import Session
-from mnist_pipeline.web.serving import Guard
+from mnist_pipeline.web.serving import SameOrigin
 
 NEIGHBOURS = 8
 SEARCHED = 70_000
@@ -94,7 +94,7 @@ class Served:
         }
 
 
-def build_app(served: Served) -> Guard:
+def build_app(served: Served) -> SameOrigin:
     """Compose the application."""
     templates = Jinja2Templates(_HERE)
     one_at_a_time = asyncio.Lock()  # a picture can take much memory
@@ -128,7 +128,7 @@ def build_app(served: Served) -> Guard:
             Mount("/files", StaticFiles(directory=_HERE / "files")),
         ],
     )
-    return Guard(app, _HEADERS)
+    return SameOrigin(app, _HEADERS)
 
 
 async def _body(request: Request) -> bytes:

@@ -27,7 +27,7 @@ HEADERS = {
 
 
 @dataclass(frozen=True)
-class Guard:
+class SameOrigin:
     """An ASGI middleware that refuses requests which pages of other origins sent."""
 
     app: ASGIApp
