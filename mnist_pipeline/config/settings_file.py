@@ -37,19 +37,20 @@ def check_names(folder: Path, settings: Collection[str]) -> None:
     or a `.env` names such variables.
     """
     file, dotenv = folder / NAME, folder / DOTENV
-    if ours := [name for name in _names(dotenv) if name.startswith(PREFIX)]:
+    if ours := [name for name in _names(_lines(dotenv)) if name.startswith(PREFIX)]:
         raise SettingsError(
             f"{dotenv} names {', '.join(ours)}, which `dagster dev` would put over the "
             f"environment: move these lines to {file} (`make install` does if that file is missing)"
         )
-    for one in _lines(file):
+    lines = _lines(file)
+    for one in lines:
         if one.error or (one.key and one.value is None):
             # not the line itself: there may be a password in it
             raise SettingsError(
                 f"line {one.original.line} of {file} is not NAME=value, or its quotes do not end"
             )
     known = sorted({*settings, *_OF_DEPLOYMENT})
-    for where, names in (("environment", sorted(os.environ)), (file, _names(file))):
+    for where, names in (("environment", sorted(os.environ)), (file, _names(lines))):
         for name in names:
             # Kubernetes sets MNIST_PIPELINE_... where a service is called mnist-pipeline
             if name in known or not name.startswith(PREFIX) or name.startswith("MNIST_PIPELINE_"):
@@ -87,8 +88,8 @@ def create(folder: Path) -> None:
     click.echo(f"Settings are in {new} now: the {PREFIX} variables of {old} were moved there.")
 
 
-def _names(file: Path) -> list[str]:
-    return sorted({one.key for one in _lines(file) if one.key})
+def _names(lines: Collection[Binding]) -> list[str]:
+    return sorted({one.key for one in lines if one.key})
 
 
 def _lines(file: Path) -> list[Binding]:
