@@ -104,12 +104,12 @@ def past_models(decided: Sequence[tuple[float | None, str]]) -> dict[str, dg.Mar
 
     Each is given by accuracy and outcome.
     """
-    known = [(accuracy, outcome) for accuracy, outcome in decided if accuracy is not None]
-    if len(known) < 2:
+    plotted = contents.plotted_models(
+        (accuracy, outcome in ACCEPTED) for accuracy, outcome in decided
+    )
+    if plotted is None:
         return {}
-    accuracies = [accuracy for accuracy, _ in known]
-    png = figures.past_models(LIGHT, accuracies, [outcome in ACCEPTED for _, outcome in known])
-    return {"past_models": _picture("models so far", png)}
+    return {"past_models": _picture("models so far", figures.past_models(LIGHT, *plotted))}
 
 
 def leaderboard(

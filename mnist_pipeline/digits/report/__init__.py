@@ -149,9 +149,8 @@ def _figures(evidence: Evidence, as_of: AsOf) -> dict[str, dict[str, str]]:
         draw["reliability"] = partial(figures.reliability, confidence=confidence, right=right)
         draw["confidences"] = partial(figures.confidences, confidence=confidence, right=right)
     past = [(one.accuracy, one.promoted) for one in reversed(as_of.decisions)]
-    known = [(accuracy, promoted) for accuracy, promoted in past if accuracy is not None]
-    if len(known) > 1:
-        accuracies, promoted = zip(*known, strict=True)
+    if plotted := contents.plotted_models(past):
+        accuracies, promoted = plotted
         draw["past_models"] = partial(figures.past_models, accuracies=accuracies, promoted=promoted)
     if as_of.leaderboard and (entries := as_of.leaderboard.entries[:SHOWN_VARIANTS]):
         draw["variants"] = partial(figures.variants, entries=entries)

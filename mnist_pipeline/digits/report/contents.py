@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,20 @@ def shown(
         )
         for place in places
     ]
+
+
+def plotted_models(
+    decided: Iterable[tuple[float | None, bool]],
+) -> tuple[list[float], list[bool]] | None:
+    """Return what a plot of past models shows: the accuracies, and which models were promoted.
+
+    `decided` has both of each model, oldest first. Models without an accuracy are left out; of
+    fewer than two there is no plot.
+    """
+    known = [(accuracy, promoted) for accuracy, promoted in decided if accuracy is not None]
+    if len(known) < 2:
+        return None
+    return [accuracy for accuracy, _ in known], [promoted for _, promoted in known]
 
 
 def in_cells(test: Digits, predictions: Predictions) -> dict[str, list[Shown]]:
