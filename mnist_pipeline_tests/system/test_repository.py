@@ -1,6 +1,5 @@
 """The repository itself: locks that pin everything, and nothing that ties it to a machine."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -12,6 +11,15 @@ import yaml
 from mnist_pipeline.config.settings import PROJECT
 
 LOCKS = ["requirements.lock", "requirements-workers.lock", "requirements-dev.lock"]
+
+
+def make(*arguments: str) -> str:
+    """Run make in the project; return what it prints."""
+    if not shutil.which("make"):
+        pytest.skip("make is not installed here")
+    # `make test` would have it print folders, too
+    command = ["make", "--no-print-directory", *arguments]
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize("lock", LOCKS)
@@ -43,11 +51,7 @@ def test_what_installs_is_pinned_too_and_actions_by_commit() -> None:
 
 
 def test_the_audit_covers_every_lock() -> None:
-    if not shutil.which("make"):
-        pytest.skip("make is not installed here")
-    plan = subprocess.run(
-        ["make", "--dry-run", "audit"], cwd=PROJECT, capture_output=True, text=True, check=True
-    ).stdout
+    plan = make("--dry-run", "audit")
     assert "for lock in requirements*.lock" in plan
     assert "--requirement $lock" in plan
 
@@ -60,27 +64,17 @@ def test_every_direct_dependency_is_locked() -> None:
 
 
 def test_make_without_a_target_lists_every_target_for_people() -> None:
-    if not shutil.which("make"):
-        pytest.skip("make is not installed here")
-    listed = subprocess.run(
-        ["make"], cwd=PROJECT, capture_output=True, text=True, check=True
-    ).stdout
+    listed = make()
     for target in ("install", "run", "ui", "test", "lint", "bench", "clean"):
         assert f"make {target} " in listed
 
 
-def test_make_ui_takes_a_port_from_its_command_line_alone() -> None:
-    if not shutil.which("make"):
-        pytest.skip("make is not installed here")
+def test_make_ui_takes_a_port_from_its_command_line_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PORT", "9")
     for port, expected in (["PORT=3001"], "ui --port 3001"), ([], "ui"):
-        plan = subprocess.run(
-            ["make", "--no-print-directory", "--dry-run", "ui", *port],
-            cwd=PROJECT,
-            env=os.environ | {"PORT": "9"},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        plan = make("--dry-run", "ui", *port)
         assert plan.strip().endswith(f"/mnist-pipeline {expected}")
 
 
@@ -94,11 +88,7 @@ def test_dg_loads_what_the_workspace_names() -> None:
 
 
 def test_make_clean_spares_data_and_settings() -> None:
-    if not shutil.which("make"):
-        pytest.skip("make is not installed here")
-    plan = subprocess.run(
-        ["make", "--dry-run", "clean"], cwd=PROJECT, capture_output=True, text=True, check=True
-    ).stdout
+    plan = make("--dry-run", "clean")
     removed = re.findall(r"rm -rf (.*)", plan)[0].split()
     assert ".venv" in removed
     assert not {"data", "settings.env"} & set(removed)
