@@ -78,7 +78,6 @@ def build(settings: Settings) -> Pipeline:
         schedule="retraining",
         keep=champion_history.kept,
         current=lambda: build(Settings.load()),
-        owners=["team:mnist-pipeline"],
     )
     try:
         automation.schedule(pipeline, settings.retrain_cron)

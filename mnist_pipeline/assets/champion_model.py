@@ -31,7 +31,7 @@ from mnist_pipeline.incremental.store import DamagedError
     upstream=["sgd_model", "train_set"],
     # to open the pipeline takes a second, and a model that is the champion already needs none
     decode={"sgd_model": lambda data, name: persistence.loads_fitted(data)},
-    group_name="model",
+    group_name="release",
     kinds={"json"},
     blocking=[validation.only_training_rows],
     warning=[promotion.is_champion],
@@ -47,7 +47,7 @@ def champion_model(
     champion_params: dg.ResourceParam[ChampionParams],
     io_manager: dg.ResourceParam[Engine],
 ) -> Result:
-    """The data version of the champion, and of the models that are blocked.
+    """The model in use, and the models that are blocked.
 
     The model that `evaluation` evaluated is promoted if it beats the floor and is not significantly
     worse than the champion on validation rows that are new to both. The run tag

@@ -10,7 +10,7 @@ import dagster as dg
 import numpy as np
 
 from mnist_pipeline.digits.data.dataset import Digits, Origin
-from mnist_pipeline.digits.data.shape import CLASSES
+from mnist_pipeline.digits.data.shape import CLASSES, Shape
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline.digits.evaluation.promotion import ACCEPTED
@@ -24,10 +24,30 @@ _SHOWN = 20
 _SHOWN_VARIANTS = 40
 
 
-def column_schema(columns: Mapping[str, str]) -> dict[str, dg.TableSchema]:
-    """Column names and types as an asset's standing metadata."""
-    schema = dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()])
-    return {"dagster/column_schema": schema}
+def column_schema(*columns: tuple[str, str, str]) -> dict[str, dg.TableSchema]:
+    """Columns, by name, type and description, as metadata of an asset's definition."""
+    return {"dagster/column_schema": dg.TableSchema([dg.TableColumn(*one) for one in columns])}
+
+
+def digit_columns(shape: Shape) -> dict[str, dg.TableSchema]:
+    """The columns of digits, those of the pixels in one line: 784 would bury the page."""
+    pixels = f"grey values of the {shape.width} x {shape.width} image, row by row: 0 is paper"
+    return column_schema(
+        ("row_id", "int32", "row in the source's file, from 0"),
+        (f"pixel1 ... pixel{shape.pixels}", "uint8", pixels),
+        ("class", "uint8", "the digit that it is"),
+    )
+
+
+def prediction_columns() -> dict[str, dg.TableSchema]:
+    """The columns of predictions."""
+    return column_schema(
+        ("row_id", "int32", "row in the source's file, as in test_set"),
+        ("label", "uint8", "the digit that it is"),
+        ("prediction", "uint8", "the class with the largest score"),
+        ("confidence", "float32", "probability of the prediction; null without probabilities"),
+        ("score_0 ... score_9", "float32", "the model's score of each class"),
+    )
 
 
 def whose(origin: Origin) -> str:

@@ -20,7 +20,10 @@ from mnist_pipeline.incremental.steps import Result, asset
 def evaluation(
     predictions: Predictions, evaluation_params: dg.ResourceParam[EvaluationParams]
 ) -> Result:
-    """Accuracy with its interval, per class, the confusion matrix, calibration; on test digits."""
+    """Accuracy and other metrics on the test digits.
+
+    With intervals, per class, the confusion matrix, and how well probabilities are calibrated.
+    """
     result = metrics.evaluate(predictions)
     return Result(
         result,

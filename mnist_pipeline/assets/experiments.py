@@ -51,9 +51,10 @@ def candidate(
     validation_params: dg.ResourceParam[ValidationParams],
     variants: dg.ResourceParam[Mapping[str, ModelParams]],
 ) -> Result:
-    """A model as `sgd_model` is, fitted with a variant of params.toml, `[variants]` or `[sweep]`.
+    """A model fitted with one variant of the params.
 
-    It is compared on the validation rows, never on test rows.
+    It is fitted as `sgd_model` is, with a variant of `[variants]` or `[sweep]` in params.toml, and
+    compared on the validation rows, never on test rows.
     """
     return fit(context, train_set, variants[context.partition_key], validation_params)
 

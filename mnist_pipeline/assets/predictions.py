@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mnist_pipeline.assets.display import column_schema, worst_mistakes
+from mnist_pipeline.assets.display import prediction_columns, worst_mistakes
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.model import prediction
 from mnist_pipeline.digits.model.pipeline import TrainedModel
@@ -21,7 +21,7 @@ CODEC: Codec[Predictions] = Codec(
     CODEC,
     group_name="evaluation",
     kinds={"parquet"},
-    metadata=column_schema(prediction.COLUMNS),
+    metadata=prediction_columns(),
     blocking=[prediction.unseen_in_training],
 )
 def predictions(sgd_model: TrainedModel, test_set: Digits) -> Result:

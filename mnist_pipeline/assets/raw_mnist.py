@@ -30,7 +30,7 @@ CODEC: Codec[Archive] = Codec(
 
 @asset(
     CODEC,
-    group_name="source",
+    group_name="digits",
     kinds={"gzip"},
     blocking=[checksum],
     # it asks the source each time
@@ -43,10 +43,11 @@ def raw_mnist(
     mirrors: dg.ResourceParam[tuple[str, ...]],
     store: dg.ResourceParam[Store],
 ) -> Result:
-    """The source's file as served: OpenML's `mnist_784` version 1, the bundled sample, or a recipe.
+    """The source's file as served, checksum verified.
 
-    An archive that is in the store already is not downloaded again while OpenML names its md5.
-    Where OpenML fails, the same digits come from a mirror; the metadata record from where.
+    It is OpenML's `mnist_784` version 1, the bundled sample, or a recipe of generated digits. An
+    archive that is in the store already is not downloaded again while OpenML names its md5. Where
+    OpenML fails, the same digits come from a mirror; the metadata record from where.
     """
     try:
         access = _access(context, store, source, openml_server, mirrors)

@@ -23,7 +23,7 @@ CODEC: Codec[Report] = Codec(
 @asset(
     CODEC,
     upstream=["predictions", "sgd_model", "test_set", "train_set"],
-    group_name="evaluation",
+    group_name="release",
     kinds={"html"},
 )
 def report(
@@ -36,7 +36,9 @@ def report(
     train_set: Digits,
     io_manager: dg.ResourceParam[Engine],
 ) -> Result:
-    """One self-contained HTML file: the numbers, the mistakes, the digits, where it all comes from.
+    """One self-contained HTML file to read.
+
+    It shows the numbers, the mistakes, the digits, and where it all comes from.
 
     What it reports of times, runs, code and past models is as of when it was written, and no part
     of its data version.

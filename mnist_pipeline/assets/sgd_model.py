@@ -29,10 +29,11 @@ def sgd_model(
     model_params: dg.ResourceParam[ModelParams],
     validation_params: dg.ResourceParam[ValidationParams],
 ) -> Result:
-    """A scikit-learn pipeline ending in `SGDClassifier`, fitted with `[model]` of params.toml.
+    """The fitted scikit-learn pipeline.
 
-    Fitted on the training rows but for the validation part, which ends the fit, calibrates its
-    probabilities and compares it with the champion.
+    It ends in `SGDClassifier` and has the params of `[model]` in params.toml. It is fitted on the
+    training rows but for the validation part, which ends the fit, calibrates its probabilities and
+    compares it with the champion.
     """
     return fit(context, train_set, model_params, validation_params)
 

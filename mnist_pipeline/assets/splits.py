@@ -5,9 +5,9 @@ from typing import Literal
 
 import dagster as dg
 
-from mnist_pipeline.assets.display import class_balance, column_schema, first_digits
+from mnist_pipeline.assets.display import class_balance, digit_columns, first_digits
 from mnist_pipeline.digits.data import checks
-from mnist_pipeline.digits.data.dataset import Digits, columns
+from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.data.shape import Shape
 from mnist_pipeline.digits.data.split import split
 from mnist_pipeline.digits.params import SplitParams
@@ -19,7 +19,7 @@ from mnist_pipeline.incremental.steps import Asset, Result, asset
 Part = Literal["train", "test"]
 
 _PARTS: dict[Part, str] = {
-    "train": "The digits to learn from, split off as the tutorial does: `[split]` of params.toml.",
+    "train": "The digits to learn from, split off as the tutorial does: [split] of params.toml.",
     "test": "The digits kept for the evaluation: the rest of the source, in the split's own order.",
 }
 
@@ -41,7 +41,7 @@ def _split_asset(part: Part, description: str, shape: Shape) -> Asset:
         description=description,
         group_name="digits",
         kinds={"parquet"},
-        metadata=column_schema(columns(shape.pixels)),
+        metadata=digit_columns(shape),
         blocking=[
             checks.schema_and_range,
             checks.row_counts,

@@ -143,13 +143,13 @@ class Engine(dg.IOManager):
         if asset.reuse:
             checks.append(_evaluation(asset, _same_again(earlier, version), blocking=False))
         metadata = {
-            "seconds": round(time.perf_counter() - start, 3),
+            "seconds": time.perf_counter() - start,
             **result.metadata,
             **history.artifact_metadata(artifact),
             COMPUTED_WITH: context.assets_def.get_asset_spec(asset.key).metadata[COMPUTED_WITH],
         }
         # as Dagster makes metadata values of plain ones
-        normal = dg.AssetMaterialization(asset.key, metadata=metadata).metadata
+        normal = dg.AssetMaterialization(asset.key, metadata=_readable(metadata)).metadata
         where = artifact.filename, artifact.sha256, artifact.size
         new = Earlier(version, *where, normal, checks, context.run_id)
         # before the event: a process that is killed in between loses nothing
@@ -355,9 +355,18 @@ def _evaluation(asset: Asset, check: CheckResult, *, blocking: bool) -> dg.Asset
         passed=check.passed,
         severity=severity,
         description=check.description,
-        metadata=check.metadata,
+        metadata=_readable(check.metadata),
         blocking=blocking,
     )
+
+
+def _readable(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata as people read them: five digits of a number, long documents at the end."""
+    rounded = {
+        name: float(f"{value:.5g}") if isinstance(value, float) else value
+        for name, value in metadata.items()
+    }
+    return dict(sorted(rounded.items(), key=lambda item: isinstance(item[1], dict | list)))
 
 
 def _same_again(earlier: Earlier | None, version: str) -> CheckResult:

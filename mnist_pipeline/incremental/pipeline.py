@@ -1,5 +1,7 @@
 """A pipeline: assets, what they depend on, and where they are kept. Becomes Dagster definitions."""
 
+import inspect
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from pydantic import BaseModel
 
 from . import _dagster, automation, code_version, runs
 from . import instance as dagster_instance
@@ -61,8 +64,6 @@ class Pipeline:
     from what is loaded."""
     config: Path | None = None
     """A `dagster.yaml` for the home."""
-    owners: Sequence[str] = ()
-    """Of every asset, as Dagster shows them: `team:...` or e-mail addresses."""
 
     @property
     def keys(self) -> list[dg.AssetKey]:
@@ -102,7 +103,7 @@ class Pipeline:
         Raises SettingsError if the cron expression is not valid.
         """
         values = {**self.inputs, **self.resources}
-        resources = {name: _fixed(value) for name, value in values.items()}
+        resources = {name: _resource(name, value) for name, value in values.items()}
         refreshed = dg.AssetSelection.assets(*self.keys)
         # before the assets, whose freshness policy takes the expression as valid
         schedules = [automation.schedule(self, self.cron)] if self.cron else []
@@ -197,9 +198,7 @@ class Pipeline:
             yield from self.engine.run_step(asset, context)
 
         version = self.code_versions[asset.key]
-        defined = asset.define(
-            compute, version.digest, {COMPUTED_WITH: asdict(version)}, self.owners
-        )
+        defined = asset.define(compute, version.digest, {COMPUTED_WITH: asdict(version)})
         if not self.cron or asset.deps or asset.reuse:
             return defined
         # only what every tick materializes can be overdue
@@ -209,9 +208,21 @@ class Pipeline:
         return defined.map_asset_specs(lambda spec: dg.apply_freshness_policy(spec, policy))
 
 
-def _fixed(value: object) -> dg.ResourceDefinition:
-    """Return a resource that no run's config can change: Dagster refuses such a config."""
-    return dg.ResourceDefinition(lambda _: value, config_schema={})
+def _resource(name: str, value: object) -> dg.ResourceDefinition:
+    """Return a resource that no run's config can change: Dagster refuses such a config.
+
+    Its page in the UI shows the type and the value.
+    """
+
+    def effective(_: dg.InitResourceContext) -> object:
+        return value
+
+    kind = type(value)
+    effective.__module__, effective.__name__ = kind.__module__, kind.__qualname__
+    about = (inspect.getdoc(kind) or "") if isinstance(value, BaseModel) else name.replace("_", " ")
+    shown = json.dumps(value, indent=2, default=_as_json)
+    text = f"{about.splitlines()[0]}\n\n```\n{shown}\n```"
+    return dg.ResourceDefinition(effective, config_schema={}, description=text)
 
 
 def _differing(before: Mapping[str, str], now: Mapping[str, str]) -> str:
@@ -219,3 +230,7 @@ def _differing(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     return ", ".join(
         sorted(key for key in before.keys() | now.keys() if now.get(key) != before.get(key))
     )
+
+
+def _as_json(value: object) -> object:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)

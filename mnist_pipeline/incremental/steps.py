@@ -96,11 +96,7 @@ class Asset:
             return dg.CodeReferencesMetadataValue(code_references=[reference])
 
     def define(
-        self,
-        compute: Callable[..., Any],
-        code_version: str,
-        metadata: Mapping[str, Any],
-        owners: Sequence[str] = (),
+        self, compute: Callable[..., Any], code_version: str, metadata: Mapping[str, Any]
     ) -> dg.AssetsDefinition:
         """Return the asset for Dagster, with `compute` (context -> events) as its body."""
         options = dict(self.options)
@@ -110,7 +106,6 @@ class Asset:
             deps=self.deps,
             code_version=code_version,
             check_specs=self.check_specs,
-            owners=options.pop("owners", owners),
             required_resource_keys=set(self.resources),
             description=options.pop("description", None) or inspect.getdoc(self.step),
             metadata={

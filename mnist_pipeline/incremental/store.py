@@ -72,6 +72,10 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = self.locks = self._folder = root
 
+    def __str__(self) -> str:
+        """Where it is."""
+        return str(self.root)
+
     def artifact(self, asset: str, sha256: str, filename: str, size: int) -> Artifact:
         """Return an artifact, which need not exist."""
         return Artifact(asset, sha256, filename, size, self.root / asset / sha256 / filename)

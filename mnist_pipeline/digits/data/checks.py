@@ -55,7 +55,8 @@ def row_counts(table: DigitTable, drawn: Split) -> CheckResult:
     description = (
         f"{train:,} training and {test:,} test rows of {rows:,}, expected {expected} test rows"
     )
-    return CheckResult("row_counts", train + test == rows and least <= test <= most, description)
+    passed = train + test == rows and least <= test <= most
+    return CheckResult("row_counts", passed, description, {"train": train, "test": test})
 
 
 def class_balance(digits: Digits) -> CheckResult:
@@ -63,8 +64,9 @@ def class_balance(digits: Digits) -> CheckResult:
     shares = np.bincount(digits.labels, minlength=CLASSES) / len(digits)
     worst = int(np.abs(shares - 1 / CLASSES).argmax())
     passed = bool(np.abs(shares * CLASSES - 1).max() <= UNBALANCED)
-    description = f"class {worst} is furthest from a tenth of the rows: {shares[worst]:.1%}"
-    return CheckResult("class_balance", passed, description)
+    share = float(shares[worst])
+    description = f"class {worst} is furthest from a tenth of the rows: {share:.1%}"
+    return CheckResult("class_balance", passed, description, {"class": worst, "share": share})
 
 
 def disjoint(drawn: Split) -> CheckResult:
@@ -112,7 +114,7 @@ def equals_sklearn(table: DigitTable, drawn: Split, part: Literal["train", "test
         f"{len(own):,} digits are {'equal to' if passed else 'different from'} those of "
         f"train_test_split(X, y, test_size={origin.test_size}, random_state={origin.random_state})"
     )
-    return CheckResult("equals_sklearn", passed, description)
+    return CheckResult("equals_sklearn", passed, description, {"compared": len(own)})
 
 
 def is_mnist(table: DigitTable) -> CheckResult:

@@ -193,7 +193,7 @@ def reloads_identically(model: TrainedModel, train: Digits) -> CheckResult:
     description = (
         f"scores of {len(probe):,} digits {'are' if passed else 'are not'} identical once reloaded"
     )
-    return CheckResult("reloads_identically", bool(passed), description)
+    return CheckResult("reloads_identically", bool(passed), description, {"digits": len(probe)})
 
 
 def _self_test(model: TrainedModel) -> npt.NDArray[np.uint8]:
