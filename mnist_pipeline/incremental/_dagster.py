@@ -19,6 +19,7 @@ from dagster._core.definitions.definitions_load_context import (
     DefinitionsLoadType,
 )
 from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import (
     ManagedGrpcPythonEnvCodeLocationOrigin,
@@ -32,6 +33,9 @@ from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._utils.schedules import cron_string_iterator
+
+AssetJob = UnresolvedAssetJobDefinition
+"""What `dagster.define_asset_job` returns."""
 
 RE_EXECUTED = "dagster/parent_run_id"
 """Tag of a re-executed run: the run that it repeats."""

@@ -1,11 +1,12 @@
 """The schedule, and the sensor `keep_fresh`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from . import _dagster, retention, runs, status
+from . import _dagster, retention, runs, status, verification
 from .digest import content_digest
 from .engine import Engine
 from .errors import SettingsError
@@ -48,8 +49,8 @@ def schedule(pipeline: "Pipeline", cron: str) -> dg.ScheduleDefinition:
         ) from None
 
 
-def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
-    """Define the sensor that runs `refresh` on what is not up to date.
+def keep_fresh(pipeline: "Pipeline", jobs: Sequence[_dagster.AssetJob]) -> dg.SensorDefinition:
+    """Define the sensor that runs `refresh` on what is not up to date, and `verify` once a day.
 
     It reads the state of all assets, so no event can be missed, and requests one run for each
     state: a run that failed is not repeated before something changes.
@@ -57,9 +58,11 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
 
     @dg.sensor(
         name="keep_fresh",
-        job_name=runs.REFRESH,
+        jobs=jobs,
         minimum_interval_seconds=TICK_SECONDS,
-        description="Runs refresh on what is not up to date, once for each state of the assets.",
+        description=(
+            "Runs refresh on what is not up to date, once for each state; verifies all files daily."
+        ),
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         if reason := pipeline.changed():
@@ -70,7 +73,7 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
         statuses = status.assess(engine, context.instance, pipeline.keys)
         wanted = plan(engine, statuses)
         if not wanted:
-            return dg.SkipReason("all assets are up to date")
+            return _verified_daily(context.instance)
         # not the causes: a failed attempt adds one, which would be another state
         key = content_digest(
             {
@@ -82,9 +85,7 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
                 for one, found in statuses.items()
             }
         )
-        tried = context.instance.get_run_records(dg.RunsFilter(tags={_RUN_KEY: key}), limit=1)
-        if tried:
-            run_id = tried[0].dagster_run.run_id
+        if run_id := _asked_for(context.instance, key):
             why = runs.why_failed(context.instance, run_id)
             names = ", ".join(one.to_user_string() for one in wanted)
             return dg.SkipReason(
@@ -92,9 +93,23 @@ def keep_fresh(pipeline: "Pipeline") -> dg.SensorDefinition:
                 f"date: {why}. Fix the cause, then materialize them."
             )
         retention.prune(pipeline, context.instance)
-        return dg.RunRequest(run_key=key, asset_selection=list(wanted))
+        return dg.RunRequest(key, job_name=runs.REFRESH, asset_selection=list(wanted))
 
     return sensor
+
+
+def _asked_for(instance: dg.DagsterInstance, run_key: str) -> str | None:
+    """Return the run that was requested with a key, or None."""
+    found = instance.get_run_records(dg.RunsFilter(tags={_RUN_KEY: run_key}), limit=1)
+    return found[0].dagster_run.run_id if found else None
+
+
+def _verified_daily(instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
+    """Request the job `verify`, once a day (UTC)."""
+    key = f"{verification.JOB} {datetime.now(UTC).date()}"
+    if _asked_for(instance, key):
+        return dg.SkipReason("all assets are up to date")
+    return dg.RunRequest(key, job_name=verification.JOB)
 
 
 def _recorded(engine: Engine, key: dg.AssetKey, found: "AssetStatus") -> int | str | None:

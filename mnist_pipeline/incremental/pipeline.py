@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import BaseModel
 
-from . import _dagster, automation, code_version, runs
+from . import _dagster, automation, code_version, runs, verification
 from . import instance as dagster_instance
 from .code_version import CodeVersion, Sources
 from .console import terminal
@@ -119,13 +119,14 @@ class Pipeline:
                 tags={self.engine.force_tag: "true"},
                 description="Computes all assets again, whether anything changed or not.",
             ),
+            verification.job(self),
         ]
         return dg.Definitions(
             assets=[self._defined(one) for one in [*self.assets, *self.on_request]],
-            asset_checks=self.checks,
+            asset_checks=[*self.checks, verification.checks(self)],
             jobs=jobs,
             schedules=schedules,
-            sensors=[automation.keep_fresh(self)],
+            sensors=[automation.keep_fresh(self, jobs)],
             resources={**resources, "io_manager": self.engine},
             loggers={"terminal": terminal},
             # steps take seconds: a process each would cost more than they do

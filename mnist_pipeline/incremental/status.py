@@ -14,7 +14,7 @@ from . import _dagster, history
 from .engine import COMPUTED_WITH, Engine
 from .errors import StoreError
 from .history import Materialization
-from .store import Artifact, check
+from .store import Artifact, Store, check
 
 State = Literal["fresh", "stale", "waiting", "missing", "damaged", "refused"]
 
@@ -75,7 +75,7 @@ class _Assessment:
         made = self.newest[key]
         artifact = made.artifact(self.engine.store) if made else None
         state: State
-        state, causes = self._file(artifact) if made else ("missing", [])
+        state, causes = self._file(made, artifact) if made else ("missing", [])
         outdated = self._changes(key, made) if made else []
         refused = self.engine.refusals(self.instance, key, made.data_version) if made else {}
         if outdated or state != "fresh":
@@ -99,22 +99,18 @@ class _Assessment:
             made.storage_id if made else None,
         )
 
-    def _file(self, artifact: Artifact | None) -> tuple[State, list[str]]:
-        """Return the state of the file of the newest materialization."""
-        if artifact is None:
-            return "missing", ["its newest materialization was not made here and names no file"]
-        store = self.engine.store
-        size = store.size(artifact)
-        if size is None:
-            return "missing", [f"its file is gone from the store: {artifact.path}"]
-        try:
-            check(artifact, size)
-            if self.verify:
-                with store.local(artifact):
-                    pass
-        except StoreError as error:
-            return "damaged", [str(error)]
-        return "fresh", []
+    def _file(self, made: Materialization, artifact: Artifact | None) -> tuple[State, list[str]]:
+        """Return the state of the file of the newest materialization.
+
+        What the check `file_is_intact` found last counts until the next materialization.
+        """
+        state, causes = state_of_file(self.engine.store, artifact, verify=self.verify)
+        if state == "fresh" and not self.verify:
+            for result in _dagster.check_results(self.instance, intact(made.key), limit=1):
+                target = result.target_materialization_data
+                if not result.passed and target and target.storage_id == made.storage_id:
+                    return "damaged", [result.description or "its file is not intact"]
+        return state, causes
 
     def _changes(self, key: dg.AssetKey, made: Materialization) -> list[str]:
         """Return in what a materialization differs from what would be computed now."""
@@ -153,6 +149,30 @@ class _Assessment:
             for result in _dagster.check_results(self.instance, check, limit=1)
             if not (result.passed or result.target_materialization_data)
         }
+
+
+def intact(key: dg.AssetKey) -> dg.AssetCheckKey:
+    """Return the check that an asset's file is intact."""
+    return dg.AssetCheckKey(key, "file_is_intact")
+
+
+def state_of_file(
+    store: Store, artifact: Artifact | None, *, verify: bool
+) -> tuple[State, list[str]]:
+    """Return the state of a file, and why it is not `fresh`; only `verify` reads it."""
+    if artifact is None:
+        return "missing", ["its newest materialization was not made here and names no file"]
+    size = store.size(artifact)
+    if size is None:
+        return "missing", [f"its file is gone from the store: {artifact.path}"]
+    try:
+        check(artifact, size)
+        if verify:
+            with store.local(artifact):
+                pass
+    except StoreError as error:
+        return "damaged", [str(error)]
+    return "fresh", []
 
 
 def _attempts(

@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 
 from mnist_pipeline.incremental import PipelineError, RunResult, Session, retention, runs
+from mnist_pipeline.incremental._dagster import check_results
 from mnist_pipeline_tests.incremental.conftest import ALL, Toy, key, run_ids
 
 FROM_LEFT = ["left", "total", "summary"]
@@ -22,9 +23,18 @@ def tick(session: Session) -> dg.RunRequest | dg.SkipReason:
     return found
 
 
+def verified(session: Session, **tags: str) -> None:
+    """Run the job `verify`, as the daemon launches it."""
+    job = session.pipeline.definitions.resolve_job_def("verify")
+    assert job.execute_in_process(instance=session.instance, tags=tags).success
+
+
 def reason(session: Session) -> str:
-    """Why one tick asks for nothing."""
+    """Why one tick asks for nothing but the daily verification."""
     found = tick(session)
+    if isinstance(found, dg.RunRequest) and found.job_name == "verify":
+        verified(session, **{"dagster/run_key": found.run_key or ""})
+        found = tick(session)
     assert isinstance(found, dg.SkipReason)
     return found.skip_message or ""
 
@@ -75,6 +85,38 @@ def test_keep_fresh_asks_again_when_the_same_is_lost_a_second_time(toy: Toy) -> 
         with toy.session() as session:
             assert launched(session).computed == ["left"]
             assert reason(session) == "all assets are up to date"
+
+
+def test_keep_fresh_reads_all_files_once_a_day_and_replaces_one_that_is_damaged(toy: Toy) -> None:
+    with toy.session() as session:
+        whole = toy.path("left").read_bytes()
+        toy.path("left").write_bytes(b"x" * len(whole))
+        assert session.status()[key("left")].status == "fresh", "its size is right"
+        asked = tick(session)
+        assert isinstance(asked, dg.RunRequest)
+        assert asked.job_name == "verify"
+        verified(session, **{"dagster/run_key": asked.run_key or ""})
+        found = session.status()[key("left")]
+        assert found.status == "damaged"
+        assert "left" in found.causes[0]
+        assert launched(session).computed == ["left"]
+        assert toy.path("left").read_bytes() == whole
+        assert session.status()[key("left")].status == "fresh"
+        assert reason(session) == "all assets are up to date"
+
+
+def test_the_check_of_a_file_can_be_run_alone_and_reports_its_size(toy: Toy) -> None:
+    with toy.session() as session:
+        verified(session)
+        check = dg.AssetCheckKey(key("left"), "file_is_intact")
+        result = check_results(session.instance, check)[0]
+        assert result.passed
+        assert result.metadata["size_bytes"].value == toy.path("left").stat().st_size
+        toy.path("left").unlink()
+        verified(session)
+        result = check_results(session.instance, check)[0]
+        assert not result.passed
+        assert "gone from the store" in (result.description or "")
 
 
 def test_keep_fresh_asks_once_for_each_of_two_states_that_alternate(toy: Toy) -> None:

@@ -1,0 +1,60 @@
+"""The check `file_is_intact` of every asset, and the job `verify` that runs only these."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from . import _dagster, history, status
+from .status import intact
+
+if TYPE_CHECKING:
+    from .pipeline import Pipeline
+
+JOB = "verify"
+
+
+def checks(pipeline: "Pipeline") -> dg.AssetChecksDefinition:
+    """Define the check of every asset, one step for all of them."""
+    text = "The file of the newest materialization exists and has its size and its digest."
+
+    @dg.multi_asset_check(
+        name="check_files",
+        specs=[
+            dg.AssetCheckSpec(intact(key).name, asset=key, description=text)
+            for key in pipeline.keys
+        ],
+        description="Reads every file and compares it with what was recorded.",
+        can_subset=True,
+    )
+    def files(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        for check in context.selected_asset_check_keys:
+            yield _result(pipeline, context.instance, check)
+
+    return files
+
+
+def job(pipeline: "Pipeline") -> _dagster.AssetJob:
+    """Define the job that runs the check of every asset, and nothing else."""
+    return dg.define_asset_job(
+        JOB,
+        dg.AssetSelection.checks(*map(intact, pipeline.keys)),
+        description="Reads the file of every asset and checks that it is intact; computes nothing.",
+    )
+
+
+def _result(
+    pipeline: "Pipeline", instance: dg.DagsterInstance, check: dg.AssetCheckKey
+) -> dg.AssetCheckResult:
+    made = next(iter(history.newest(instance, check.asset_key, 1)), None)
+    artifact = made.artifact(pipeline.store) if made else None
+    state, causes = "missing", ["never materialized"]
+    if made:
+        state, causes = status.state_of_file(pipeline.store, artifact, verify=True)
+    return dg.AssetCheckResult(
+        passed=state == "fresh",
+        asset_key=check.asset_key,
+        check_name=check.name,
+        description="; ".join(causes) or "the file has the size and the digest that were recorded",
+        metadata={"size_bytes": artifact.size} if artifact else {},
+    )
