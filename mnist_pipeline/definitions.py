@@ -76,6 +76,7 @@ def build(settings: Settings) -> Pipeline:
         not_counted=NOT_COUNTED,
         cron=settings.retrain_cron,
         schedule="retraining",
+        alerts=settings.alerts,
         keep=champion_history.kept,
         current=lambda: build(Settings.load()),
     )

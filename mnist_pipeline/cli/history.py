@@ -58,7 +58,7 @@ def _table(made: list[dict[str, Any]]) -> str:
             one["asset"],
             short(one["data_version"]),
             short(one["code_version"]),
-            one["trigger"] or "unknown",
+            one["trigger"],
             "reused" if one["reused_from"] else "computed",
             "" if one["accuracy"] is None else f"{one['accuracy']:.2%}",
         ]

@@ -1,12 +1,17 @@
 """What a command prints: text for people or one JSON document, and what failed."""
 
 import json
+import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import click
+
+_LEAST_WIDTH = 20
+"""Characters of a column that is wrapped."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,18 @@ def show(answer: Answer, out: TextIO, *, as_json: bool) -> int:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of texts."""
+    """Return a table of texts; the widest column is wrapped where a terminal is too narrow."""
     import tabulate
 
-    return tabulate.tabulate(rows, headers, tablefmt="plain", disable_numparse=True)
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    limits: list[int | None] = [None] * len(widths)
+    over = sum(widths) + 2 * (len(widths) - 1) - shutil.get_terminal_size((sys.maxsize, 0)).columns
+    if over > 0:
+        widest = max(range(len(widths)), key=widths.__getitem__)
+        limits[widest] = max(widths[widest] - over, _LEAST_WIDTH)
+    return tabulate.tabulate(
+        rows, headers, tablefmt="plain", disable_numparse=True, maxcolwidths=limits
+    )
 
 
 def short(version: str | None) -> str:

@@ -24,6 +24,7 @@ from mnist_pipeline.config import settings_file
 from mnist_pipeline.digits.errors import redacted
 from mnist_pipeline.digits.sources.openml import PUBLIC
 from mnist_pipeline.digits.sources.registry import named
+from mnist_pipeline.incremental.alerts import checked_address
 from mnist_pipeline.incremental.errors import SettingsError
 from mnist_pipeline.incremental.store import BucketPath, StorePath
 
@@ -130,6 +131,11 @@ class Settings(BaseSettings):
     )
     params_file: ProjectPath = Field(PROJECT / "params.toml", alias="MNIST_PARAMS")
     retrain_cron: str = Field("0 3 * * 1", alias="MNIST_RETRAIN_CRON")
+    alerts: Annotated[
+        tuple[Annotated[str, AfterValidator(checked_address)], ...],
+        NoDecode,
+        BeforeValidator(_urls),
+    ] = Field((), alias="MNIST_ALERTS")
     dagster_home: HomePath = Field(
         default_factory=lambda values: _home_in(values.get("data_dir")),
         alias="DAGSTER_HOME",

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData,
+)
 from dagster._core.definitions.definitions_load_context import (
     DefinitionsLoadContext,
     DefinitionsLoadType,
@@ -36,6 +39,9 @@ from dagster._utils.schedules import cron_string_iterator
 
 AssetJob = UnresolvedAssetJobDefinition
 """What `dagster.define_asset_job` returns."""
+
+CheckTarget = AssetCheckEvaluationTargetMaterializationData
+"""Names the materialization that a check was of."""
 
 RE_EXECUTED = "dagster/parent_run_id"
 """Tag of a re-executed run: the run that it repeats."""
@@ -290,6 +296,12 @@ def check_results(
         for one in history
         if one.event and one.event.asset_check_evaluation
     ]
+
+
+def check_evaluations(instance: dg.DagsterInstance, run_id: str) -> list[dg.AssetCheckEvaluation]:
+    """Return the results of checks in a run."""
+    logs = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    return [one for log in logs if (one := log.asset_check_evaluation)]
 
 
 # Storage

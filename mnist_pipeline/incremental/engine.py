@@ -20,7 +20,7 @@ from .instance import as_history_error
 from .locks import Confirm, locks_of
 from .results import REUSED_FROM, Earlier
 from .steps import DETERMINISTIC, Asset, Decode, Result
-from .store import Store
+from .store import DamagedError, Store
 
 COMPUTED_WITH = "computed_with"
 """Metadata of an asset and of its materializations: source, libraries and inputs of the step."""
@@ -162,10 +162,14 @@ class Engine(dg.IOManager):
         context: dg.AssetExecutionContext,
         read: Mapping[dg.AssetKey, Materialization],
     ) -> Result:
-        values = {
-            name: self._read(read[one], asset.decode.get(name))
-            for name, one in asset.inputs.items()
-        }
+        values = {}
+        for name, one in asset.inputs.items():
+            try:
+                values[name] = self._read(read[one], asset.decode.get(name))
+            except DamagedError as error:
+                # the input's status is `damaged` from now on: `refresh` computes it again
+                context.log_event(history.found_damaged(read[one], str(error)))
+                raise
         resources = {name: getattr(context.resources, name) for name in asset.resources}
         takes_context = "context" in inspect.signature(asset.step).parameters
         passed = {"context": context} if takes_context else {}

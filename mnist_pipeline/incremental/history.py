@@ -10,6 +10,9 @@ from . import _dagster
 from .store import Artifact, Store
 
 _INPUT = "dagster/input_data_version/"
+INTACT = "file_is_intact"
+"""Name of the check that a file has its recorded size and digest."""
+
 _BY_DAGSTER = {
     "dagster/schedule_name": "schedule {}",
     "dagster/sensor_name": "sensor {}",
@@ -163,12 +166,33 @@ def events(
     return [replace(one, trigger=_trigger(tags.get(one.run_id, {}), trigger_tag)) for one in found]
 
 
-def _trigger(tags: Mapping[str, str], trigger_tag: str) -> str | None:
+def _trigger(tags: Mapping[str, str], trigger_tag: str) -> str:
     if _dagster.RE_EXECUTED in tags:
         return "re-execution"  # the other tags are copies of the first run's
     if asked := tags.get(trigger_tag):
         return asked
-    return next((text.format(tags[tag]) for tag, text in _BY_DAGSTER.items() if tag in tags), None)
+    found = (text.format(tags[tag]) for tag, text in _BY_DAGSTER.items() if tag in tags)
+    return next(found, "a dagster command")
+
+
+def intact(key: dg.AssetKey) -> dg.AssetCheckKey:
+    """Return the check that the file of an asset is intact."""
+    return dg.AssetCheckKey(key, INTACT)
+
+
+def found_damaged(made: Materialization, why: str) -> dg.AssetCheckEvaluation:
+    """Return the failure of that check on a materialization, found by a step that read its file."""
+    target = _dagster.CheckTarget(
+        storage_id=made.storage_id, run_id=made.run_id, timestamp=made.timestamp
+    )
+    return dg.AssetCheckEvaluation(
+        asset_key=made.key,
+        check_name=INTACT,
+        passed=False,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=why,
+        target_materialization_data=target,
+    )
 
 
 def check_result(

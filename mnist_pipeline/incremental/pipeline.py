@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import BaseModel
 
-from . import _dagster, automation, code_version, runs, verification
+from . import _dagster, alerts, automation, code_version, runs, verification
 from . import instance as dagster_instance
 from .code_version import CodeVersion, Sources
 from .console import terminal
@@ -62,6 +62,8 @@ class Pipeline:
     current: "Callable[[], Pipeline] | None" = None
     """Returns the pipeline as it would be loaded now. Automation asks for nothing while it differs
     from what is loaded."""
+    alerts: Sequence[str] = ()
+    """URLs that alerts of failed runs and checks are sent to (`alerts.checked_address`)."""
     config: Path | None = None
     """A `dagster.yaml` for the home."""
 
@@ -126,7 +128,7 @@ class Pipeline:
             asset_checks=[*self.checks, verification.checks(self)],
             jobs=jobs,
             schedules=schedules,
-            sensors=[automation.keep_fresh(self, jobs)],
+            sensors=[automation.keep_fresh(self, jobs), *alerts.sensors(self)],
             resources={**resources, "io_manager": self.engine},
             loggers={"terminal": terminal},
             # steps take seconds: a process each would cost more than they do
@@ -177,7 +179,7 @@ class Pipeline:
         """What a change of settings changes."""
         # stores of the same root are equal
         resources = {name: one for name, one in self.resources.items() if one is not self.store}
-        return str(self.store.root), self.home, self.cron, resources, self.keys
+        return str(self.store.root), self.home, self.cron, self.alerts, resources, self.keys
 
     @contextmanager
     def session(self, report: Report = lambda text: None) -> "Iterator[Session]":

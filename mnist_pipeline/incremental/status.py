@@ -106,7 +106,7 @@ class _Assessment:
         """
         state, causes = state_of_file(self.engine.store, artifact, verify=self.verify)
         if state == "fresh" and not self.verify:
-            for result in _dagster.check_results(self.instance, intact(made.key), limit=1):
+            for result in _dagster.check_results(self.instance, history.intact(made.key), limit=1):
                 target = result.target_materialization_data
                 if not result.passed and target and target.storage_id == made.storage_id:
                     return "damaged", [result.description or "its file is not intact"]
@@ -149,11 +149,6 @@ class _Assessment:
             for result in _dagster.check_results(self.instance, check, limit=1)
             if not (result.passed or result.target_materialization_data)
         }
-
-
-def intact(key: dg.AssetKey) -> dg.AssetCheckKey:
-    """Return the check that an asset's file is intact."""
-    return dg.AssetCheckKey(key, "file_is_intact")
 
 
 def state_of_file(

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from . import _dagster, history, status
-from .status import intact
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -21,8 +20,7 @@ def checks(pipeline: "Pipeline") -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(
         name="check_files",
         specs=[
-            dg.AssetCheckSpec(intact(key).name, asset=key, description=text)
-            for key in pipeline.keys
+            dg.AssetCheckSpec(history.INTACT, asset=key, description=text) for key in pipeline.keys
         ],
         description="Reads every file and compares it with what was recorded.",
         can_subset=True,
@@ -38,7 +36,7 @@ def job(pipeline: "Pipeline") -> _dagster.AssetJob:
     """Define the job that runs the check of every asset, and nothing else."""
     return dg.define_asset_job(
         JOB,
-        dg.AssetSelection.checks(*map(intact, pipeline.keys)),
+        dg.AssetSelection.checks(*map(history.intact, pipeline.keys)),
         description="Reads the file of every asset and checks that it is intact; computes nothing.",
     )
 

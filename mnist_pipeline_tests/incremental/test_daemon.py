@@ -4,10 +4,14 @@
 `system/test_ui` has a tick of the schedule.
 """
 
+import http.server
+import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from typing import ClassVar
 
 import pytest
 
@@ -19,12 +23,38 @@ WORKSPACE = "load_from: [{python_module: {module_name: toy.pipeline, location_na
 WRONG = ("return int(left", "raise ValueError('wrong')\n    return int(left")
 
 
+class _Webhook(http.server.BaseHTTPRequestHandler):
+    received: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.received.append(json.loads(body)["text"])
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
 @pytest.fixture(scope="module")
-def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Toy, Webserver]]:
+def webhook() -> Iterator[str]:
+    """The address of a webhook."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Webhook) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def _running(
+    tmp_path_factory: pytest.TempPathFactory, webhook: str
+) -> Iterator[tuple[Toy, Webserver]]:
     toy = Toy.make(tmp_path_factory.mktemp("daemon") / "project")
-    # the sensor ticks more often than by default
-    toy.edit("pipeline.py", "import Pipeline,", "import automation, Pipeline,")
-    toy.edit("pipeline.py", "\nFOLDER", "\nautomation.TICK_SECONDS = 1\nFOLDER")
+    # the sensors tick more often than by default
+    toy.edit("pipeline.py", "import Pipeline,", "import alerts, automation, Pipeline,")
+    seconds = "automation.TICK_SECONDS = alerts.TICK_SECONDS = 1"
+    toy.edit("pipeline.py", "\nFOLDER", f"\n{seconds}\nFOLDER")
+    toy.edit("pipeline.py", '"name": "toy",', f'"name": "toy", "alerts": ["{webhook}"],')
     (toy.folder / "workspace.yaml").write_text(WORKSPACE)
     with pytest.MonkeyPatch.context() as monkeypatch:
         here(toy.folder, monkeypatch)
@@ -68,7 +98,12 @@ def test_what_is_edited_and_not_reloaded_is_not_run(automated: tuple[Toy, Webser
     toy.set_factor(3)
     run_id = ui.launch("refresh", "left")
     assert ui.over(run_id) == "FAILURE"
-    assert "the definitions of left changed since they were loaded: reload them" in ui.log(run_id)
+    reason = "the definitions of left changed since they were loaded: reload them"
+    assert reason in ui.log(run_id)
+    alert = until(lambda: [text for text in _Webhook.received if run_id in text])
+    assert alert == [
+        f"toy: the job refresh failed\nleft: {reason}, then launch the run again\nRun {run_id}"
+    ]
     ui.reload()
     assert ui.stale() == dict.fromkeys(ALL, "FRESH") | {"left": "STALE"}
 
@@ -89,6 +124,18 @@ def test_a_failed_run_of_the_command_line_is_executed_again_from_its_failure_in_
     assert ui.computed_and_reused(again) == (["total", "summary"], [])
     assert again in ui.timeline("refresh")
     assert ui.stale() == dict.fromkeys(ALL, "FRESH")
+    # also of the command line
+    until(lambda: [text for text in _Webhook.received if f"total: wrong\nRun {failed}" in text])
+
+
+def test_a_check_that_failed_in_a_run_that_did_not_is_reported(
+    automated: tuple[Toy, Webserver],
+) -> None:
+    toy, _ = automated
+    toy.set_factor(1000)
+    run_id = toy.refresh().run_id or ""
+    [alert] = until(lambda: [text for text in _Webhook.received if run_id in text])
+    assert alert.startswith("toy: a check failed\nleft, small: ")
 
 
 def test_keep_fresh_refreshes_what_was_reloaded_in_one_run_and_asks_once_for_each_state(
@@ -97,9 +144,10 @@ def test_keep_fresh_refreshes_what_was_reloaded_in_one_run_and_asks_once_for_eac
     toy, ui = automated
     before = {run["runId"] for run in ui.runs()}
 
-    def statuses() -> list[str]:
-        """Of the new runs, newest first."""
-        return [run["status"] for run in ui.runs() if run["runId"] not in before]
+    def statuses(job: str = "refresh") -> list[str]:
+        """Of the new runs of a job, newest first."""
+        new = [run for run in ui.runs() if run["runId"] not in before]
+        return [run["status"] for run in new if run["jobName"] == job]
 
     toy.set_factor(3)
     ui.start("sensor", "keep_fresh")
@@ -108,7 +156,9 @@ def test_keep_fresh_refreshes_what_was_reloaded_in_one_run_and_asks_once_for_eac
     ui.reload()
     skipped(ui, "all assets are up to date")
     assert statuses() == ["SUCCESS"]
-    assert ui.computed_and_reused(ui.runs()[0]["runId"]) == (["left", "total", "summary"], [])
+    assert statuses("verify") == ["SUCCESS"], "once a day"
+    newest = next(run["runId"] for run in ui.runs() if run["jobName"] == "refresh")
+    assert ui.computed_and_reused(newest) == (["left", "total", "summary"], [])
     assert toy.words() == dict.fromkeys(ALL, "fresh")
 
     # a step that fails is tried once, until something changes
@@ -121,6 +171,7 @@ def test_keep_fresh_refreshes_what_was_reloaded_in_one_run_and_asks_once_for_eac
     ui.reload()
     skipped(ui, "all assets are up to date")
     assert statuses() == ["SUCCESS", "FAILURE", "SUCCESS"]
+    assert statuses("verify") == ["SUCCESS"]
 
 
 def test_a_run_whose_process_is_killed_is_launched_again_and_keep_fresh_waits_for_it(
@@ -145,4 +196,5 @@ def test_a_run_whose_process_is_killed_is_launched_again_and_keep_fresh_waits_fo
     toy.release("left")
     assert ui.over(again) == "SUCCESS"
     skipped(ui, "all assets are up to date")
-    assert {run["runId"] for run in ui.runs()} - before == {killed, again}
+    new = [run for run in ui.runs() if run["runId"] not in before]
+    assert {run["runId"] for run in new if run["jobName"] == "refresh"} == {killed, again}

@@ -58,6 +58,9 @@ def test_what_dagster_tags_names_the_trigger(toy: Toy) -> None:
         for trigger, tag in tags.items():
             assert job.execute_in_process(instance=session.instance, tags=tag).success
             assert session.history(limit=1)[0].trigger == trigger
+        job = session.pipeline.definitions.resolve_job_def("refresh")
+        assert job.execute_in_process(instance=session.instance).success
+        assert session.history(limit=1)[0].trigger == "a dagster command"
         again = {"dagster/parent_run_id": "x", "toy/trigger": "a copy"}
         assert job.execute_in_process(instance=session.instance, tags=again).success
         assert session.history(limit=1)[0].trigger == "re-execution"

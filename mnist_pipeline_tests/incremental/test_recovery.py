@@ -51,9 +51,14 @@ def test_a_flipped_byte_is_found_by_verify_and_by_the_next_reader_and_repaired(t
     assert f"left is damaged: {file}" in (reader.error or "")
     assert "Materialize left." in (reader.error or "")
     toy.calls()
-    assert toy.refresh(verify=True).success
+    # what the reader found counts from now on
+    assert toy.status()["left"].status == "damaged"
+    assert toy.refresh().success
     assert toy.calls() == ["left"]
     assert file.read_bytes() == whole
+    assert toy.words(verify=True) == toy.words() == FRESH
+    flip_a_byte(file)
+    assert toy.refresh(verify=True).success
     assert toy.words(verify=True) == FRESH
 
 

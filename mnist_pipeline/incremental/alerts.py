@@ -1,0 +1,110 @@
+"""Alerts: a run that failed, or a check that failed in one that did not, sent to where people are.
+
+An address is a URL. `https://...` is a webhook that takes `{"text": ...}`, as those of Slack,
+Mattermost and Google Chat do; `smtps://user:password@host:port?from=...&to=...` is a mail server,
+and `smtp://` one with STARTTLS where it has a user.
+"""
+
+import json
+import smtplib
+import ssl
+import urllib.request
+from collections.abc import Collection, Sequence
+from email.message import EmailMessage
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import dagster as dg
+
+from . import _dagster, runs
+
+if TYPE_CHECKING:
+    from .pipeline import Pipeline
+
+TICK_SECONDS = 30
+_SECONDS = 10.0
+
+
+def checked_address(address: str) -> str:
+    """Return an address, or raise ValueError if alerts cannot be sent to such a one."""
+    url = urlsplit(address)
+    if url.scheme not in {"http", "https", "smtp", "smtps"} or not url.hostname:
+        raise ValueError("https://... or smtps://user:password@host:port?from=...&to=... is needed")
+    if url.scheme.startswith("smtp") and {"from", "to"} - parse_qs(url.query).keys():
+        raise ValueError("a mail server needs ?from=...&to=... at its end")
+    return address
+
+
+def send(addresses: Collection[str], subject: str, text: str) -> None:
+    """Send an alert to each address; raise OSError where a server does not take it."""
+    for address in addresses:
+        if address.startswith("smtp"):
+            _mail(address, subject, text)
+        else:
+            body = json.dumps({"text": f"{subject}\n{text}"}).encode()
+            request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=_SECONDS):
+                pass
+
+
+def _mail(address: str, subject: str, text: str) -> None:
+    url = urlsplit(address)
+    asked = parse_qs(url.query)
+    message = EmailMessage()
+    message["Subject"], message["From"], message["To"] = subject, asked["from"][0], asked["to"]
+    message.set_content(text)
+    context = ssl.create_default_context()
+    host, port = url.hostname or "", url.port or 0
+    with (
+        smtplib.SMTP_SSL(host, port, timeout=_SECONDS, context=context)
+        if url.scheme == "smtps"
+        else smtplib.SMTP(host, port, timeout=_SECONDS)
+    ) as server:
+        if url.username:
+            if url.scheme == "smtp":
+                server.starttls(context=context)  # a password is never sent in the clear
+            server.login(unquote(url.username), unquote(url.password or ""))
+        server.send_message(message)
+
+
+def sensors(pipeline: "Pipeline") -> Sequence[dg.SensorDefinition]:
+    """Define the sensors that send alerts; none without an address."""
+    if not pipeline.alerts:
+        return []
+
+    @dg.run_failure_sensor(
+        name="alert_on_failure",
+        minimum_interval_seconds=TICK_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Sends an alert when a run failed, with the reason.",
+    )
+    def on_failure(context: dg.RunFailureSensorContext) -> None:
+        run = context.dagster_run
+        why = runs.why_failed(context.instance, run.run_id)
+        subject = f"{pipeline.name}: {_shown(run.job_name)} failed"
+        send(pipeline.alerts, subject, f"{why}\nRun {run.run_id}")
+
+    @dg.run_status_sensor(
+        dg.DagsterRunStatus.SUCCESS,
+        name="alert_on_checks",
+        minimum_interval_seconds=TICK_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Sends an alert when a check failed, such as that of a candidate.",
+    )
+    def on_checks(context: dg.RunStatusSensorContext) -> None:
+        run_id = context.dagster_run.run_id
+        failed = [
+            f"{one.asset_key.to_user_string()}, {one.check_name}: {one.description}"
+            for one in _dagster.check_evaluations(context.instance, run_id)
+            if not one.passed
+        ]
+        if failed:
+            text = "\n".join([*failed, f"Run {run_id}"])
+            send(pipeline.alerts, f"{pipeline.name}: a check failed", text)
+
+    return [on_failure, on_checks]
+
+
+def _shown(job: str) -> str:
+    """Return a job's name as people know it."""
+    return "a run of chosen assets" if job.startswith("__") else f"the job {job}"
