@@ -34,6 +34,9 @@ DECIDED = [CHAMPION, dg.AssetKey("report")]
 ROLL_BACK = "mnist_pipeline/roll_back"
 """Tag of a run of `champion_model`: the version to return to, or `previous`."""
 
+REJECTED = "mnist_pipeline/rejected"
+"""Tag of such a run: the champion when it was asked for; another may be promoted before it runs."""
+
 ALLOW = "mnist_pipeline/allow"
 """Tag of a run of `champion_model`: the blocked version to unblock, or `latest`."""
 
@@ -177,9 +180,9 @@ def _beginning_with(wanted: str, versions: Iterable[str]) -> list[str]:
 
 
 def rolled_back(
-    instance: dg.DagsterInstance, store: Store, wanted: str, candidate: str
+    instance: dg.DagsterInstance, store: Store, tags: Mapping[str, str], candidate: str
 ) -> Decision:
-    """Return to an earlier champion, whose file must open.
+    """Return to the earlier champion that a run's tags name, whose file must open.
 
     Raises
     ------
@@ -189,10 +192,11 @@ def rolled_back(
         Its file cannot be opened any more.
     """
     past = decisions(instance)
-    to = earlier(past, wanted)
+    to = earlier(past, tags[ROLL_BACK])
     persistence.loads(read_model(instance, store, to))
     decided_on = {one.candidate for one in past}
-    return promotion.roll_back(now(past), to, None if candidate in decided_on else candidate)
+    undecided = None if candidate in decided_on else candidate
+    return promotion.roll_back(now(past), to, tags.get(REJECTED), undecided)
 
 
 def before(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> Champion:
@@ -280,7 +284,7 @@ def kept(instance: dg.DagsterInstance) -> dict[dg.AssetKey, set[str]]:
 
 
 def read_model(instance: dg.DagsterInstance, store: Store, version: str) -> bytes:
-    """Read the file of a model that some materialization of `sgd_model` recorded.
+    """Read the file of a model that `sgd_model` computed.
 
     Raises
     ------
@@ -290,7 +294,10 @@ def read_model(instance: dg.DagsterInstance, store: Store, version: str) -> byte
         The store does not answer.
     """
     made = with_version(instance, store, MODEL, version)
-    if made is None or (artifact := made.artifact(store)) is None:
+    artifact = made.artifact(store) if made else None
+    if artifact is None and (kept := results.with_version(instance, MODEL, version)):
+        artifact = kept.artifact(store, MODEL)  # its event was deleted
+    if artifact is None or store.size(artifact) is None:
         raise DamagedError(
             f"sgd_model {version} is gone from the store or from Dagster's history. "
             "`mnist-pipeline refresh` restores it if it is the newest model; else "

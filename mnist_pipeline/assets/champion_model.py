@@ -57,8 +57,8 @@ def champion_model(
     instance, tags = context.instance, context.run.tags
     version = evaluation.model_version
     rows = validation.only_training_rows(sgd_model, train_set)
-    if (wanted := tags.get(champion_history.ROLL_BACK)) is not None:
-        decision = champion_history.rolled_back(instance, io_manager.store, wanted, version)
+    if champion_history.ROLL_BACK in tags:
+        decision = champion_history.rolled_back(instance, io_manager.store, tags, version)
     elif not rows.passed:
         return Result(None, [rows])
     else:

@@ -53,6 +53,7 @@ def champion(rollback: str | None, allow: str | None, accept: str | None) -> Ans
         try:
             if rollback is not None:
                 tags[champion_history.ROLL_BACK] = champion_history.earlier(past, rollback)
+                tags[champion_history.REJECTED] = champion_history.now(past).model_version or ""
             if allow is not None:
                 current = champion_history.now(past)
                 tags[champion_history.ALLOW] = champion_history.blocked(current, allow)

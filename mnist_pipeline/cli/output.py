@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import click
 
-_LEAST_WIDTH = 20
+_LEAST_WIDTH = 8
 """Characters of a column that is wrapped."""
 
 
@@ -70,17 +70,17 @@ def show(answer: Answer, out: TextIO, *, as_json: bool) -> int:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of texts; the widest column is wrapped where a terminal is too narrow."""
+    """Return a table of texts; the widest columns are wrapped where a terminal is too narrow."""
     import tabulate
 
-    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
-    limits: list[int | None] = [None] * len(widths)
-    over = sum(widths) + 2 * (len(widths) - 1) - shutil.get_terminal_size((sys.maxsize, 0)).columns
-    if over > 0:
-        widest = max(range(len(widths)), key=widths.__getitem__)
-        limits[widest] = max(widths[widest] - over, _LEAST_WIDTH)
+    # tabulate pads headers by two
+    padded = [f"{header}  " for header in headers]
+    widths = [max(map(len, column)) for column in zip(padded, *rows, strict=True)]
+    room = shutil.get_terminal_size((sys.maxsize, 0)).columns - 2 * (len(widths) - 1)
+    while sum(widths) > room and max(widths) > _LEAST_WIDTH:
+        widths[widths.index(max(widths))] -= 1
     return tabulate.tabulate(
-        rows, headers, tablefmt="plain", disable_numparse=True, maxcolwidths=limits
+        rows, headers, tablefmt="plain", disable_numparse=True, maxcolwidths=widths
     )
 
 

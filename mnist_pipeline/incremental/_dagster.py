@@ -8,7 +8,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -316,16 +316,20 @@ def set_value(instance: dg.DagsterInstance, key: str, text: str) -> None:
     instance.daemon_cursor_storage.set_cursor_values({key: text})
 
 
-def remove_values(
-    instance: dg.DagsterInstance, prefix: str, is_gone: Callable[[str, str], bool]
-) -> None:
-    """Remove the keys of that table which begin with a prefix and whose key and text `is_gone`."""
+def values(instance: dg.DagsterInstance, prefix: str) -> dict[str, str]:
+    """Return the texts of that table whose keys begin with a prefix, by key."""
     table, storage = KeyValueStoreTable, cast("SqlRunStorage", instance.run_storage)
     ours = table.select().where(table.c.key.startswith(prefix, autoescape=True))
     with storage.connect() as connection:
-        for row in connection.execute(ours).fetchall():
-            if is_gone(row.key, row.value):
-                connection.execute(table.delete().where(table.c.id == row.id))
+        return {row.key: row.value for row in connection.execute(ours)}
+
+
+def remove_values(instance: dg.DagsterInstance, keys: Collection[str]) -> None:
+    """Remove keys of that table."""
+    table, storage = KeyValueStoreTable, cast("SqlRunStorage", instance.run_storage)
+    with storage.connect() as connection:
+        for key in keys:
+            connection.execute(table.delete().where(table.c.key == key))
 
 
 def postgres_url(instance: dg.DagsterInstance) -> str | None:

@@ -67,6 +67,13 @@ def find(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str) -> Earlier 
     return _decoded(text) if text else None
 
 
+def with_version(instance: dg.DagsterInstance, asset: dg.AssetKey, version: str) -> Earlier | None:
+    """Return a result with a data version, whatever happened to its event, or None."""
+    # most texts are of other versions, and long
+    texts = [one for one in _of(instance, asset).values() if version in one]
+    return next((one for one in map(_decoded, texts) if one.data_version == version), None)
+
+
 def record(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str, result: Earlier) -> None:
     """Record a result under its key, in place of an earlier one."""
     content = {name: getattr(result, name) for name in Earlier.__dataclass_fields__}
@@ -77,15 +84,23 @@ def record(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str, result: E
 
 def forget(instance: dg.DagsterInstance, store: Store, asset: dg.AssetKey) -> None:
     """Remove the results of an asset whose file is gone from the store."""
+    found = {
+        name: _decoded(text).artifact(store, asset) for name, text in _of(instance, asset).items()
+    }
+    gone = [name for name, one in found.items() if store.size(one) != one.size]
+    _dagster.remove_values(instance, gone)
+
+
+def _of(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, str]:
+    """Return the recorded results of an asset that may be reused, by name."""
     prefix = _name(asset, "")
-
-    def is_gone(name: str, text: str) -> bool:
-        if "/" in name.removeprefix(prefix) or name == prefix + NEWEST:
-            return False  # of another asset, whose key begins with this one; or not for reuse
-        earlier = _decoded(text)
-        return store.size(earlier.artifact(store, asset)) != earlier.size
-
-    _dagster.remove_values(instance, prefix, is_gone)
+    found = _dagster.values(instance, prefix)
+    # not of another asset, whose key begins with this one
+    return {
+        name: text
+        for name, text in found.items()
+        if "/" not in name.removeprefix(prefix) and name != prefix + NEWEST
+    }
 
 
 def _decoded(text: str) -> Earlier:

@@ -50,12 +50,15 @@ def collect(
         if remove and runs.in_progress(instance, assets):
             raise StoreError("a run began meanwhile: wait for its end, then run gc again")
         versions = pipeline.keep(instance).get(key, set())
-        return {
+        found = {
             artifact.sha256
             for number, made in _newest(instance, key)
             if (number < keep or made.data_version in versions)
             and (artifact := made.artifact(store))
         }
+        # also where their events were deleted
+        recorded = [results.with_version(instance, key, version) for version in versions]
+        return found | {one.sha256 for one in recorded if one}
 
     # what fails, fails before anything is removed
     for key in assets:

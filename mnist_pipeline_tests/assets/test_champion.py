@@ -310,14 +310,12 @@ def test_a_wipe_of_the_champions_events_loses_neither_champion_nor_blocks(
     assert after["model_version"] == good
 
 
-def test_after_a_wipe_of_the_models_events_a_refresh_restores_the_champion(
+def test_after_a_wipe_of_the_models_events_the_champion_answers_and_a_refresh_restores_them(
     furnished: House, images: Path
 ) -> None:
     good = furnished.made("sgd_model").data_version
     furnished.instance.wipe_assets([champion_history.MODEL])
-    refused = furnished.cli("predict", str(images))
-    assert refused.returncode == 1
-    assert "`mnist-pipeline refresh` restores it" in refused.stderr
+    assert furnished.cli("predict", str(images)).returncode == 0
     done = furnished.cli("refresh", "--json")
     assert done.returncode == 0, done.stderr
     assert "sgd_model" in json.loads(done.stdout)["reused"]
@@ -471,7 +469,7 @@ def test_a_rollback_between_a_decision_and_its_record_waits_and_stands(
     roll_back: Callable[[House, str], Callable[[], bool]],
     undecided: House,
 ) -> None:
-    good, _, candidate = versions_of(undecided)
+    good, rejected, candidate = versions_of(undecided)
     with stopped_in("decide", undecided, "run", "--select", "champion_model") as go_on:
         ended = roll_back(undecided, good)
         assert len(champion_history.decisions(undecided.instance)) == 2, "neither is recorded"
@@ -482,6 +480,9 @@ def test_a_rollback_between_a_decision_and_its_record_waits_and_stands(
     assert back.outcome == "rolled back"
     assert back.champion.model_version == good
     assert candidate in back.champion.blocked
+    if roll_back is from_command_line:
+        # it was the champion when the command was given
+        assert rejected in back.champion.blocked
     assert json.loads(undecided.made("champion_model").path.read_bytes())["model_version"] == good
 
 
@@ -502,6 +503,23 @@ def test_a_decision_between_a_rollback_and_its_record_waits_and_does_not_undo_it
     assert set(back.champion.blocked) == {left, candidate}
     assert refused.outcome == "refused"
     assert refused.champion == back.champion
+
+
+def test_the_champion_outlives_the_run_that_made_it_whatever_the_newest_model_is(
+    furnished: House, params: Callable[[str], str], images: Path
+) -> None:
+    good = furnished.made("sgd_model").data_version
+    [run] = furnished.instance.get_runs()
+    bad = {"MNIST_PARAMS": params("[model]\nalpha = 10.0\n")}
+    assert furnished.materialize("key:sgd_model+", bad).success
+    assert furnished.made("champion_model").metadata["decision"].startswith("refused")
+    furnished.instance.delete_run(run.run_id)
+    assert furnished.cli("refresh", variables=bad).returncode == 0
+    collected = furnished.cli("gc", "--keep", "1", "--no-dry-run", variables=bad)
+    assert collected.returncode == 0, collected.stderr
+    shown = furnished.cli("champion", "--json", variables=bad)
+    assert json.loads(shown.stdout)["model_version"] == good
+    assert furnished.cli("predict", str(images), variables=bad).returncode == 0
 
 
 def test_after_the_newest_decision_was_deleted_the_records_that_are_left_count_and_it_is_reported(

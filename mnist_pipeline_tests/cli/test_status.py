@@ -98,8 +98,8 @@ def test_history_lists_versions_trigger_and_accuracy_newest_first(furnished_fork
     assert found[1]["accuracy"] == pytest.approx(0.975, abs=0.01)
     status = furnished_forked.status()["evaluation"]
     assert found[0]["data_version"] == status["data_version"] != found[1]["data_version"]
-    narrow = furnished_forked.cli("history", COLUMNS="80").stdout
-    assert max(map(len, narrow.splitlines())) <= 80, "it fits the terminal"
+    narrow = furnished_forked.cli("history", COLUMNS="100").stdout
+    assert max(map(len, narrow.splitlines())) <= 100, "it fits the terminal"
     table = furnished_forked.cli("history", "evaluation").stdout
     assert "mnist-pipeline refresh" in table
     assert f"{found[0]['accuracy']:.2%}" in table

@@ -289,7 +289,7 @@ def test_a_rollback_blocks_what_it_replaces_until_that_is_allowed(
 
 
 def test_a_rollback_blocks_a_candidate_that_was_not_decided_on() -> None:
-    decision = promotion.roll_back(Champion("bad"), "good", "newest")
+    decision = promotion.roll_back(Champion("bad"), "good", undecided="newest")
     assert set(decision.champion.blocked) == {"bad", "newest"}
     assert decision.champion.blocked["newest"].startswith("not decided on")
     stays = promotion.roll_back(Champion("good"), "good")

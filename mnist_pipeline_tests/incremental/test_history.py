@@ -115,13 +115,8 @@ def test_what_gc_removed_is_computed_again_when_it_is_wanted(toy: Toy) -> None:
 
 def test_gc_removes_the_results_whose_files_it_removed_and_no_others(toy: Toy) -> None:
     def results(session: Session) -> set[str]:
-        found: list[str] = []
-
-        def look(name: str, text: str) -> bool:
-            found.append(name.split("/", 2)[2].rpartition("/")[0])
-            return False
-
-        _dagster.remove_values(session.instance, "incremental/results/", look)
+        names = _dagster.values(session.instance, "incremental/results/")
+        found = [name.split("/", 2)[2].rpartition("/")[0] for name in names]
         return {f"{name} {found.count(name)}" for name in found}
 
     toy.set_factor(3)

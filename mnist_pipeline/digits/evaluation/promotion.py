@@ -130,8 +130,8 @@ class Gate:
         doubt = self._doubt(candidate, champion)
         if doubt and not (failed or self.accepted):
             failed = (
-                f"{doubt}. If it is to be the champion all the same: `mnist-pipeline champion "
-                f"--accept {version}`"
+                f"{doubt.rstrip('.')}. If it is to be the champion all the same: "
+                f"`mnist-pipeline champion --accept {version}`"
             )
         if failed:
             return Decision(before, "refused", failed, numbers)
@@ -252,19 +252,22 @@ def champion_predictions(
     return ChampionPredictions(train.row_id[places], prediction)
 
 
-def roll_back(before: Champion, to: str, undecided: str | None = None) -> Decision:
+def roll_back(
+    before: Champion, to: str, rejected: str | None = None, undecided: str | None = None
+) -> Decision:
     """Return to an earlier champion and block the one it replaces.
 
-    A model that was not decided on yet (`undecided`) is blocked too.
+    Blocked are, too, the champion when the rollback was asked for (`rejected`), where another was
+    promoted meanwhile, and a model that was not decided on yet (`undecided`).
     """
-    if to == before.model_version:
+    replaced = [one for one in (rejected, before.model_version) if one and one != to]
+    if not replaced:
         return Decision(before, "stays", "the model to return to is the champion already")
     blocked = {version: why for version, why in before.blocked.items() if version != to}
-    if before.model_version:
-        blocked[before.model_version] = f"rolled back to {to}"
+    blocked |= dict.fromkeys(replaced, f"rolled back to {to}")
     if undecided:
         blocked.setdefault(undecided, f"not decided on before the rollback to {to}")
-    why = f"rolled back from {before.model_version} to {to}"
+    why = f"rolled back from {replaced[-1]} to {to}"
     return Decision(Champion(to, blocked), "rolled back", why)
 
 
