@@ -28,21 +28,9 @@ def cli() -> None:
     """MNIST from the OpenML download to the evaluated model, as Dagster assets."""
 
 
-_COMMANDS = [
-    run,
-    status,
-    refresh,
-    history,
-    champion,
-    report,
-    gc,
-    compare,
-    promote,
-    predict,
-    draw,
-    ui,
-]
-for command in _COMMANDS:
+for command in (run, status, refresh, history, champion, gc, compare, promote):
+    cli.add_command(command)
+for command in (report, predict, draw, ui):
     cli.add_command(command)
 
 
