@@ -125,7 +125,7 @@ def test_the_drawing_page_has_their_size(adapted: Clone) -> None:
         large = Image.fromarray(255 - pixels[0].reshape(8, 8)).resize((320, 320))
         server.request(
             "POST",
-            "/api/predict?nearest=1",
+            "/api/predict?nearest=8",
             encoded(large),
             {"Origin": f"http://127.0.0.1:{server.port}"},
         )

@@ -101,7 +101,7 @@ def read_pixels(model: TrainedModel, rows: object) -> Reading:
         pixels = np.array(rows)
     except ValueError:  # lists of several lengths
         pixels = np.empty(0)
-    is_whole = pixels.dtype.kind == "i" and pixels.shape == (width, width)
+    is_whole = np.issubdtype(pixels.dtype, np.integer) and pixels.shape == (width, width)
     if not is_whole or pixels.min() < 0 or pixels.max() > 255:
         raise PictureError(f"is not {width} rows of {width} whole numbers from 0 to 255")
     image = pixels.astype(np.uint8).reshape(1, -1)
