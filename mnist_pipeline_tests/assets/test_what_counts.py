@@ -88,6 +88,7 @@ def sources(house: House, tmp_path: Path) -> Callable[[], dict[str, str]]:
     ("file", "old", "new", "stale"),
     [
         ("digits/model/training.py", "from joblib", "# a comment\n    from joblib", set()),
+        ("assets/display.py", '"/digits/report"', '"/pages/report"', set()),
         ("assets/display.py", '"confusion matrix"', '"matrix"', set()),
         ("assets/lineage.py", "_HISTORY = 100", "_HISTORY = 101", set()),
         ("incremental/engine.py", '"computed_with"', '"with"', set()),
