@@ -20,6 +20,9 @@ from mnist_pipeline.digits.report import contents, figures
 from mnist_pipeline.digits.report.figures import LIGHT
 from mnist_pipeline.digits.sources import registry
 
+REPORT_LINK = {"report": dg.MetadataValue.url("/digits/report")}
+"""Where `mnist-pipeline ui` serves the newest report, as standing metadata of the asset."""
+
 _SHOWN = 20
 _SHOWN_VARIANTS = 40
 

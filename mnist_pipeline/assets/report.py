@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from mnist_pipeline.assets.display import worst_mistakes
+from mnist_pipeline.assets.display import REPORT_LINK, worst_mistakes
 from mnist_pipeline.assets.lineage import as_of
 from mnist_pipeline.digits import report as page
 from mnist_pipeline.digits.data.dataset import Digits
@@ -25,6 +25,7 @@ CODEC: Codec[Report] = Codec(
     upstream=["predictions", "sgd_model", "test_set", "train_set"],
     group_name="release",
     kinds={"html"},
+    metadata=REPORT_LINK,
 )
 def report(
     context: dg.AssetExecutionContext,

@@ -16,6 +16,7 @@ from mnist_pipeline.cli.experiments import compare, promote
 from mnist_pipeline.cli.history import gc, history
 from mnist_pipeline.cli.output import Answer, debug_flag, show
 from mnist_pipeline.cli.predict import draw, predict
+from mnist_pipeline.cli.report import report
 from mnist_pipeline.cli.runs import refresh, run, status
 from mnist_pipeline.cli.ui import ui
 from mnist_pipeline.incremental.errors import PipelineError, SettingsError
@@ -27,7 +28,9 @@ def cli() -> None:
     """MNIST from the OpenML download to the evaluated model, as Dagster assets."""
 
 
-for command in (run, status, refresh, history, champion, gc, compare, promote, predict, draw, ui):
+for command in (run, status, refresh, history, champion, gc, compare, promote):
+    cli.add_command(command)
+for command in (report, predict, draw, ui):
     cli.add_command(command)
 
 

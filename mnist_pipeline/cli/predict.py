@@ -41,16 +41,9 @@ def _predicted(model: "TrainedModel", image: str) -> dict[str, Any]:
     # a name that is not text in the encoding of file names has surrogates: no JSON has those
     path = os.fsencode(image).decode(errors="backslashreplace")
     try:
-        found = read_digit(model, files.read(Path(image)))
+        return {"path": path, **read_digit(model, files.read(Path(image))).document}
     except PictureError as error:
         return {"path": path, "error": f"{path} {error}"}
-    return {
-        "path": path,
-        "digit": found.digit,
-        "confidence": found.confidence,
-        "typicality": found.typicality,
-        "scores": {str(digit): float(p) for digit, p in enumerate(found.probabilities)},
-    }
 
 
 def _text(found: Sequence[Mapping[str, Any]]) -> str:
@@ -79,14 +72,17 @@ def _shown(text: str) -> str:
 @click.command(cls=Command)
 @click.option("--port", default=3030, show_default=True, type=click.IntRange(0, 65535))
 def draw(port: int) -> None:
-    """Serve a page on 127.0.0.1 to draw digits on, which the champion classifies.
+    """Serve pages on 127.0.0.1: draw digits for the champion, the report, the champion, an API.
 
-    --port 0 takes any that is free.
+    `mnist-pipeline ui` serves them too, at /digits/. --port 0 takes any that is free.
     """
-    from mnist_pipeline.web import drawing, serving
+    from mnist_pipeline.web import serving
+    from mnist_pipeline.web.app import Served, build_app
 
     with serving.listen("127.0.0.1", port) as listening, open_session() as session:
-        app = drawing.build_app(drawing.Served(session))
+        served = Served(session)
+        served.model()  # without one there is nothing to draw for
+        app = serving.SameOrigin(build_app(served), serving.HEADERS)
         click.echo(f"Draw at {serving.url_of('127.0.0.1', listening)} (Ctrl+C ends it)")
         with contextlib.suppress(KeyboardInterrupt):
             serving.server(app, limit_concurrency=32).run(sockets=[listening])

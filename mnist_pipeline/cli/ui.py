@@ -18,11 +18,12 @@ from mnist_pipeline.incremental.errors import PipelineError
 def ui(port: int, host: str) -> None:
     """Serve the Dagster UI over the tracked home, and run its daemon.
 
-    --port 0 takes any that is free.
+    At /digits/ it serves the pages of `mnist-pipeline draw`. --port 0 takes any that is free.
     """
     from mnist_pipeline.config.settings import PROJECT
     from mnist_pipeline.incremental.ui import only_one, started
     from mnist_pipeline.web import serving
+    from mnist_pipeline.web.app import Served, build_app
 
     with (
         open_session() as session,
@@ -44,6 +45,7 @@ def ui(port: int, host: str) -> None:
         # Dagster loads a .env of its working directory over the environment; the home has none
         os.chdir(session.pipeline.home)
         with started(session, PROJECT / "workspace.yaml", lock) as (app, daemon):
+            serving.mount(app.routes, "/digits", build_app(Served(session)))
             names = {"localhost", host.lower(), socket.gethostname().lower()}
             protected = serving.SameOrigin(app, serving.HEADERS, names, posted=("/graphql",))
             server = serving.server(protected)
@@ -53,7 +55,7 @@ def ui(port: int, host: str) -> None:
                 server.should_exit = True
 
             threading.Thread(target=stop_without_the_daemon, daemon=True).start()
-            click.echo(f"Dagster UI at {url} (Ctrl+C ends it)")
+            click.echo(f"Dagster UI at {url} (report and champion at {url}digits/; Ctrl+C ends it)")
             with contextlib.suppress(KeyboardInterrupt):
                 server.run(sockets=[listening])
                 raise PipelineError("Dagster's daemon ended, and the UI with it: start it again")

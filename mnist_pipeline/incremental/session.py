@@ -16,7 +16,7 @@ from .locks import locks_of
 from .results import REUSED_FROM
 from .runs import Report
 from .status import AssetStatus
-from .store import Garbage
+from .store import Artifact, Garbage
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -169,6 +169,11 @@ class Session:
         """Return the newest materializations, of all assets or of some, newest first."""
         keys = self.pipeline.keys if assets is None else assets
         return history.events(self.instance, keys, limit, self.pipeline.engine.trigger_tag)
+
+    def newest_file(self, asset: str) -> Artifact | None:
+        """Return the file of an asset's newest materialization; None where there is none."""
+        made = history.newest(self.instance, dg.AssetKey.from_user_string(asset), 1)
+        return made[0].artifact(self.pipeline.store) if made else None
 
     def collect_garbage(self, *, keep: int, dry_run: bool = True) -> list[Garbage]:
         """Return the files that nothing points at; remove them unless it is a dry run.

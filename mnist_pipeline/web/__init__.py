@@ -1,1 +1,1 @@
-"""Pages for a browser: the drawing page, and what serves it and the Dagster UI."""
+"""Pages for a browser, and what serves them and the Dagster UI."""

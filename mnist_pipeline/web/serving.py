@@ -1,4 +1,4 @@
-"""How the drawing page and the Dagster UI are served: to no page of another origin."""
+"""How the pages and the Dagster UI are served: to no page of another origin."""
 
 import asyncio
 import ipaddress
@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -80,6 +81,30 @@ class SameOrigin:
             return name in self.names or bool(ipaddress.ip_address(name))
         except ValueError:  # no IP address, or no host at all
             return False
+
+
+@dataclass(frozen=True)
+class WithHeaders:
+    """An ASGI middleware that adds headers to the answers that do not have them."""
+
+    app: ASGIApp
+    headers: Mapping[str, str]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application answer."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                for name, value in self.headers.items():
+                    MutableHeaders(scope=message).setdefault(name, value)
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+
+def mount(routes: list[BaseRoute], path: str, app: ASGIApp) -> None:
+    """Put an application beneath a path, before the routes of another."""
+    routes[:0] = [Mount(path, app), Route(path, RedirectResponse(f"{path}/"))]
 
 
 class _InTime(HttpToolsProtocol):

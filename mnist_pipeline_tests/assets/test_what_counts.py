@@ -88,10 +88,11 @@ def sources(house: House, tmp_path: Path) -> Callable[[], dict[str, str]]:
     ("file", "old", "new", "stale"),
     [
         ("digits/model/training.py", "from joblib", "# a comment\n    from joblib", set()),
+        ("assets/display.py", '"/digits/report"', '"/pages/report"', set()),
         ("assets/display.py", '"confusion matrix"', '"matrix"', set()),
         ("assets/lineage.py", "_HISTORY = 100", "_HISTORY = 101", set()),
         ("incremental/engine.py", '"computed_with"', '"with"', set()),
-        ("web/drawing.py", "10_000_000", "20_000_000", set()),
+        ("web/app.py", "10_000_000", "20_000_000", set()),
         ("digits/params.py", "tol: float = Field(0.001", "tol: float = Field(0.002", set()),
         ("digits/report/figures.py", '"cividis"', '"viridis"', {"report"}),
         ("digits/report/page.js", "new Image(56, 56)", "new Image(57, 57)", {"report"}),

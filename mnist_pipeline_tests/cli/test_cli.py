@@ -11,11 +11,13 @@ import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
 from mnist_pipeline_tests.assets.test_pipeline import ASSETS
 from mnist_pipeline_tests.conftest import House
+from mnist_pipeline_tests.support.browser import browser
 from mnist_pipeline_tests.support.clones import Forked
 
 KEYS = {"run_id", "status", "materialized", "reused", "seconds"}
@@ -49,6 +51,29 @@ def test_run_for_people_ends_with_accuracy_report_and_what_to_do_next(house: Hou
     assert str(house.made("report").path) in completed.stdout
     assert "make ui" in completed.stdout
     assert "make run SOURCE=openml" in completed.stdout
+
+
+def test_report_prints_where_the_newest_one_is_and_opens_it(
+    furnished: House, tmp_path: Path
+) -> None:
+    file = furnished.made("report").path
+    assert document(furnished.cli("report", "--json")) == {"path": str(file)}
+    completed = furnished.cli("report", "--open", variables=browser(tmp_path / "opened"))
+    assert completed.stdout == f"{file}\n"
+    assert (tmp_path / "opened").read_text() == file.as_uri()
+    file.unlink()
+    completed = furnished.cli("report", "--open", variables=browser(tmp_path / "not"))
+    assert completed.returncode == 1
+    assert "report is missing from the store" in completed.stderr
+    assert not (tmp_path / "not").exists()
+
+
+def test_before_the_first_report_the_command_names_what_makes_one(house: House) -> None:
+    completed = house.cli("report", "--json")
+    assert completed.returncode == 1
+    found = document(completed)
+    assert found["path"] is None
+    assert "there is no report yet: run `mnist-pipeline refresh`" in str(found["error"])
 
 
 def test_select_and_force_choose_what_is_materialized_and_what_is_computed(

@@ -19,6 +19,14 @@ SCHEMES = ["light", "dark"]
 WIDTHS = {"phone": 360, "desktop": 1280}
 
 
+def browser(file: Path) -> dict[str, str]:
+    """Return the variable for a browser that writes what it opens into a file."""
+    program = file.with_suffix(".sh")
+    program.write_text(f'#!/bin/sh\nprintf %s "$1" > "{file}"\n')
+    program.chmod(0o755)
+    return {"BROWSER": f"{program} %s"}
+
+
 @contextmanager
 def launched(*arguments: str) -> Iterator[Browser]:
     """Debian's Chromium, headless.

@@ -124,10 +124,13 @@ def test_the_drawing_page_has_their_size(adapted: Clone) -> None:
         assert 'width="8" height="8"' in page
         large = Image.fromarray(255 - pixels[0].reshape(8, 8)).resize((320, 320))
         server.request(
-            "POST", "/read", encoded(large), {"Origin": f"http://127.0.0.1:{server.port}"}
+            "POST",
+            "/api/predict?nearest=8",
+            encoded(large),
+            {"Origin": f"http://127.0.0.1:{server.port}"},
         )
         answer = json.loads(server.getresponse().read())
-    assert answer["width"] == 8
+    assert len(answer["pixels"]) == 8
     assert answer["digit"] == labels[0]
     assert len(answer["nearest"]) == 8
 

@@ -29,6 +29,7 @@ MUTATION = 'mutation{setConcurrencyLimit(concurrencyKey:"hostile",limit:1)}'
 QUERY = f"query={quote(MUTATION)}"
 VERSION = "/graphql?query={version}"
 LIMITS = "{ instance { concurrencyLimits { concurrencyKey } } }"
+PREDICT = "/digits/api/predict"
 REPORT = "report_asset_materialization/raw_mnist"
 REPORTED = """{ assetOrError(assetKey: {path: ["raw_mnist"]}) {
     ... on Asset { assetMaterializations { runId } }
@@ -183,6 +184,9 @@ def test_a_name_of_others_that_leads_to_this_machine_shows_nothing(
         (403, "POST", VERSION, {"Origin": "null"}),
         (403, "POST", VERSION, {"Origin": "https://localhost", "Host": "localhost"}),
         (403, "POST", f"/{REPORT}", {"Origin": "http://evil.example"}),
+        (503, "POST", PREDICT, {}),
+        (403, "POST", PREDICT, {"Origin": "http://evil.example"}),
+        (403, "GET", PREDICT.replace("api/predict", "report"), LINK | {"Sec_Fetch_Dest": "iframe"}),
         (403, "OPTIONS", "/graphql", {"Origin": "http://evil.example"}),
         (405, "GET", VERSION, {}),
         (405, "GET", "/graphql%0A?query={version}", {}),

@@ -9,7 +9,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from mnist_pipeline.incremental import files
 from mnist_pipeline_tests.conftest import House
+from mnist_pipeline_tests.support.browser import browser
 from mnist_pipeline_tests.support.clones import ASSETS, NEVER_REUSED, Forked
 from mnist_pipeline_tests.support.s3_server import BUCKET, KEY, SECRET, S3Server, serve
 
@@ -66,11 +68,17 @@ def test_everything_works_in_a_bucket_as_it_does_in_a_folder(
             read = pd.read_parquet(one["path"])
             pd.testing.assert_frame_equal(read, pd.read_parquet(local.path))
 
+    opened = forked.folder / "opened"
+    shown = forked.cli("report", "--open", **there, **browser(opened), TMPDIR=str(forked.folder))
+    assert shown.stdout.startswith(f"{root}/report/")
+    copy = Path(opened.read_text().removeprefix("file://"))
+    assert files.sha256(copy) == Path(shown.stdout).parent.name
+
     with server.watched() as asked:
         command("champion")
     assert asked == {}, "it is in the history"
-    files = [file for file in Path(forked.folder).rglob("*") if file.is_file()]
-    written = b"".join(file.read_bytes() for file in files)
+    kept = [file for file in Path(forked.folder).rglob("*") if file.is_file()]
+    written = b"".join(file.read_bytes() for file in kept)
     assert written
     assert SECRET.encode() not in written
     assert KEY.encode() not in written

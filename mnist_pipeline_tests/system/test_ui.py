@@ -5,6 +5,8 @@ One `mnist-pipeline ui` and one page for all tests. Each test leaves everything 
 
 import shutil
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +20,9 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from playwright.sync_api import TimeoutError as TooLong
 
 from mnist_pipeline.config.settings import PROJECT
+from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline_tests.support.clones import ASSETS, FAST, NEVER_REUSED, Clone
+from mnist_pipeline_tests.support.photos import encoded, enlarged
 from mnist_pipeline_tests.support.webserver import Webserver, running, until
 
 SPLITS = {"train_set", "test_set"}
@@ -206,6 +210,22 @@ def assert_executes_again(ui: Ui, run_id: str) -> None:
     page.get_by_text("Succeeded (").wait_for()
 
 
+def test_before_the_first_run_the_pages_name_what_makes_a_champion_and_a_report(
+    started: tuple[Clone, Webserver],
+) -> None:
+    _, webserver = started
+    for status, path in ((503, "/"), (503, "/champion"), (503, "/api"), (404, "/report")):
+        request = urllib.request.Request(
+            f"{webserver.url}/digits{path}", headers={"Accept": "text/html"}
+        )
+        with pytest.raises(urllib.error.HTTPError) as answer:
+            urllib.request.urlopen(request, timeout=60)
+        assert answer.value.code == status
+        text = answer.value.read().decode()
+        assert "here is no " in text
+        assert "run `mnist-pipeline refresh`" in text
+
+
 def test_the_ui_loads_what_the_settings_choose_and_shares_its_history_with_the_command_line(
     started: tuple[Clone, Webserver], materialized: str
 ) -> None:
@@ -234,6 +254,25 @@ def test_a_run_of_the_command_line_is_on_timeline_and_job_page_and_executes_agai
     ui.reload_definitions()
     assert_on_timeline_and_job_page(ui, run["runId"])
     assert_executes_again(ui, run["runId"])
+
+
+def test_a_link_on_its_asset_opens_the_report_and_the_api_predicts_beneath_the_ui(
+    ui: Ui, tmp_path: Path
+) -> None:
+    link = ui.open("/assets/report").get_by_role("link", name="/digits/report", exact=True)
+    with ui.page.context.expect_page() as opened:
+        link.click()
+    report = opened.value
+    assert report.url == f"{ui.webserver.url}/digits/report"
+    report.get_by_role("heading", name="test digits right").wait_for()
+    report.goto(f"{ui.webserver.url}/digits")
+    [file] = ui.clone.data.glob("test_set/*/test_set.parquet")
+    test = Digits.read(file)
+    digit = tmp_path / "digit.png"
+    digit.write_bytes(encoded(enlarged(test.pixels[0], 300)))
+    report.set_input_files("#file", digit)
+    report.wait_for_selector(f'body[data-digit="{test.labels[0]}"]')
+    report.close()
 
 
 def test_an_asset_shows_plots_pictures_and_its_source(ui: Ui, screenshots: Path) -> None:

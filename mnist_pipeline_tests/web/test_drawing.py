@@ -1,4 +1,4 @@
-"""`mnist-pipeline draw`: the page in a browser, and what its server refuses."""
+"""`mnist-pipeline draw`: its pages in a browser, its API, and what its server refuses."""
 
 import contextlib
 import http.client
@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openapi_schema_validator
+import openapi_spec_validator
+import pandas as pd
 import pytest
-from playwright.sync_api import Browser, Page, Response
+from playwright.sync_api import Browser, FloatRect, Page, Response
 
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline_tests.conftest import COMMAND, NEUTRAL, House, house_of
@@ -24,6 +27,8 @@ from mnist_pipeline_tests.support.browser import SCHEMES, WIDTHS, launched, open
 from mnist_pipeline_tests.support.photos import encoded, enlarged
 from mnist_pipeline_tests.support.strokes import SIDE, strokes
 from mnist_pipeline_tests.support.webserver import until
+
+PREDICT = "/api/predict"
 
 
 @contextmanager
@@ -73,16 +78,23 @@ def drawn(full_size: Path) -> Digits:
 
 
 def ask(
-    port: int, method: str = "POST", path: str = "/read", body: Any = b"", **headers: str
+    port: int, method: str = "POST", path: str = PREDICT, body: Any = b"", **headers: str
 ) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of an answer; headers are named with _ for -."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     connection.request(method, path, body, named)
     response = connection.getresponse()
-    answer = response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
+    # a header that comes twice counts as one
+    answered = {k.lower(): ", ".join(response.headers.get_all(k) or []) for k in response.headers}
+    answer = response.status, answered, response.read()
     connection.close()
     return answer
+
+
+def boxes(page: Page, selector: str) -> list[FloatRect]:
+    """Where the elements are, as far as they are drawn."""
+    return [box for one in page.locator(selector).all() if (box := one.bounding_box())]
 
 
 def draw(page: Page, digits: Digits, place: int) -> Response:
@@ -99,7 +111,7 @@ def draw(page: Page, digits: Digits, place: int) -> Response:
         page.mouse.down()
         for point in points[1:]:
             page.mouse.move(*point)
-        with page.expect_response("**/read") as answered:
+        with page.expect_response("**/api/predict?*") as answered:
             page.mouse.up()
     return answered.value
 
@@ -121,8 +133,11 @@ def test_the_page_shows_digit_bars_what_was_seen_and_the_nearest(
 ) -> None:
     place = int(np.flatnonzero(drawn.labels == 3)[0])
     with opened(chromium, f"http://127.0.0.1:{full_port}/") as page:
+        hint = page.get_by_text("draw a digit here")
+        assert hint.is_visible()
         draw(page, drawn, place)
         page.wait_for_selector('body[data-digit="3"]')
+        assert not hint.is_visible()
         assert "3" in page.locator("#predicted strong").inner_text()
         bars = page.locator("meter").evaluate_all("all => all.map(one => one.value)")
         assert len(bars) == 10
@@ -131,12 +146,14 @@ def test_the_page_shows_digit_bars_what_was_seen_and_the_nearest(
         labels = page.locator("#near b").all_inner_texts()
         assert len(labels) == 8
         assert labels[0] == "3"
+        assert len({item["y"] for item in boxes(page, "#near li")}) == 1, "in one row"
         ink = "canvas => canvas.getContext('2d').getImageData(0, 0, 28, 28).data"
         dark = page.locator("#seen").evaluate(f"c => [...({ink})(c)].filter(v => v < 50).length")
         assert dark > 50
         page.locator("#undo").click()
         page.locator("#clear").click()
         assert page.evaluate("document.body.dataset.digit") == ""
+        assert hint.is_visible()
 
 
 def test_a_picture_can_be_chosen_dropped_or_pasted(
@@ -184,7 +201,7 @@ def test_the_page_warns_of_a_picture_that_is_hardly_like_a_digit(
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
-def test_everybody_can_use_the_page_in_both_schemes_on_phone_and_desktop(
+def test_everybody_can_use_the_pages_in_both_schemes_on_phone_and_desktop(
     scheme: str,
     width: int,
     full_port: int,
@@ -197,18 +214,114 @@ def test_everybody_can_use_the_page_in_both_schemes_on_phone_and_desktop(
     with opened(chromium, url, viewport=shape, color_scheme=scheme) as page:
         draw(page, drawn, 0)
         page.wait_for_selector('body[data-digit="8"]')
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert violations(page) == []
+        page.locator("#near li").last.wait_for()
+        if width == WIDTHS["desktop"]:
+            assert page.evaluate("document.documentElement.scrollHeight") <= 900
+        for link in (None, "Champion", "API"):
+            if link:
+                page.get_by_role("link", name=link).click()
+                page.locator("h1").get_by_text(link).wait_for()
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert violations(page) == []
 
 
-def test_the_page_is_valid_html(
-    full_port: int, tmp_path: Path, html_errors: Callable[[Path], list[str]]
+@pytest.mark.parametrize("path", ["/", "/champion", "/api", "/nothing"])
+def test_the_pages_are_valid_html(
+    path: str, full_port: int, tmp_path: Path, html_errors: Callable[[Path], list[str]]
 ) -> None:
-    status, _, body = ask(full_port, "GET", "/")
-    assert status == 200
+    _, headers, body = ask(full_port, "GET", path, Accept="text/html")
+    assert headers["content-type"].startswith("text/html")
     file = tmp_path / "page.html"
     file.write_bytes(body)
     assert html_errors(file) == []
+
+
+def test_the_newest_report_is_a_page_that_can_do_nothing_but_show_itself(
+    full_port: int, full_size: Path, chromium: Browser
+) -> None:
+    [file] = full_size.glob("report/*/report.html")
+    status, headers, body = ask(full_port, "GET", "/report")
+    assert (status, body) == (200, file.read_bytes())
+    assert "default-src 'none'" in headers["content-security-policy"]
+    with opened(chromium, f"http://127.0.0.1:{full_port}/") as page:
+        page.get_by_role("link", name="Report").click()
+        page.locator("#matrix button").first.click()
+        page.locator("#cell img").first.wait_for()
+        assert page.evaluate("origin") == "null"
+        ink = "image => image.decode().then(() => image.naturalWidth)"
+        assert page.locator("#cell img").first.evaluate(ink) == 28
+
+
+def test_the_champions_page_lists_the_decisions(full_port: int, chromium: Browser) -> None:
+    with opened(chromium, f"http://127.0.0.1:{full_port}/champion") as page:
+        [decision] = page.locator(".decisions li").all_inner_texts()
+        assert decision.startswith("promoted ")
+        assert "beats the floor" in decision
+        model = page.locator(".facts code").inner_text()
+        assert model[:12] in decision
+        assert page.get_by_text("preset fast").is_visible()
+
+
+def test_the_api_answers_pictures_and_pixels_as_predict_does(
+    furnished: House, tmp_path: Path
+) -> None:
+    test = Digits.read(furnished.made("test_set").path)
+    picture = tmp_path / "digit.png"
+    picture.write_bytes(encoded(enlarged(test.pixels[0], 300)))
+    [expected] = json.loads(furnished.cli("predict", "--json", str(picture)).stdout)
+    del expected["path"]
+    with drawing(furnished.folder) as port:
+        for kind in ("image/png", "application/octet-stream"):
+            status, _, body = ask(port, body=picture.read_bytes(), Content_Type=kind)
+            assert (status, json.loads(body)) == (200, expected)
+        nearest = f"{PREDICT}?nearest=3"
+        more = json.loads(ask(port, path=nearest, body=picture.read_bytes())[2])
+        assert more.keys() - expected.keys() == {"warning", "pixels", "nearest", "model"}
+        assert len(more["nearest"]) == 3
+
+        def ask_pixels(pixels: object) -> tuple[int, Any]:
+            body = json.dumps({"pixels": pixels})
+            status, _, answer = ask(port, body=body, Content_Type="application/json")
+            return status, json.loads(answer)
+
+        predictions = pd.read_parquet(furnished.made("predictions").path)
+        for place in range(5):
+            rows = test.pixels[place].reshape(28, 28).tolist()
+            status, answer = ask_pixels(rows)
+            assert status == 200
+            assert answer.keys() == expected.keys()
+            assert answer["digit"] == predictions["prediction"][place]
+            assert answer["confidence"] == pytest.approx(predictions["confidence"][place])
+        wrong: list[object] = [[], [[0]], rows[1:], [[256] * 28] * 28, [[0.5] * 28] * 28, {}]
+        for one in wrong:
+            status, answer = ask_pixels(one)
+            assert (status, answer["error"]) == (
+                422,
+                "The picture is not 28 rows of 28 whole numbers from 0 to 255.",
+            )
+        for status, path, kind in (
+            (422, PREDICT, "application/json"),
+            (415, PREDICT, "text/plain"),
+            (400, f"{PREDICT}?nearest=-1", "image/png"),
+            (400, f"{PREDICT}?nearest=101", "image/png"),
+        ):
+            found, _, body = ask(port, path=path, body=b"[]", Content_Type=kind)
+            assert found == status
+            assert json.loads(body)["error"]
+
+
+def test_the_api_is_described_in_openapi(full_port: int, drawn: Digits) -> None:
+    description = json.loads(ask(full_port, "GET", "/api/openapi.json")[2])
+    openapi_spec_validator.OpenAPIV31SpecValidator(description).validate()
+    [server] = description["servers"]
+    [path] = description["paths"]
+    schemas = {"components": description["components"]}
+    answer = "#/components/schemas/Prediction"
+    digit = encoded(enlarged(drawn.pixels[0], 300))
+    for query in ("", "?nearest=2"):
+        status, _, body = ask(full_port, path=f"{server['url']}{path}{query}", body=digit)
+        assert status == 200
+        openapi_schema_validator.validate(json.loads(body), {"$ref": answer, **schemas})
 
 
 def test_pages_of_others_and_what_is_no_digit_get_no_answer(full_port: int, drawn: Digits) -> None:
@@ -226,7 +339,7 @@ def test_pages_of_others_and_what_is_no_digit_get_no_answer(full_port: int, draw
         assert ask(full_port, "GET", "/", Origin=foreign)[0] == 403
     assert ask(full_port, body=digit, Host="evil.example")[0] == 400
     assert ask(full_port, "GET", "/", Host=f"evil.example:{full_port}")[0] == 400
-    assert ask(full_port, "GET", "/read")[0] == 405
+    assert ask(full_port, "GET", PREDICT)[0] == 405
     assert ask(full_port, "GET", "/files/../__init__.py")[0] == 404
     status, _, body = ask(full_port, body=b"no picture")
     assert status == 422
@@ -245,7 +358,7 @@ def test_a_picture_that_is_too_large_is_not_taken_in(full_port: int) -> None:
     # of unknown length: read up to the limit, and the rest is not waited for
     connection = http.client.HTTPConnection("127.0.0.1", full_port, timeout=30)
     with contextlib.closing(connection), contextlib.suppress(ConnectionError):
-        connection.request("POST", "/read", chunks(), encode_chunked=True)
+        connection.request("POST", PREDICT, chunks(), encode_chunked=True)
         assert connection.getresponse().status == 413
     assert ask(full_port, "GET", "/")[0] == 200
 
@@ -255,7 +368,7 @@ def test_a_picture_that_does_not_come_ends_with_the_server(full_size: Path) -> N
         for _ in range(3):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
             stack.callback(connection.close)
-            connection.putrequest("POST", "/read")
+            connection.putrequest("POST", PREDICT)
             connection.putheader("Content-Length", "1000")
             connection.endheaders(b"x")
         assert ask(port, "GET", "/")[0] == 200
@@ -264,7 +377,7 @@ def test_a_picture_that_does_not_come_ends_with_the_server(full_size: Path) -> N
 def test_connections_without_a_whole_request_end_and_new_clients_get_an_answer(
     furnished: House,
 ) -> None:
-    head = b"POST /read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
+    head = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
     with drawing(furnished.folder) as port, contextlib.ExitStack() as stack:
         kept = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         stack.callback(kept.close)
@@ -326,14 +439,19 @@ def test_no_drawing_is_kept_and_the_current_champion_answers(
         after = {file for file in furnished.folder.rglob("*") if "dagster_home" not in file.parts}
         assert after == before
 
-        first = json.loads(ask(port, body=digit)[2])["model"]
+        with_model = f"{PREDICT}?nearest=1"
+        first = json.loads(ask(port, path=with_model, body=digit)[2])["model"]
         promoted = promote(1)
-        assert first != json.loads(ask(port, body=digit)[2])["model"] == promoted
+        assert first != json.loads(ask(port, path=with_model, body=digit)[2])["model"] == promoted
         promote(2)
         furnished.made("sgd_model").path.unlink()
         status, _, body = ask(port, body=digit)
         assert status == 503
         assert "is gone from the store" in json.loads(body)["error"]
+        status, _, body = ask(port, "GET", "/champion")
+        assert status == 503
+        assert b"is gone from the store" in body
+        assert body.count(b"<b>promoted</b>") == 3
 
 
 def test_without_a_champion_or_a_free_port_draw_says_so(house: House) -> None:

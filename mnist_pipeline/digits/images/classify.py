@@ -1,15 +1,18 @@
-"""The model's answer for an image file of one digit, and the digits of a set nearest to it."""
+"""The model's answer for an image of one digit, and the digits of a set nearest to it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline.digits.data.validation import Validated
 from mnist_pipeline.digits.errors import PictureError
 from mnist_pipeline.digits.features.batches import in_batches
 from mnist_pipeline.digits.images import files, normalize, segments
 from mnist_pipeline.digits.model.pipeline import TrainedModel, probabilities
+from mnist_pipeline.digits.model.typicality import Reference
 from mnist_pipeline.digits.sources import registry
 
 _LEAST_TYPICALITY = 0.05
@@ -55,6 +58,16 @@ class Reading:
         """Its probability, 0-1."""
         return float(self.probabilities.max())
 
+    @property
+    def document(self) -> dict[str, Any]:
+        """The answer as `predict --json` and the API give it."""
+        return {
+            "digit": self.digit,
+            "confidence": self.confidence,
+            "typicality": self.typicality,
+            "scores": {str(digit): float(p) for digit, p in enumerate(self.probabilities)},
+        }
+
 
 def read_digit(model: TrainedModel, image: bytes) -> Reading:
     """Classify the one digit in an image file.
@@ -68,16 +81,48 @@ def read_digit(model: TrainedModel, image: bytes) -> Reading:
     ValueError
         The model has no probabilities: nothing was held out of its fit.
     """
-    if model.validated is None or model.reference is None:
-        raise ValueError("a model without probabilities cannot classify images")
     shape = registry.by_name(model.origin.source).shape
-    seen = normalize.prepare(files.grey(image), shape, model.reference)
-    found = probabilities(model.scores(seen.pixels), model.validated.temperature)
-    reading = Reading(seen.pixels[0], seen.weights @ found, seen.typicality)
+    seen = normalize.prepare(files.grey(image), shape, _calibrated(model)[1])
+    reading = _reading(model, seen.pixels, seen.weights, seen.typicality)
     if reading.confidence < _LEAST_CONFIDENCE:
         second = int(reading.probabilities.argsort()[-2])
         raise PictureError(f"is not clear: a {reading.digit} or a {second}: {segments.CROP}")
     return reading
+
+
+def read_pixels(model: TrainedModel, rows: object) -> Reading:
+    """Classify an image that is prepared as the model's digits are, whatever it shows.
+
+    `rows` are lists of ink, 0-255, from the top. Raises as `read_digit`; PictureError where they
+    are of another size, or anything else.
+    """
+    width = registry.by_name(model.origin.source).shape.width
+    try:
+        pixels = np.array(rows)
+    except ValueError:  # lists of several lengths
+        pixels = np.empty(0)
+    is_whole = np.issubdtype(pixels.dtype, np.integer) and pixels.shape == (width, width)
+    if not is_whole or pixels.min() < 0 or pixels.max() > 255:
+        raise PictureError(f"is not {width} rows of {width} whole numbers from 0 to 255")
+    image = pixels.astype(np.uint8).reshape(1, -1)
+    typicality = float(_calibrated(model)[1].compare(image)[0])
+    return _reading(model, image, np.ones(1), typicality)
+
+
+def _reading(
+    model: TrainedModel,
+    pixels: npt.NDArray[np.uint8],
+    weights: npt.NDArray[np.float64],
+    typicality: float,
+) -> Reading:
+    found = probabilities(model.scores(pixels), _calibrated(model)[0].temperature)
+    return Reading(pixels[0], weights @ found, typicality)
+
+
+def _calibrated(model: TrainedModel) -> tuple[Validated, Reference]:
+    if model.validated is None or model.reference is None:
+        raise ValueError("a model without probabilities cannot classify images")
+    return model.validated, model.reference
 
 
 def nearest(digits: Digits, pixels: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.intp]:

@@ -4,6 +4,7 @@ const PEN = 0.07; // of the sheet's width: a felt pen, as for MNIST
 const PAUSE = 200; // milliseconds after a stroke before it is read
 const sheet = document.getElementById("sheet");
 const predicted = document.getElementById("predicted");
+const here = document.getElementById("here");
 const file = document.getElementById("file");
 const pen = sheet.getContext("2d", { willReadFrequently: true });
 const meters = [];
@@ -25,6 +26,7 @@ for (let digit = 0; digit < 10; digit += 1) {
 }
 
 function paint() {
+  here.hidden = strokes.length > 0;
   pen.fillStyle = "#fff";
   pen.fillRect(0, 0, sheet.width, sheet.height);
   pen.strokeStyle = pen.fillStyle = "#000";
@@ -51,6 +53,7 @@ sheet.addEventListener("pointerdown", (event) => {
   sheet.setPointerCapture(event.pointerId);
   clearTimeout(timer);
   strokes.push([onSheet(event)]);
+  here.hidden = true;
   line(strokes.at(-1));
 });
 sheet.addEventListener("pointermove", (event) => {
@@ -101,8 +104,9 @@ async function read(picture) {
   asked?.abort();
   asked = new AbortController();
   const { signal } = asked;
+  const headers = { "Content-Type": "application/octet-stream" };
   try {
-    const response = await fetch("/read", { method: "POST", body: picture, signal });
+    const response = await fetch("api/predict?nearest=8", { method: "POST", headers, body: picture, signal });
     const answer = await response.json().catch(() => ({ error: `The server answered ${response.status}.` }));
     if (response.ok) {
       show(answer);
@@ -110,7 +114,7 @@ async function read(picture) {
       show(null, answer.error);
     }
   } catch (error) {
-    if (!signal.aborted) show(null, "No answer: is mnist-pipeline draw still running?");
+    if (!signal.aborted) show(null, "No answer: is mnist-pipeline still running?");
   }
 }
 
@@ -134,7 +138,7 @@ function show(answer, message) {
     share.textContent = answer ? `${(100 * answer.scores[digit]).toFixed(1)}%` : "";
   });
   const seen = document.getElementById("seen");
-  ink(seen, answer ? answer.width : seen.width, answer ? answer.seen : "");
+  ink(seen, answer ? answer.pixels : []);
   seen.setAttribute("aria-label", answer ? "The prepared picture" : "The prepared picture: nothing yet");
   const near = (answer ? answer.nearest : []).map((one) => {
     const item = document.createElement("li");
@@ -142,7 +146,7 @@ function show(answer, message) {
     picture.className = "digit";
     picture.setAttribute("role", "img");
     picture.setAttribute("aria-label", `training digit ${one.label}`);
-    ink(picture, answer.width, one.pixels);
+    ink(picture, one.pixels);
     const label = document.createElement("b");
     label.textContent = one.label;
     item.append(picture, label, one.row_id);
@@ -151,14 +155,11 @@ function show(answer, message) {
   document.getElementById("near").replaceChildren(...near);
 }
 
-function ink(canvas, width, text) {
-  canvas.width = canvas.height = width;
-  const image = new ImageData(width, width);
-  const pixels = atob(text);
-  for (let place = 0; place < width * width; place += 1) {
-    image.data.fill(255 - (pixels.charCodeAt(place) || 0), 4 * place, 4 * place + 3);
-    image.data[4 * place + 3] = 255;
-  }
+function ink(canvas, rows) {
+  if (rows.length) canvas.width = canvas.height = rows.length;
+  const image = new ImageData(canvas.width, canvas.width);
+  image.data.fill(255);
+  rows.flat().forEach((value, place) => image.data.fill(255 - value, 4 * place, 4 * place + 3));
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 

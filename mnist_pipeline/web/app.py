@@ -1,0 +1,251 @@
+"""The pages: draw a digit, the report, the champion and its decisions, and the API that predicts.
+
+All links are relative: the application works beneath any path.
+"""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.templating import Jinja2Templates
+
+from mnist_pipeline.assets import champion_history
+from mnist_pipeline.assets.champion_history import Past
+from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline.digits.data.shape import width_of
+from mnist_pipeline.digits.errors import PictureError
+from mnist_pipeline.digits.images.classify import nearest, read_digit, read_pixels, warning
+from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.sources import registry
+from mnist_pipeline.incremental.errors import PipelineError
+from mnist_pipeline.incremental.session import Session
+from mnist_pipeline.web.serving import WithHeaders
+
+SEARCHED = 70_000
+"""Training digits among which the nearest ones are searched, at most."""
+
+MOST_NEAREST = 100
+"""Of them, in one answer."""
+
+MOST_BYTES = 10_000_000
+"""Of what is to be predicted: a picture, or pixels as JSON."""
+
+JSON = "application/json"
+
+_DECISIONS = 100
+
+_HEADERS = {
+    # nothing is loaded from elsewhere, nothing is sent elsewhere
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+_REPORT = {
+    # one file with all that it needs; its scripts are of no origin
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; sandbox allow-scripts"
+    ),
+}
+
+_HERE = Path(__file__).parent
+
+
+class Served:
+    """What the pages show: the current champion, its decisions, the newest report and digits.
+
+    Each is opened when it is first needed. The methods raise PipelineError where one cannot be.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._models: dict[str | None, TrainedModel] = {}
+        self._train: dict[str, Digits] = {}
+
+    def model(self) -> TrainedModel:
+        """Return the current champion."""
+        instance, store = self._session.instance, self._session.pipeline.store
+        version = champion_history.champion_now(instance).model_version
+        if (found := self._models.get(version)) is None:
+            found = champion_history.load_champion(instance, store)
+            self._models = {version: found}
+        return found
+
+    def decisions(self) -> list[Past]:
+        """Return the newest decisions about the champion, newest first."""
+        return champion_history.decisions(self._session.instance, _DECISIONS)
+
+    def report(self) -> bytes | None:
+        """Return the newest report, or None before the first."""
+        file = self._session.newest_file("report")
+        return self._session.pipeline.store.read(file) if file else None
+
+    def answer(self, body: bytes, kind: str, count: int) -> dict[str, Any]:
+        """Classify a picture or, as JSON, its pixels; with the nearest digits where it is asked.
+
+        Raises PictureError and HTTPException.
+        """
+        model = self.model()
+        reading = read_pixels(model, _pixels(body)) if kind == JSON else read_digit(model, body)
+        if not count:
+            return reading.document
+        train = self._training_digits()
+        return {
+            **reading.document,
+            "warning": warning(reading.typicality),
+            "pixels": _rows(reading.seen),
+            "nearest": [
+                {
+                    "label": int(train.labels[place]),
+                    "row_id": int(train.row_id[place]),
+                    "pixels": _rows(train.pixels[place]),
+                }
+                for place in nearest(train, reading.seen, count)
+            ],
+            "model": model.data_version,
+        }
+
+    def _training_digits(self) -> Digits:
+        file = self._session.newest_file("train_set")
+        version = file.sha256 if file else ""
+        if (found := self._train.get(version)) is None:
+            engine, instance = self._session.pipeline.engine, self._session.instance
+            found = champion_history.training_digits(engine, instance)[:SEARCHED]
+            self._train = {version: found}
+        return found
+
+
+def build_app(served: Served) -> WithHeaders:
+    """Compose the application."""
+    templates = Jinja2Templates(_HERE / "pages")
+    one_at_a_time = asyncio.Lock()  # a picture can take much memory
+
+    def page(request: Request, name: str, status: int = 200, **values: Any) -> Response:
+        return templates.TemplateResponse(request, name, values, status)
+
+    def of_model(model: TrainedModel) -> dict[str, Any]:
+        return {"model": model, "shape": registry.by_name(model.origin.source).shape}
+
+    def draw(request: Request) -> Response:
+        return page(request, "draw.html", **of_model(served.model()))
+
+    def report(request: Request) -> Response:
+        if (found := served.report()) is None:
+            raise HTTPException(404, "there is no report yet: run `mnist-pipeline refresh`")
+        return HTMLResponse(found, headers=_REPORT)
+
+    def champion(request: Request) -> Response:
+        try:
+            values = of_model(served.model())
+        except PipelineError as error:
+            values = {"error": error}
+        past = [(datetime.fromtimestamp(one.timestamp, UTC), one) for one in served.decisions()]
+        return page(
+            request, "champion.html", 503 if "error" in values else 200, past=past, **values
+        )
+
+    def api(request: Request) -> Response:
+        return page(request, "api.html", **of_model(served.model()))
+
+    def description(request: Request) -> Response:
+        values = {**of_model(served.model()), "most_nearest": MOST_NEAREST}
+        answer = page(request, "openapi.json", **values)
+        return Response(answer.body, media_type=JSON)
+
+    async def predict(request: Request) -> Response:
+        kind, count = _kind(request), _count(request)
+        body = await _body(request)
+        async with one_at_a_time:
+            return JSONResponse(await run_in_threadpool(served.answer, body, kind, count))
+
+    def failed(request: Request, error: Exception) -> Response:
+        match error:
+            case HTTPException():
+                message, status = error.detail, error.status_code
+            case PictureError():
+                message, status = f"the picture {error}", 422
+            case _:
+                message, status = str(error), 503
+        message = f"{message[:1].upper()}{message[1:].rstrip('.')}."
+        if "text/html" in request.headers.get("accept", ""):
+            return page(request, "message.html", status, message=message)
+        return JSONResponse({"error": message}, status)
+
+    app = Starlette(
+        exception_handlers={PipelineError: failed, HTTPException: failed},
+        routes=[
+            Route("/", draw),
+            Route("/report", report),
+            Route("/champion", champion),
+            Route("/api", api),
+            Route("/api/openapi.json", description),
+            Route("/api/predict", predict, methods=["POST"]),
+            Mount("/files", StaticFiles(directory=_HERE / "files")),
+        ],
+    )
+    return WithHeaders(app, _HEADERS)
+
+
+def _kind(request: Request) -> str:
+    """Return the media type of a request's body."""
+    kind = request.headers.get("content-type", "application/octet-stream")
+    kind = kind.partition(";")[0].strip().lower()
+    if kind not in {JSON, "application/octet-stream"} and not kind.startswith("image/"):
+        raise HTTPException(
+            415, f"{kind!r} is not read: send image/*, application/octet-stream or {JSON}"
+        )
+    return kind
+
+
+def _count(request: Request) -> int:
+    """Return how many nearest training digits a request asks for."""
+    given = request.query_params.get("nearest", "0")
+    if not (given.isascii() and given.isdigit() and int(given[:9]) <= MOST_NEAREST):
+        raise HTTPException(400, f"nearest={given!r} is not a number from 0 to {MOST_NEAREST}")
+    return int(given)
+
+
+async def _body(request: Request) -> bytes:
+    """Read the body of a request, up to the size that is allowed."""
+    too_large = HTTPException(413, f"The picture is larger than {MOST_BYTES // 10**6} MB.")
+    if int(request.headers.get("content-length", 0)) > MOST_BYTES:
+        raise too_large
+    received = bytearray()
+    try:
+        async for chunk in request.stream():
+            received += chunk
+            if len(received) > MOST_BYTES:
+                raise too_large
+    except ClientDisconnect:
+        raise HTTPException(400) from None
+    return bytes(received)
+
+
+def _pixels(body: bytes) -> object:
+    try:
+        return json.loads(body)["pixels"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise HTTPException(
+            422, 'the body is not JSON such as {"pixels": [[0, ...], ...]}'
+        ) from None
+
+
+def _rows(pixels: npt.NDArray[np.uint8]) -> list[list[int]]:
+    rows: list[list[int]] = pixels.reshape(-1, width_of(pixels)).tolist()
+    return rows
