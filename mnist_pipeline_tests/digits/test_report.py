@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Literal
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -147,7 +148,7 @@ def test_it_opens_with_accuracy_service_data_and_params(evidence: Evidence) -> N
     for version in (evidence.train.data_version, evidence.test.data_version):
         assert version in start
     assert "preset fast" in start
-    assert "as many mistakes" not in start, "the tutorial's split is of all 70,000"
+    assert "times as many" not in start, "the tutorial's split is of all 70,000"
     refused = dataclasses.replace(evidence, champion=Champion("other", {HTML: HTML}))
     assert "This model is not the champion" in report.render(refused).html
 
@@ -160,10 +161,10 @@ def test_all_of_mnist_is_compared_with_the_tutorial(evidence: Evidence) -> None:
     parts = {part: whole(part) for part in ("train", "test", "model", "predictions")}
     page = report.render(dataclasses.replace(evidence, **parts)).html  # type: ignore[arg-type]
     times = (1 - report.TUTORIAL_ACCURACY) / (1 - evidence.evaluation.accuracy)
-    assert (
-        f"(random_state 0) gets 88.44% on the same split: {times:.1f} times as many mistakes"
-        in page
-    )
+    wrong = round((1 - report.TUTORIAL_ACCURACY) * 1000)
+    table = re.sub(r"(<[^>]+>)+", " ", page.partition('class="against"')[2].partition("</table>")[0])
+    assert f"(random_state 0) {wrong}, {times:.1f} times as many" in table
+    assert f"this one {round((1 - evidence.evaluation.accuracy) * 1000)} " in table
 
 
 def test_the_tutorials_pictures_are_among_the_digits(evidence: Evidence, tmp_path: Path) -> None:
@@ -287,7 +288,7 @@ def test_the_worst_mistakes_are_all_there_with_label_prediction_confidence_and_r
 def test_the_matrix_goes_by_keyboard(file: Path, chromium: Browser) -> None:
     with opened(chromium, file.as_uri()) as page:
         page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.className") == "skip"
+        assert page.evaluate("document.activeElement.hash") == "#matrix-title"
         page.locator("#matrix button").first.focus()
         cells = page.locator("#matrix button").evaluate_all("all => all.map(b => b.dataset.cell)")
         page.keyboard.press("ArrowRight")
@@ -299,6 +300,45 @@ def test_the_matrix_goes_by_keyboard(file: Path, chromium: Browser) -> None:
         true, predicted = focused.split()
         title = page.locator("#cell h3").inner_text()
         assert title.startswith(f"True digit {true}, predicted {predicted}")
+
+
+def test_the_matrix_has_axis_titles_and_totals(evidence: Evidence) -> None:
+    table = report.render(evidence).html.partition('id="matrix"')[2].partition("</table>")[0]
+    assert "predicted digit" in table
+    assert "true digit" in table
+    totals = [int(one.replace(",", "")) for one in re.findall(r'"total">([\d,]+)<', table)]
+    counts = np.array(evidence.evaluation.confusion_matrix)
+    assert totals == [*counts.sum(axis=1), *counts.sum(axis=0), counts.sum()]
+
+
+def test_training_digits_are_shown_ten_a_row_a_class_a_row(evidence: Evidence) -> None:
+    rows = re.findall(r'class="digits ten">(.*?)</ul>', report.render(evidence).html, re.S)
+    shown = [re.findall(r"<b>(\d)</b>", row) for row in rows]
+    assert shown == [[str(digit)] * 10 for digit in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("media", "width"), [("screen", 360), ("screen", 1280), ("print", 794), ("print", 816)]
+)
+def test_nothing_is_cut_at_the_right_edge_on_screen_or_paper(
+    media: Literal["screen", "print"], width: int, file: Path, chromium: Browser
+) -> None:
+    """A4 and Letter are 794 and 816 pixels wide."""
+    cut = """() => [...document.querySelectorAll("body *")]
+        .filter(one => one.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+        .map(one => one.outerHTML.slice(0, 80))"""
+    with opened(chromium, file.as_uri(), viewport={"width": width, "height": 900}) as page:
+        page.emulate_media(media=media)
+        assert page.evaluate(cut) == []
+
+
+def test_the_contents_stay_in_sight(file: Path, chromium: Browser) -> None:
+    with opened(chromium, file.as_uri()) as page:
+        page.get_by_role("link", name="Card").click()
+        box = page.get_by_role("navigation").bounding_box()
+        assert box is not None
+        assert box["y"] == 0
+        assert page.locator("#card-title").bounding_box()["y"] > box["height"]  # type: ignore[index]
 
 
 def test_it_prints_light_also_for_those_who_read_dark(file: Path, chromium: Browser) -> None:

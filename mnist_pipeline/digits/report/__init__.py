@@ -126,7 +126,10 @@ def render(evidence: Evidence, as_of: AsOf = AsOf()) -> Report:
         as_of=as_of,
         shown_variants=SHOWN_VARIANTS,
         samples=contents.samples(evidence.train),
-        tutorial_tests=contents.shown(test, np.arange(min(2, len(test))), predictions),
+        tutorial_digits=[
+            *contents.shown(evidence.train, np.arange(1)),
+            *contents.shown(test, np.arange(min(2, len(test))), predictions),
+        ],
         mistakes=contents.shown(test, mistakes, predictions),
         cells={
             cell: [[one.row_id, one.confidence, one.picture] for one in shown]

@@ -16,7 +16,7 @@ from mnist_pipeline.digits.model.prediction import Predictions
 
 IN_A_CELL = 30
 WORST = 48
-SAMPLES = 5
+SAMPLES = 10
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,10 @@ def mistakes(predictions: Predictions) -> npt.NDArray[np.intp]:
     return np.compress(~predictions.right[order], order)
 
 
-def samples(train: Digits) -> list[Shown]:
-    """Return the first training digit, which the tutorial shows, and the next of each class."""
+def samples(train: Digits) -> list[list[Shown]]:
+    """Return the first training digits of each class."""
     by_class = [np.flatnonzero(train.labels == digit)[:SAMPLES] for digit in range(CLASSES)]
-    rest = np.concatenate(by_class)
-    return shown(train, np.array([0, *rest[rest != 0]]))
+    return [shown(train, places) for places in by_class]
 
 
 def picture(pixels: npt.NDArray[np.uint8]) -> str:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mnist_pipeline.digits.data.shape import CLASSES, WIDTH, width_of
 from mnist_pipeline.digits.evaluation.leaderboard import Entry
-from mnist_pipeline.digits.evaluation.metrics import calibration_bins
+from mnist_pipeline.digits.evaluation.metrics import calibration_bins, wilson
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,17 +118,21 @@ def digits(
 def reliability(
     figure: "Figure", confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]
 ) -> None:
-    """Draw how often digits of like confidence are right (a point a bin, larger for more digits).
+    """Draw how often digits of like confidence are right, with Wilson's interval at 95%.
 
-    The diagram of M. H. DeGroot and S. E. Fienberg, The Statistician 32 (1983), p. 12.
+    A point is a bin, larger for more digits. The diagram of M. H. DeGroot and S. E. Fienberg, The
+    Statistician 32 (1983), p. 12.
     """
     bins = calibration_bins(confidence, right)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle="--", label="calibrated")
     full = bins.count > 0
     area = 15 + 160 * bins.count[full] / bins.count.max()
-    axes.plot(bins.confidence[full], bins.accuracy[full], linewidth=1)
-    axes.scatter(bins.confidence[full], bins.accuracy[full], area, label="test digits")
+    shares, counts = bins.accuracy[full], bins.count[full]
+    each = zip(np.rint(shares * counts).astype(int), counts, strict=True)
+    low, high = np.array([wilson(int(right), int(count)) for right, count in each]).T
+    axes.vlines(bins.confidence[full], low, high, linewidth=1.5, label="95% interval")
+    axes.scatter(bins.confidence[full], shares, area, label="test digits")
     axes.set(xlabel="confidence", ylabel="share that is right", xlim=(0, 1.05), ylim=(0, 1.05))
     axes.grid()
     axes.legend(loc="upper left")
@@ -180,7 +184,8 @@ def past_models(figure: "Figure", accuracies: Sequence[float], promoted: Sequenc
     axes.scatter(order[passed], values[passed], marker="o", label="promoted", zorder=2)
     axes.scatter(order[~passed], values[~passed], marker="X", label="not promoted", zorder=2)
     axes.set(xlabel="decision", ylabel="validation accuracy", xlim=(0.5, len(order) + 0.5))
-    axes.locator_params(axis="x", integer=True, nbins=min(10, len(order) + 1))
+    axes.set_ylim(top=min(1.0, axes.get_ylim()[1]))
+    axes.set_xticks(order[:: -(-len(order) // 10)])
     axes.grid(axis="y")
     axes.legend(loc="best")
 
@@ -198,6 +203,7 @@ def variants(figure: "Figure", entries: Sequence[Entry]) -> None:
     axes.set_yticks(places, [name if len(name) < 44 else f"{name[:42]}..." for name in names])
     axes.set(xlabel="validation accuracy", ylim=(len(names) - 0.5, -0.5))
     axes.locator_params(axis="x", nbins=6)
+    axes.set_xlim(right=min(1.0, axes.get_xlim()[1]))
     axes.grid(axis="x")
 
 
@@ -208,6 +214,7 @@ def epochs(figure: "Figure", accuracies: Sequence[float]) -> None:
     axes = figure.add_subplot()
     axes.plot(range(1, len(accuracies) + 1), accuracies, marker="o")
     axes.set(xlabel="epoch", ylabel="validation accuracy")
+    axes.set_ylim(top=min(1.0, axes.get_ylim()[1]))
     axes.locator_params(axis="x", integer=True)
     axes.grid(axis="y")
 
