@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,12 @@ from mnist_pipeline.cli.output import Answer, Command, table
 from mnist_pipeline.cli.session import open_session
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from mnist_pipeline.digits.model.pipeline import TrainedModel
+
+    Pixels = npt.NDArray[np.uint8]
 
 
 @click.command(cls=Command, nothing={})
@@ -28,12 +34,14 @@ def predict(images: tuple[str, ...]) -> Answer:
 
     with open_session() as session:
         model = champion_history.load_champion(session.instance, session.pipeline.store)
-    found = [_predicted(model, image) for image in images]
+    seen: list[Pixels] = []
+    found = [_predicted(model, image, seen) for image in images]
     status = int(any("error" in one for one in found))
-    return Answer(found, lambda: _text(found), status=status)
+    return Answer(found, lambda: f"{_text(found)}\n\n{_drawn(seen)}".rstrip(), status=status)
 
 
-def _predicted(model: "TrainedModel", image: str) -> dict[str, Any]:
+def _predicted(model: "TrainedModel", image: str, seen: list["Pixels"]) -> dict[str, Any]:
+    """Return the answer for an image; the input of the model is added to `seen`."""
     from mnist_pipeline.digits.errors import PictureError
     from mnist_pipeline.digits.images import files
     from mnist_pipeline.digits.images.classify import read_digit
@@ -41,7 +49,9 @@ def _predicted(model: "TrainedModel", image: str) -> dict[str, Any]:
     # a name that is not text in the encoding of file names has surrogates: no JSON has those
     path = os.fsencode(image).decode(errors="backslashreplace")
     try:
-        return {"path": path, **read_digit(model, files.read(Path(image))).document}
+        reading = read_digit(model, files.read(Path(image)))
+        seen.append(reading.seen)
+        return {"path": path, **reading.document}
     except PictureError as error:
         return {"path": path, "error": f"{path} {error}"}
 
@@ -60,6 +70,30 @@ def _text(found: Sequence[Mapping[str, Any]]) -> str:
         sure = " ".join(filter(None, [sure, warning(one["typicality"])]))
         rows.append([str(one["digit"]), sure, one["path"]])
     return table(["digit", "confidence", "file"], [[_shown(text) for text in row] for row in rows])
+
+
+def _drawn(seen: Sequence["Pixels"]) -> str:
+    """Draw what the model saw, side by side as a terminal has room, two rows of pixels a line."""
+    import numpy as np
+
+    from mnist_pipeline.digits.data.shape import width_of
+
+    blocks = " \u2580\u2584\u2588"  # none, upper half, lower half, both
+    if not seen or _shown(blocks) != blocks:
+        return ""
+    width = width_of(seen[0])
+    beside = max(1, (shutil.get_terminal_size().columns + 2) // (width + 2))
+    groups = []
+    for start in range(0, len(seen), beside):
+        group = seen[start : start + beside]
+        padding = ((0, width % 2), (0, 2))
+        ink = np.hstack([np.pad(one.reshape(width, width), padding) for one in group]) > 127
+        lines = [
+            "".join(blocks[one] for one in upper + 2 * lower).rstrip()
+            for upper, lower in zip(ink[::2], ink[1::2], strict=True)
+        ]
+        groups.append("\n".join(lines).strip("\n"))
+    return "\n\n".join(groups)
 
 
 def _shown(text: str) -> str:

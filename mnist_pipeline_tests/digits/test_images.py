@@ -401,6 +401,18 @@ def test_predict_answers_what_it_can_and_says_what_it_cannot(
     assert re.search(r"7 +[\d.]+% \(\d: [\d.]+%\) .*seven\.bmp", shown.stdout)
 
 
+def test_predict_draws_what_the_model_saw(furnished: House, tmp_path: Path) -> None:
+    """A bar, each line of it two rows of pixels: upright from the first line on."""
+    image = np.full((28, 28), 255, np.uint8)
+    image[4:24, 12:16] = 0
+    Image.fromarray(image).save(tmp_path / "one.png")
+    shown = furnished.cli("predict", str(tmp_path / "one.png"))
+    assert shown.returncode == 0, shown.stderr
+    drawn = shown.stdout.splitlines()[3:]
+    assert len(drawn) == 10
+    assert all(re.fullmatch(r" {12}[\u2580-\u2588]{4}", line) for line in drawn)
+
+
 def test_without_a_champion_predict_says_what_makes_one(house: House, folder: Path) -> None:
     completed = house.cli("predict", str(folder / "zero.png"), "--json")
     assert completed.returncode == 1
