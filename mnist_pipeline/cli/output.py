@@ -1,7 +1,7 @@
 """What a command prints: text for people or one JSON document, and what failed."""
 
 import json
-import shutil
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,7 +76,8 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     # tabulate pads headers by two
     padded = [f"{header}  " for header in headers]
     widths = [max(map(len, column)) for column in zip(padded, *rows, strict=True)]
-    room = shutil.get_terminal_size((sys.maxsize, 0)).columns - 2 * (len(widths) - 1)
+    columns = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else 0
+    room = (columns or sys.maxsize) - 2 * (len(widths) - 1)
     while sum(widths) > room and max(widths) > _LEAST_WIDTH:
         widths[widths.index(max(widths))] -= 1
     return tabulate.tabulate(

@@ -117,6 +117,6 @@ def draw(port: int) -> None:
         served = Served(session)
         served.model()  # without one there is nothing to draw for
         app = serving.SameOrigin(build_app(served), serving.HEADERS)
-        click.echo(f"Draw at {serving.url_of('127.0.0.1', listening)} (Ctrl+C ends it)")
         with contextlib.suppress(KeyboardInterrupt):
+            click.echo(f"Draw at {serving.url_of('127.0.0.1', listening)} (Ctrl+C ends it)")
             serving.server(app, limit_concurrency=32).run(sockets=[listening])

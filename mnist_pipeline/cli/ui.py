@@ -55,7 +55,9 @@ def ui(port: int, host: str) -> None:
                 server.should_exit = True
 
             threading.Thread(target=stop_without_the_daemon, daemon=True).start()
-            click.echo(f"Dagster UI at {url} (report and champion at {url}digits/; Ctrl+C ends it)")
             with contextlib.suppress(KeyboardInterrupt):
+                click.echo(
+                    f"Dagster UI at {url} (report and champion at {url}digits/; Ctrl+C ends it)"
+                )
                 server.run(sockets=[listening])
                 raise PipelineError("Dagster's daemon ended, and the UI with it: start it again")

@@ -2,6 +2,9 @@
 
 import json
 import re
+import shlex
+import subprocess
+import sys
 
 import pytest
 
@@ -98,8 +101,6 @@ def test_history_lists_versions_trigger_and_accuracy_newest_first(furnished_fork
     assert found[1]["accuracy"] == pytest.approx(0.975, abs=0.01)
     status = furnished_forked.status()["evaluation"]
     assert found[0]["data_version"] == status["data_version"] != found[1]["data_version"]
-    narrow = furnished_forked.cli("history", COLUMNS="100").stdout
-    assert max(map(len, narrow.splitlines())) <= 100, "it fits the terminal"
     table = furnished_forked.cli("history", "evaluation").stdout
     assert "mnist-pipeline refresh" in table
     assert f"{found[0]['accuracy']:.2%}" in table
@@ -134,3 +135,18 @@ def test_gc_keeps_the_newest_and_the_champions_model_and_lists_before_it_removes
     assert champion in left
     assert (len(left), between in left) == (2, False)
     assert furnished_forked.json("gc", "--keep", "1")["removed"] == []
+
+
+@pytest.mark.parametrize("columns", [40, 100])
+def test_a_table_fits_the_terminal_and_is_whole_elsewhere(columns: int) -> None:
+    table = (
+        "from mnist_pipeline.cli.output import table; print(table(['a', 'b'], [['x y ' * 20] * 2]))"
+    )
+    command = shlex.join([sys.executable, "-c", table])
+    in_terminal = ["script", "--quiet", "--command", f"stty cols {columns}; {command}", "/dev/null"]
+    narrow = subprocess.run(in_terminal, check=True, capture_output=True, text=True).stdout
+    assert 1 < max(len(line.rstrip()) for line in narrow.splitlines()) <= columns
+    whole = subprocess.run(
+        [sys.executable, "-c", table], check=True, capture_output=True, text=True
+    )
+    assert len(whole.stdout.splitlines()) == 2
