@@ -21,13 +21,14 @@ from playwright.sync_api import TimeoutError as TooLong
 
 from mnist_pipeline.config.settings import PROJECT
 from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline_tests.conftest import flip_a_byte
 from mnist_pipeline_tests.support.clones import ASSETS, FAST, NEVER_REUSED, Clone
 from mnist_pipeline_tests.support.photos import encoded, enlarged
 from mnist_pipeline_tests.support.webserver import Webserver, running, until
 
 SPLITS = {"train_set", "test_set"}
 FROM_THE_MODEL_ON = ASSETS - SPLITS - {"raw_mnist"}
-GROUPS = ["source", "digits", "model", "evaluation"]
+GROUPS = ["digits", "model", "evaluation", "release"]
 
 OVER = {"SUCCESS", "FAILURE", "CANCELED"}
 
@@ -296,6 +297,18 @@ def test_an_asset_shows_plots_pictures_and_its_source(ui: Ui, screenshots: Path)
     keep(page, screenshots / "evaluation-picture.png", 240, 0, 1650, 1060)
 
 
+def test_a_check_runs_alone_from_its_tab_and_finds_a_flipped_byte(ui: Ui) -> None:
+    flip_a_byte(Path(ui.clone.status()["report"]["path"]))
+    page = ui.open("/assets/report?view=checks")
+    page.get_by_text("file_is_intact").first.click()
+    run = ui.new_run(page.get_by_role("button", name="Execute", exact=True).click)
+    assert ui.computed(run) == set()
+    page.get_by_text("report is damaged: ").first.wait_for()
+    assert ui.clone.status()["report"]["status"] == "damaged"
+    assert ui.clone.json("refresh")["materialized"] == ["report"]
+    assert ui.clone.status("--verify")["report"]["status"] == "fresh"
+
+
 def params(old: str, new: str) -> Callable[[Clone], None]:
     return lambda clone: clone.edit("params.toml", old, new)
 
@@ -415,7 +428,8 @@ def test_a_tick_of_the_schedule_is_a_run_whose_page_shows_all_steps(ui: Ui) -> N
     assert_on_timeline_and_job_page(ui, run_id)
     page.get_by_role("link", name=run_id[:8]).click()
     page.get_by_text("Launched by").wait_for()
-    page.get_by_text("Succeeded (8)").click()
+    # eight assets, and the check of their files
+    page.get_by_text("Succeeded (9)").click()
     for asset in ASSETS:
         page.get_by_text(asset, exact=True).first.wait_for()
 
