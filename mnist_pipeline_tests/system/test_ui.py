@@ -280,7 +280,7 @@ def test_an_asset_shows_plots_pictures_and_its_source(ui: Ui, screenshots: Path)
     nodes = ui.graph()
     for asset in ASSETS:
         nodes.filter(has_text=asset).filter(has_text="Materialized").first.wait_for()
-    keep(ui.page, screenshots / "asset-graph.png", 580, 230, 1960, 950)
+    keep(ui.page, screenshots / "asset-graph.png", 580, 350, 1960, 800)
     page = ui.open("/assets/evaluation")
     page.get_by_role("button", name="Plots").click()
     for plot in ("accuracy", "log_loss", "seconds", "size_bytes"):
@@ -360,7 +360,7 @@ def test_materialize_unsynced_until_nothing_is_computes_each_asset_once(
     ui.reload_definitions()
     ui.wait_until_shown("Unsynced", first)
     if first == {"sgd_model"}:
-        keep(ui.page, screenshots / "unsynced.png", 580, 230, 1960, 950)
+        keep(ui.page, screenshots / "unsynced.png", 580, 350, 1960, 800)
     every: Counter[str] = Counter()
     while dialog := ui.unsynced():
         button = dialog.get_by_role("button", name="Materialize")
