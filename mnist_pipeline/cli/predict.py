@@ -73,7 +73,7 @@ def _text(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _drawn(seen: Sequence["Pixels"]) -> str:
-    """Draw the inputs of the model, side by side as a terminal has room, two rows of pixels a line."""
+    """Draw inputs of the model side by side, as a terminal has room, two rows of pixels a line."""
     import numpy as np
 
     from mnist_pipeline.digits.data.shape import width_of
