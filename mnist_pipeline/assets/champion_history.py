@@ -295,9 +295,9 @@ def read_model(instance: dg.DagsterInstance, store: Store, version: str) -> byte
     """
     made = with_version(instance, store, MODEL, version)
     artifact = made.artifact(store) if made else None
-    if artifact is None and (kept := results.with_version(instance, MODEL, version)):
-        artifact = kept.artifact(store, MODEL)  # its event was deleted
-    if artifact is None or store.size(artifact) is None:
+    if artifact is None and (earlier := results.with_version(instance, store, MODEL, version)):
+        artifact = earlier.artifact(store, MODEL)  # its event was deleted
+    if artifact is None:
         raise DamagedError(
             f"sgd_model {version} is gone from the store or from Dagster's history. "
             "`mnist-pipeline refresh` restores it if it is the newest model; else "

@@ -67,11 +67,19 @@ def find(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str) -> Earlier 
     return _decoded(text) if text else None
 
 
-def with_version(instance: dg.DagsterInstance, asset: dg.AssetKey, version: str) -> Earlier | None:
-    """Return a result with a data version, whatever happened to its event, or None."""
+def with_version(
+    instance: dg.DagsterInstance, store: Store, asset: dg.AssetKey, version: str
+) -> Earlier | None:
+    """Return a result with a data version whose file is in the store, or None.
+
+    It is found whatever happened to its event; all results of the asset are read.
+    """
     # most texts are of other versions, and long
     texts = [one for one in _of(instance, asset).values() if version in one]
-    return next((one for one in map(_decoded, texts) if one.data_version == version), None)
+    for found in map(_decoded, texts):
+        if found.data_version == version and not _is_gone(store, asset, found):
+            return found
+    return None
 
 
 def record(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str, result: Earlier) -> None:
@@ -84,11 +92,13 @@ def record(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str, result: E
 
 def forget(instance: dg.DagsterInstance, store: Store, asset: dg.AssetKey) -> None:
     """Remove the results of an asset whose file is gone from the store."""
-    found = {
-        name: _decoded(text).artifact(store, asset) for name, text in _of(instance, asset).items()
-    }
-    gone = [name for name, one in found.items() if store.size(one) != one.size]
+    found = _of(instance, asset).items()
+    gone = [name for name, text in found if _is_gone(store, asset, _decoded(text))]
     _dagster.remove_values(instance, gone)
+
+
+def _is_gone(store: Store, asset: dg.AssetKey, result: Earlier) -> bool:
+    return store.size(result.artifact(store, asset)) != result.size
 
 
 def _of(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, str]:

@@ -50,14 +50,15 @@ def collect(
         if remove and runs.in_progress(instance, assets):
             raise StoreError("a run began meanwhile: wait for its end, then run gc again")
         versions = pipeline.keep(instance).get(key, set())
+        every = list(_newest(instance, key))
         found = {
             artifact.sha256
-            for number, made in _newest(instance, key)
+            for number, made in every
             if (number < keep or made.data_version in versions)
             and (artifact := made.artifact(store))
         }
-        # also where their events were deleted
-        recorded = [results.with_version(instance, key, version) for version in versions]
+        deleted = versions - {made.data_version for _, made in every}
+        recorded = [results.with_version(instance, store, key, version) for version in deleted]
         return found | {one.sha256 for one in recorded if one}
 
     # what fails, fails before anything is removed

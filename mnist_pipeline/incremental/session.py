@@ -171,7 +171,7 @@ class Session:
         return history.events(self.instance, keys, limit, self.pipeline.engine.trigger_tag)
 
     def newest_file(self, asset: str) -> Artifact | None:
-        """Return the file of an asset's newest materialization; None where there is none."""
+        """Return the file of an asset's newest materialization, or None."""
         made = history.newest(self.instance, dg.AssetKey.from_user_string(asset), 1)
         return made[0].artifact(self.pipeline.store) if made else None
 
