@@ -54,7 +54,7 @@ def build(settings: Settings) -> Pipeline:
             *own.ASSETS,
         ],
         checks=own.CHECKS,
-        on_request=experiments.assets(params.variants),
+        on_request={"experiments": experiments.assets(params.variants)},
         inputs={
             "source": settings.source,
             "split_params": params.split,
@@ -68,7 +68,6 @@ def build(settings: Settings) -> Pipeline:
             "openml_server": settings.openml_server,
             "mirrors": settings.mirrors,
             "store": store,
-            "variants": params.variants,
         },
         store=store,
         home=settings.dagster_home,

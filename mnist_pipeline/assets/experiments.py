@@ -1,17 +1,19 @@
-"""Experiments: the assets `candidate` (a partition a variant) and `leaderboard`."""
+"""Experiments: an asset `candidate/NAME` for each variant of the params, and `leaderboard`."""
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import dagster as dg
 
-from mnist_pipeline.assets import display
-from mnist_pipeline.assets.sgd_model import CHECKS, codec, fit
+from mnist_pipeline.assets import champion_history, display
+from mnist_pipeline.assets.sgd_model import codec, sgd_model
 from mnist_pipeline.digits.data.dataset import Digits
+from mnist_pipeline.digits.data.validation import Fitted
 from mnist_pipeline.digits.evaluation import comparison
-from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
+from mnist_pipeline.digits.evaluation.leaderboard import CHAMPION, MODEL, Leaderboard
 from mnist_pipeline.digits.model import persistence
-from mnist_pipeline.digits.params import ModelParams, ValidationParams
+from mnist_pipeline.digits.params import ModelParams
 from mnist_pipeline.incremental import history, results
 from mnist_pipeline.incremental.codecs import json_class
 from mnist_pipeline.incremental.engine import Engine
@@ -21,71 +23,55 @@ from mnist_pipeline.incremental.session import Session
 from mnist_pipeline.incremental.steps import Asset, Result, asset
 from mnist_pipeline.incremental.store import Store
 
-CANDIDATE = dg.AssetKey("candidate")
 LEADERBOARD = dg.AssetKey("leaderboard")
-TRAIN = dg.AssetKey("train_set")
 
 NOT_FITTED = "not fitted with the current params, training digits and code"
 
 
-def _reads(params: ModelParams) -> dict[str, object]:
-    return {"params": params.model_dump(mode="json")}
+def key_of(name: str) -> dg.AssetKey:
+    """Return the key of the asset that fits a variant, or the model or champion of `leaderboard`.
 
-
-def _params(context: dg.AssetExecutionContext) -> ModelParams:
-    """Return the params of the variant that is the step's partition."""
-    variants: Mapping[str, ModelParams] = context.resources.variants
-    return variants[context.partition_key]
-
-
-@asset(
-    codec("candidate.skops"),
-    group_name="experiments",
-    kinds={"scikitlearn"},
-    blocking=CHECKS,
-    reads=lambda context: _reads(_params(context)),
-)
-def candidate(
-    context: dg.AssetExecutionContext,
-    train_set: Digits,
-    validation_params: dg.ResourceParam[ValidationParams],
-    variants: dg.ResourceParam[Mapping[str, ModelParams]],
-) -> Result:
-    """A model fitted with one variant of the params.
-
-    It is fitted as `sgd_model` is, with a variant of `[variants]` or `[sweep]` in params.toml, and
-    compared on the validation rows, never on test rows.
+    Dagster allows no punctuation in it: that is `_`.
     """
-    return fit(context, train_set, variants[context.partition_key], validation_params)
+    if name in {MODEL, CHAMPION}:
+        return sgd_model.key
+    return dg.AssetKey(["candidate", re.sub(r"\W", "_", name)])
 
 
-def _current(
+def _candidate(name: str, params: ModelParams) -> Asset:
+    """Return the step of `sgd_model` with the params of a variant."""
+    text = (
+        f"A model fitted with the variant {name}.\n\nIt is fitted as `sgd_model` is, with a "
+        "variant of `[variants]` or `[sweep]` in params.toml, and compared on the validation rows, "
+        "never on test rows."
+    )
+    options = {**sgd_model.options, "group_name": "experiments", "description": text}
+    candidate = sgd_model.with_values(key_of(name), model_params=params)
+    return replace(candidate, codec=codec("candidate.skops"), options=options)
+
+
+def _fitted(
     engine: Engine,
     instance: dg.DagsterInstance,
-    variants: Mapping[str, ModelParams],
+    names: Collection[str],
     train_version: str | None,
 ) -> dict[str, Earlier]:
-    """Return, by variant, the result that its candidate would reuse now, where there is one."""
-    code_version = engine.code_versions[CANDIDATE].digest
+    """Return what would be reused now for these variants and for `[model]`, and the champion.
+
+    Left out is what was not fitted, or whose file is not intact.
+    """
     found = {}
-    for name, params in variants.items():
-        key = results.key_of(code_version, {TRAIN: train_version}, name, _reads(params))
-        earlier = results.find(instance, CANDIDATE, key)
-        if earlier and engine.is_usable(instance, CANDIDATE, earlier):
+    for name in [MODEL, *names]:
+        key = key_of(name)
+        reused = results.key_of(
+            engine.code_versions[key].digest, {champion_history.TRAIN: train_version}
+        )
+        earlier = results.find(instance, key, reused)
+        if earlier and engine.is_usable(instance, key, earlier):
             found[name] = earlier
-    return found
-
-
-def _compared(context: dg.AssetExecutionContext) -> dict[str, object]:
-    """Return what the leaderboard depends on besides: the variants and their candidates."""
-    engine: Engine = context.resources.io_manager
-    variants: Mapping[str, ModelParams] = context.resources.variants
-    train = engine.inputs(leaderboard, context)[TRAIN]
-    found = _current(engine, context.instance, variants, train.data_version)
-    return {
-        "candidates": {name: one.data_version for name, one in found.items()},
-        "variants": {name: _reads(params) for name, params in variants.items()},
-    }
+    version = champion_history.champion_now(instance).model_version
+    champion = version and results.with_version(instance, engine.store, sgd_model.key, version)
+    return {**found, CHAMPION: champion} if champion else found
 
 
 @asset(
@@ -94,30 +80,35 @@ def _compared(context: dg.AssetExecutionContext) -> dict[str, object]:
     kinds={"json"},
     blocking=[comparison.same_rows],
     warning=[comparison.every_variant],
-    deps=[CANDIDATE],
-    reads=_compared,
+    deps=[sgd_model.key, champion_history.CHAMPION],
 )
 def leaderboard(
     context: dg.AssetExecutionContext,
     train_set: Digits,
-    variants: dg.ResourceParam[Mapping[str, ModelParams]],
+    variants: dg.ResourceParam[Collection[str]],
     io_manager: dg.ResourceParam[Engine],
 ) -> Result:
-    """The variants by accuracy on the same validation rows, with intervals and paired tests.
+    """The variants, the model and the champion by accuracy.
 
-    Left out is what was not fitted with the current params, training digits and code.
+    They are compared on the same validation rows, with intervals and paired tests. Left out is what
+    was not fitted with the current params, training digits and code.
     """
     store = io_manager.store
-    found = _current(io_manager, context.instance, variants, train_set.data_version)
-    left_out = {name: NOT_FITTED for name in variants if name not in found}
-    candidates = {}
+    found = _fitted(io_manager, context.instance, variants, train_set.data_version)
+    left_out = {name: NOT_FITTED for name in [MODEL, *variants] if name not in found}
+    candidates: dict[str, tuple[str, Fitted]] = {}
     for name, one in found.items():
-        fitted = persistence.loads_fitted(store.read(one.artifact(store, CANDIDATE)))
-        if fitted.validated:
-            candidates[name] = one.data_version, fitted
-        else:
+        fitted = persistence.loads_fitted(store.read(one.artifact(store, key_of(name))))
+        if not fitted.validated:
             left_out[name] = "nothing was held out of its fit to compare it on"
-    if not candidates:
+        elif (
+            name == CHAMPION
+            and not comparison.same_rows({**candidates, name: (one.data_version, fitted)}).passed
+        ):
+            left_out[name] = "it was validated on other rows"
+        else:
+            candidates[name] = one.data_version, fitted
+    if not set(variants) & set(candidates):
         reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
         raise StoreError(f"there is nothing to compare. {reasons}")
     same_rows = comparison.same_rows(candidates)
@@ -128,9 +119,10 @@ def leaderboard(
         name: {key: one.metadata[key].value for key in ("epochs", "fit_seconds")}
         for name, one in found.items()
     }
+    missing = {name: why for name, why in left_out.items() if name in variants}
     return Result(
         compared,
-        [same_rows, comparison.every_variant(left_out)],
+        [same_rows, comparison.every_variant(missing)],
         {
             "best": compared.entries[0].variant,
             "best_accuracy": compared.entries[0].accuracy,
@@ -155,13 +147,22 @@ def newest_leaderboard(instance: dg.DagsterInstance, store: Store) -> Leaderboar
     return None
 
 
-def assets(variants: Collection[str]) -> list[Asset]:
-    """Return the assets for these variants, each a partition of `candidate`; none without any."""
+def assets(variants: Mapping[str, ModelParams]) -> list[Asset]:
+    """Return an asset for each of these variants, and the leaderboard; none without any."""
     if not variants:
         return []
-    partitions = dg.StaticPartitionsDefinition(list(variants))
-    options = {**candidate.options, "partitions_def": partitions}
-    return [replace(candidate, options=options), leaderboard]
+    names = list(variants)
+    candidates = [_candidate(name, params) for name, params in variants.items()]
+
+    def reads(context: dg.AssetExecutionContext) -> dict[str, object]:
+        engine: Engine = context.resources.io_manager
+        train = engine.inputs(compared, context)[champion_history.TRAIN]
+        found = _fitted(engine, context.instance, names, train.data_version)
+        return {"fitted": {name: one.data_version for name, one in found.items()}}
+
+    compared = leaderboard.with_values(LEADERBOARD, variants=names)
+    deps = *leaderboard.deps, *(one.key for one in candidates)
+    return [*candidates, replace(compared, deps=deps, reads=reads)]
 
 
 @dataclass(frozen=True)
@@ -174,10 +175,8 @@ class Comparison:
     trace: str | None = None
 
 
-def compare(
-    session: Session, variants: Mapping[str, ModelParams], wanted: Collection[str]
-) -> Comparison:
-    """Fit the wanted variants that have no current candidate, then compute the leaderboard.
+def compare(session: Session, wanted: Collection[str]) -> Comparison:
+    """Fit the wanted variants, each unless it would be reused, then compute the leaderboard.
 
     Each fit is a run of its own. What fails leaves the others as they are.
 
@@ -187,7 +186,7 @@ def compare(
         The training digits are not up to date.
     """
     instance, engine = session.instance, session.pipeline.engine
-    train = session.status()[TRAIN]
+    train = session.status()[champion_history.TRAIN]
     if train.status != "fresh":
         raise StoreError(
             f"train_set is {train.status} ({'; '.join(train.causes)}): run `mnist-pipeline "
@@ -200,13 +199,12 @@ def compare(
     try:
         for number, name in enumerate(wanted, 1):
             # another process may fit variants too
-            one = {name: variants[name]}
-            found = _current(engine, instance, one, train.data_version).get(name)
-            made = history.of_partition(instance, CANDIDATE, name)
-            if found and made and made.data_version == found.data_version:
+            found = _fitted(engine, instance, [name], train.data_version).get(name)
+            made = history.newest(instance, key_of(name), 1)
+            if found and made and made[0].data_version == found.data_version:
                 continue
             session.report(f"fitting {name}, {number} of {len(wanted)}")
-            done = session.run([CANDIDATE], trigger=trigger, partition=name)
+            done = session.run([key_of(name)], trigger=trigger)
             fitted += [name] if done.computed else []
             problems += [f"{name}: {done.error}"] if done.error else []
             traces += [done.trace] if done.trace else []

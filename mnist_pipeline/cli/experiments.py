@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 def compare(names: tuple[str, ...]) -> Answer:
     """Fit the variants of the params file that are not fitted yet, and compare them.
 
-    All of them, or those that are named; the leaderboard has all that are fitted. A backfill of
-    candidate in the UI does the same, over all workers.
+    All of them, or those that are named; the leaderboard has all that are fitted, the model of
+    [model] and the champion. The job `experiments` in the UI does the same.
     """
     from mnist_pipeline.assets import experiments
 
     start = time.perf_counter()
     known = _known(names)
     with open_session() as session:
-        done = experiments.compare(session, known, names or list(known))
+        done = experiments.compare(session, names or list(known))
     board = done.leaderboard
     document = {
         "fitted": done.fitted,

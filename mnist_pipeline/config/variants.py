@@ -52,6 +52,7 @@ def expanded(content: Mapping[str, Any], known_keys: Collection[str]) -> dict[st
         )
     chosen = model.pop(CHOSEN, None)
     found: dict[str, Any] = {}
+    asset_names: dict[str, str] = {}
     for name, own in [*tables.items(), *_combinations(sweep)]:
         if not _NAME.fullmatch(name):
             raise ValueError(
@@ -60,6 +61,9 @@ def expanded(content: Mapping[str, Any], known_keys: Collection[str]) -> dict[st
             )
         if name in found:
             raise ValueError(f"there are two variants {name}: [sweep] leads to it too")
+        # as the names of assets are made of them
+        if (other := asset_names.setdefault(re.sub(r"\W", "_", name), name)) != name:
+            raise ValueError(f"the variants {other} and {name} differ in punctuation only")
         table = _table(own, f"variants.{name}")
         found[name] = table if "preset" in table else model | table
     if chosen is not None and (not isinstance(chosen, str) or chosen not in found):

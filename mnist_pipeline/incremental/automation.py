@@ -98,6 +98,38 @@ def keep_fresh(pipeline: "Pipeline", jobs: Sequence[_dagster.AssetJob]) -> dg.Se
     return sensor
 
 
+def a_run_each(pipeline: "Pipeline", job: _dagster.AssetJob) -> dg.SensorDefinition:
+    """Define the sensor that materializes the assets of an `on_request` job, each in its own run.
+
+    So they spread over the workers. An asset whose run failed is not tried again before something
+    changes.
+    """
+
+    @dg.sensor(
+        name=f"{job.name}_a_run_each",
+        job=job,
+        minimum_interval_seconds=TICK_SECONDS,
+        description=f"Runs {job.name} on what is not up to date, each asset in a run of its own.",
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+        if reason := pipeline.changed():
+            return dg.SkipReason(f"{reason}: reload them first")
+        engine, wanted = pipeline.engine, pipeline.jobs[job.name]
+        statuses = status.assess(engine, context.instance, wanted | set(pipeline.keys))
+        requests = []
+        for key in sorted(wanted):
+            parents = [statuses[parent] for parent in engine.parents(key)]
+            ready = all(parent.status == "fresh" for parent in parents)
+            if statuses[key].status != "fresh" and ready:
+                versions = [parent.data_version for parent in parents]
+                state = content_digest(engine.code_versions[key].digest, {"parents": versions})
+                name = f"{key.to_user_string()} {state}"
+                requests.append(dg.RunRequest(name, asset_selection=[key]))
+        return requests or dg.SkipReason("all assets are up to date, or wait for others")
+
+    return sensor
+
+
 def _asked_for(instance: dg.DagsterInstance, run_key: str) -> str | None:
     """Return the run that was requested with a key, or None."""
     found = instance.get_run_records(dg.RunsFilter(tags={_RUN_KEY: run_key}), limit=1)

@@ -173,7 +173,7 @@ class Engine(dg.IOManager):
         resources = {name: getattr(context.resources, name) for name in asset.resources}
         takes_context = "context" in inspect.signature(asset.step).parameters
         passed = {"context": context} if takes_context else {}
-        result = asset.step(**passed, **values, **resources)
+        result = asset.step(**passed, **values, **resources, **asset.values)
         return result if isinstance(result, Result) else Result(result)
 
     def inputs(

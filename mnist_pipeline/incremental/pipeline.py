@@ -1,6 +1,7 @@
 """A pipeline: assets, what they depend on, and where they are kept. Becomes Dagster definitions."""
 
 import inspect
+import itertools
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,8 +48,9 @@ class Pipeline:
     """Params and settings, by the resource that steps require; they count for those steps."""
     resources: Mapping[str, object] = field(default_factory=dict)
     """Further resources, which do not count."""
-    on_request: Sequence[Asset] = ()
-    """Assets that `refresh` leaves alone, such as experiments."""
+    on_request: Mapping[str, Sequence[Asset]] = field(default_factory=dict)
+    """Assets that `refresh` leaves alone, such as experiments, by the job that materializes them.
+    A job without assets is left out."""
     checks: Sequence[dg.AssetChecksDefinition] = ()
     """Further Dagster checks. A version that a blocking one refused is never read."""
     not_counted: Collection[str] = ()
@@ -72,6 +74,16 @@ class Pipeline:
         """Keys of the assets that `refresh` brings up to date."""
         return [asset.key for asset in self.assets]
 
+    @property
+    def jobs(self) -> dict[str, set[dg.AssetKey]]:
+        """Keys of the assets that each job materializes."""
+        on_request = {name: {one.key for one in made} for name, made in self.on_request.items()}
+        return {name: set(self.keys) for name in runs.JOBS} | on_request
+
+    @property
+    def _every(self) -> list[Asset]:
+        return [*self.assets, *itertools.chain.from_iterable(self.on_request.values())]
+
     @cached_property
     def code_versions(self) -> Mapping[dg.AssetKey, CodeVersion]:
         """The code version of each asset, from the source as it is on disk now."""
@@ -81,17 +93,17 @@ class Pipeline:
                 *sources.reached(asset.step.__module__, asset.file),
                 {
                     name: code_version.plain(value)
-                    for name, value in self.inputs.items()
-                    if name in asset.resources
+                    for name, value in {**self.inputs, **asset.values}.items()
+                    if name in asset.resources or name in asset.values
                 },
             )
-            for asset in [*self.assets, *self.on_request]
+            for asset in self._every
         }
 
     @cached_property
     def engine(self) -> Engine:
         """What the steps share."""
-        assets = {one.key: one for one in [*self.assets, *self.on_request]}
+        assets = {one.key: one for one in self._every}
         checks: dict[dg.AssetKey, list[dg.AssetCheckKey]] = {}
         for spec in [spec for one in self.checks for spec in one.check_specs]:
             if spec.blocking:
@@ -123,12 +135,25 @@ class Pipeline:
             ),
             verification.job(self),
         ]
+        on_request = [
+            dg.define_asset_job(
+                name,
+                dg.AssetSelection.assets(*self.jobs[name]),
+                description=f"Materializes the {name}, which {runs.REFRESH} leaves alone.",
+            )
+            for name, assets in self.on_request.items()
+            if assets
+        ]
         return dg.Definitions(
-            assets=[self._defined(one) for one in [*self.assets, *self.on_request]],
+            assets=[self._defined(one) for one in self._every],
             asset_checks=[*self.checks, verification.checks(self)],
-            jobs=jobs,
+            jobs=[*jobs, *on_request],
             schedules=schedules,
-            sensors=[automation.keep_fresh(self, jobs), *alerts.sensors(self)],
+            sensors=[
+                automation.keep_fresh(self, jobs),
+                *(automation.a_run_each(self, job) for job in on_request),
+                *alerts.sensors(self),
+            ],
             resources={**resources, "io_manager": self.engine},
             loggers={"terminal": terminal},
             # steps take seconds: a process each would cost more than they do

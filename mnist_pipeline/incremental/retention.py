@@ -47,7 +47,7 @@ def collect(
             )
 
     def kept(key: dg.AssetKey) -> set[str]:
-        if remove and runs.in_progress(instance, assets):
+        if remove and runs.in_progress(instance, assets, jobs=pipeline.jobs):
             raise StoreError("a run began meanwhile: wait for its end, then run gc again")
         versions = pipeline.keep(instance).get(key, set())
         every = list(_newest(instance, key))

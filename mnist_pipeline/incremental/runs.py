@@ -22,7 +22,7 @@ Report = Callable[[str], None]
 REFRESH = "refresh"
 RECOMPUTE_ALL = "recompute_all"
 JOBS = [REFRESH, RECOMPUTE_ALL]
-"""The jobs of a pipeline: all its assets, with reuse and without."""
+"""The jobs of the assets that `refresh` brings up to date, with reuse and without."""
 
 # the UI's list of runs does not show tags with this prefix
 OWNER = ".dagster/owner_process"
@@ -67,10 +67,12 @@ def unfinished(
     instance: dg.DagsterInstance,
     assets: Collection[dg.AssetKey],
     report: Report = lambda text: None,
+    jobs: Collection[str] = JOBS,
 ) -> list[dg.DagsterRun]:
     """Return the unfinished runs on these assets, oldest first.
 
-    Those of dead processes are marked failed first, and `report` is called for each.
+    `jobs` are the names of the jobs that materialize some of them. Runs of dead processes are
+    marked failed first, and `report` is called for each.
     """
     records = instance.get_run_records(
         dg.RunsFilter(statuses=_UNFINISHED), order_by="create_timestamp", ascending=True
@@ -79,7 +81,7 @@ def unfinished(
     for record in records:
         run = record.dagster_run
         selected = run.asset_selection
-        if not (set(assets) & selected if selected else run.job_name in JOBS):
+        if not (set(assets) & selected if selected else run.job_name in jobs):
             continue
         why = why_dead(instance, record)
         if why is None:
@@ -96,6 +98,7 @@ def in_progress(
     instance: dg.DagsterInstance,
     assets: Collection[dg.AssetKey],
     report: Report = lambda text: None,
+    jobs: Collection[str] = JOBS,
 ) -> list[dg.DagsterRun]:
     """Return the unfinished runs on these assets that go on by themselves.
 
@@ -103,15 +106,20 @@ def in_progress(
     """
     return [
         run
-        for run in unfinished(instance, assets, report)
+        for run in unfinished(instance, assets, report, jobs)
         if run.status is not dg.DagsterRunStatus.QUEUED or _dagster.daemon_is_alive(instance)
     ]
 
 
-def wait(instance: dg.DagsterInstance, assets: Collection[dg.AssetKey], report: Report) -> None:
+def wait(
+    instance: dg.DagsterInstance,
+    assets: Collection[dg.AssetKey],
+    report: Report,
+    jobs: Collection[str] = JOBS,
+) -> None:
     """Return when no run on these assets is in progress."""
     reported = set()
-    while others := in_progress(instance, assets, report):
+    while others := in_progress(instance, assets, report, jobs):
         for run in others:
             if run.run_id not in reported:
                 reported.add(run.run_id)

@@ -94,14 +94,16 @@ class Session:
 
     def unfinished(self) -> list[dg.DagsterRun]:
         """Return the unfinished runs, oldest first; those of dead processes are marked failed."""
-        return runs.unfinished(self.instance, self.pipeline.engine.assets, self.report)
+        every = self.pipeline.engine.assets
+        return runs.unfinished(self.instance, every, self.report, self.pipeline.jobs)
 
     @contextmanager
     def alone(self, assets: Collection[dg.AssetKey]) -> Iterator[None]:
         """Hold the lock of the store's refresh while no run on these assets is in progress."""
         waiting = partial(self.report, "another refresh is in progress: waiting for it")
         with locks_of(self.instance, self.pipeline.store).hold("refresh", waiting):
-            runs.wait(self.instance, assets, self.report)
+            jobs = [name for name, keys in self.pipeline.jobs.items() if keys & set(assets)]
+            runs.wait(self.instance, assets, self.report, jobs)
             yield
 
     def run(
@@ -120,8 +122,9 @@ class Session:
         KeyboardInterrupt if the run was interrupted.
         """
         pipeline, run_id = self.pipeline, str(uuid.uuid4())
-        is_refreshed = assets is None or set(assets) <= set(pipeline.keys)
-        job = _dagster.job_of(pipeline.definitions, runs.REFRESH if is_refreshed else None)
+        wanted = set(pipeline.keys if assets is None else assets)
+        name = next((name for name, keys in pipeline.jobs.items() if wanted <= keys), None)
+        job = _dagster.job_of(pipeline.definitions, name)
         origin = pipeline.module, pipeline.name
         all_tags = {
             **(tags or {}),

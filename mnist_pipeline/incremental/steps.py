@@ -3,7 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -40,8 +40,8 @@ class Asset:
 
     `inputs` has, by parameter of the step, the asset whose value it is; `upstream` those of them
     that are not direct; `decode` what reads the file of a parameter where that is not its codec;
-    `deps` all direct inputs; `resources` the parameters that are resources; `options` further
-    arguments of `dagster.asset`.
+    `deps` all direct inputs; `resources` the parameters that are resources, `values` those whose
+    value is given here; `options` further arguments of `dagster.asset`.
     """
 
     key: dg.AssetKey
@@ -57,6 +57,7 @@ class Asset:
     reuse: bool
     reads: Callable[[dg.AssetExecutionContext], Mapping[str, object]] | None
     options: Mapping[str, Any]
+    values: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -84,6 +85,14 @@ class Asset:
             text = "Computed again from the same inputs, code and params, the content is the same."
             specs.append(dg.AssetCheckSpec(DETERMINISTIC, asset=self.key, description=text))
         return specs
+
+    def with_values(self, key: dg.AssetKey, **values: object) -> "Asset":
+        """Return the same step as another asset, with values for some of its resources.
+
+        They count for its code version, as params do.
+        """
+        resources = tuple(name for name in self.resources if name not in values)
+        return replace(self, key=key, resources=resources, values={**self.values, **values})
 
     def _source(self) -> dg.CodeReferencesMetadataValue:
         """Return where the UI finds the step's code."""

@@ -1,4 +1,4 @@
-"""Variants as partitions: fitted, compared, promoted, kept and cleared."""
+"""Variants as assets: fitted, compared, promoted, kept and cleared."""
 
 import json
 import shutil
@@ -10,8 +10,8 @@ import dagster as dg
 import pytest
 
 from mnist_pipeline.assets import experiments
-from mnist_pipeline.assets.experiments import CANDIDATE, LEADERBOARD
-from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
+from mnist_pipeline.assets.experiments import LEADERBOARD, key_of
+from mnist_pipeline.digits.evaluation.leaderboard import CHAMPION, MODEL, Leaderboard
 from mnist_pipeline_tests.assets.test_pipeline import ASSETS
 from mnist_pipeline_tests.conftest import House, once
 from mnist_pipeline_tests.support.clones import VARIANTS, Forked
@@ -49,21 +49,24 @@ def refit(forked: Forked) -> dict[str, Any]:
     return found
 
 
-def test_the_jobs_have_the_eight_assets_and_no_experiment(
+def test_experiments_are_in_a_job_of_their_own_and_in_no_other(
     house: House, params: Callable[[str], str]
 ) -> None:
     session = house.session({"MNIST_PARAMS": params("[variants.a]\n")})
-    for name in ("refresh", "recompute_all"):
-        job = session.pipeline.definitions.resolve_job_def(name)
-        keys = {key.to_user_string() for key in job.asset_layer.asset_graph.get_all_asset_keys()}
-        assert keys == set(ASSETS)
+
+    def of_job(name: str) -> set[str]:
+        layer = session.pipeline.definitions.resolve_job_def(name).asset_layer
+        return {key.to_user_string() for key in layer.executable_asset_keys}
+
+    assert of_job("refresh") == of_job("recompute_all") == set(ASSETS)
+    assert of_job("experiments") == {"candidate/a", "leaderboard"}
     everywhere = session.pipeline.definitions.resolve_asset_graph().get_all_asset_keys()
-    assert everywhere - {dg.AssetKey(key) for key in ASSETS} == {CANDIDATE, LEADERBOARD}
+    assert everywhere - {dg.AssetKey(key) for key in ASSETS} == {key_of("a"), LEADERBOARD}
     without = house.pipeline().definitions.resolve_asset_graph().get_all_asset_keys()
     assert {key.to_user_string() for key in without} == set(ASSETS)
 
 
-def test_code_versions_know_no_variants_so_that_editing_one_makes_nothing_stale(
+def test_editing_a_variant_makes_only_its_candidate_stale_and_a_new_one_the_leaderboard(
     house: House, params: Callable[[str], str]
 ) -> None:
     def versions(text: str) -> dict[str, str | None]:
@@ -71,9 +74,15 @@ def test_code_versions_know_no_variants_so_that_editing_one_makes_nothing_stale(
         keys = graph.get_all_asset_keys()
         return {key.to_user_string(): graph.get(key).code_version for key in keys}
 
-    assert versions("[variants.a]\n") == versions("[variants.a]\nalpha = 1.0\n[variants.b]\n")
-    plain = versions("")
-    assert plain == {key: versions("[variants.a]\n")[key] for key in plain}
+    def changed(text: str) -> set[str]:
+        after = versions(text)
+        return {key for key, version in before.items() if version != after[key]}
+
+    before = versions("[variants.a]\n[variants.c]\n")
+    assert changed("[variants.a]\nalpha = 1.0\n[variants.c]\n") == {"candidate/a"}
+    assert changed("[variants.a]\n[variants.c]\n[variants.b]\n") == {"leaderboard"}
+    before = versions("")
+    assert changed("[variants.a]\n") == set()
 
 
 def test_compare_fits_what_is_not_fitted_and_makes_nothing_else_stale(
@@ -82,6 +91,10 @@ def test_compare_fits_what_is_not_fitted_and_makes_nothing_else_stale(
     first = json.loads((once_compared / "compared.json").read_text())
     assert first["fitted"] == ["small", "smooth", "poor"]
     assert [one["variant"] for one in first["entries"]][-1] == "poor"
+    assert {one["variant"] for one in first["entries"]} == {*first["fitted"], MODEL, CHAMPION}
+    champion = compared.json("champion")["model_version"]
+    versions = {one["variant"]: one["model_version"] for one in first["entries"]}
+    assert versions[MODEL] == versions[CHAMPION] == champion
     assert {one["status"] for one in compared.status().values()} == {"fresh"}
     assert set(compared.status()) == set(ASSETS)
 
@@ -112,7 +125,7 @@ def test_a_promoted_variant_goes_through_the_gate_with_the_next_refresh(compared
     compared.json("promote", "poor")
     assert "sgd_model" in compared.json("refresh")["materialized"]
     assert compared.json("champion")["model_version"] == champion, "it was refused"
-    best = leaderboard(compared.data).entries[0]
+    best = next(one for one in leaderboard(compared.data).entries if "(" not in one.variant)
     compared.json("promote", best.variant)
     assert compared.json("champion")["model_version"] == champion, "nothing was refreshed"
     assert compared.cli("refresh").returncode == 0
@@ -126,7 +139,7 @@ def test_a_promoted_variant_goes_through_the_gate_with_the_next_refresh(compared
     file.write_text(text)
     removed = {one["path"] for one in compared.json("gc", "--keep", "1", "--no-dry-run")["removed"]}
     assert not [path for path in removed if "/candidate/" in path]
-    assert len(list(compared.data.glob("candidate/*/candidate.skops"))) == 3
+    assert len(list(compared.data.glob("candidate/*/*/candidate.skops"))) == 3
 
     # the chosen variant cannot be renamed without notice
     file.write_text(text.replace(f"[variants.{best.variant}]", "[variants.other]"))
@@ -145,30 +158,28 @@ def compared_house(compared: Forked, monkeypatch: pytest.MonkeyPatch) -> Iterato
         yield opened
 
 
-def test_results_outlive_the_run_of_a_candidate_and_come_back_to_its_partition_by_reuse(
+def test_results_outlive_the_run_of_a_candidate_and_come_back_by_reuse(
     compared_house: House,
 ) -> None:
     session = compared_house.session()
-    [newest] = session.instance.fetch_materializations(CANDIDATE, limit=1).records
+    [newest] = session.instance.fetch_materializations(key_of("small"), limit=1).records
     session.instance.delete_run(newest.run_id)
     assert session.run([LEADERBOARD]).reused == ["leaderboard"]
-    again = session.run([CANDIDATE], partition=newest.partition_key)
-    assert (again.computed, again.reused) == ([], ["candidate"])
+    again = session.run([key_of("small")])
+    assert (again.computed, again.reused) == ([], ["candidate/small"])
 
 
 def test_a_candidate_whose_file_is_gone_is_left_out_until_it_is_fitted_again(
     compared_house: House,
 ) -> None:
     session = compared_house.session()
-    [newest] = session.instance.fetch_materializations(CANDIDATE, limit=1).records
+    [newest] = session.instance.fetch_materializations(key_of("small"), limit=1).records
     assert newest.asset_materialization is not None
     sha256 = str(newest.asset_materialization.metadata["sha256"].value)
-    (compared_house.folder / "candidate" / sha256 / "candidate.skops").unlink()
+    (compared_house.folder / "candidate" / "small" / sha256 / "candidate.skops").unlink()
     assert session.run([LEADERBOARD]).computed == ["leaderboard"]
-    assert leaderboard(compared_house.folder).left_out == {
-        newest.partition_key: experiments.NOT_FITTED
-    }
-    assert session.run([CANDIDATE], partition=newest.partition_key).computed == ["candidate"]
+    assert leaderboard(compared_house.folder).left_out == {"small": experiments.NOT_FITTED}
+    assert session.run([key_of("small")]).computed == ["candidate/small"]
     assert session.run([LEADERBOARD]).reused == ["leaderboard"]
 
 
@@ -183,15 +194,11 @@ def test_a_variant_edited_and_edited_back_is_not_fitted_again(compared: Forked) 
     assert back["entries"] == first["entries"]
 
 
-def test_partitions_are_the_variants_of_the_params_file(
+def test_an_asset_of_its_own_for_each_variant_of_the_params_file(
     house: House, params: Callable[[str], str]
 ) -> None:
-    def partitions(text: str) -> list[str]:
-        graph = house.pipeline({"MNIST_PARAMS": params(text)}).definitions.resolve_asset_graph()
-        found = graph.get(CANDIDATE).partitions_def
-        assert found is not None
-        return list(found.get_partition_keys())
-
-    assert partitions("[variants.a]\n[variants.b]\n") == ["a", "b"]
-    swept = partitions("[variants.b]\n[sweep]\nalpha = [0.1, 0.01]\n")
-    assert swept == ["b", "alpha=0.1", "alpha=0.01"]
+    text = "[variants.b]\n[sweep]\nalpha = [0.1, 0.01]\n"
+    graph = house.pipeline({"MNIST_PARAMS": params(text)}).definitions.resolve_asset_graph()
+    found = {key.to_user_string() for key in graph.get_all_asset_keys()} - set(ASSETS)
+    named = {"candidate/b", "candidate/alpha_0_1", "candidate/alpha_0_01"}
+    assert found == named | {"leaderboard"}

@@ -56,6 +56,7 @@ def test_the_model_has_the_params_of_the_variant_that_it_names(tmp_path: Path) -
         ("[sweep]\nalfa = [1.0]\n", "sweep.alfa is not a known key of [model]"),
         ("[sweep]\nalpha = 1.0\n", "a list of values is needed"),
         ("[sweep]\nalpha = [1.0, 1.0]\n", "there are two variants alpha=1.0"),
+        ("[variants.a-b]\n[variants.a_b]\n", "a-b and a_b differ in punctuation only"),
         (f"[sweep]\nrandom_state = {list(range(1001))}\n", "1,001 variants: 1,000 are the most"),
         ("[model]\nvariant = 'a'\n[variants.b]\n", "model.variant = 'a': there is no such variant"),
     ],

@@ -1,5 +1,7 @@
 """The sensor `keep_fresh` and the schedule, evaluated without a daemon."""
 
+import dataclasses
+import importlib
 import uuid
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 
 from mnist_pipeline.incremental import PipelineError, RunResult, Session, retention, runs
 from mnist_pipeline.incremental._dagster import check_results
-from mnist_pipeline_tests.incremental.conftest import ALL, Toy, key, run_ids
+from mnist_pipeline_tests.incremental.conftest import ALL, Toy, key, newest_of, run_ids
 
 FROM_LEFT = ["left", "total", "summary"]
 
@@ -103,6 +105,47 @@ def test_keep_fresh_reads_all_files_once_a_day_and_replaces_one_that_is_damaged(
         assert toy.path("left").read_bytes() == whole
         assert session.status()[key("left")].status == "fresh"
         assert reason(session) == "all assets are up to date"
+
+
+def trials(toy: Toy) -> dict[str, Any]:
+    """Two assets on request with the step of `left`, and one that is computed from both."""
+    toy.load()
+    modules = [importlib.import_module(f"toy.{name}") for name in ("left", "summary")]
+    left, summary = modules[0].left, modules[1].summary
+    each = [left.with_values(key(f"trial/{factor}"), factor=factor) for factor in (5, 7)]
+    deps = *summary.deps, *(one.key for one in each)
+    return {"trials": [*each, dataclasses.replace(summary, key=key("best"), deps=deps)]}
+
+
+def test_assets_on_request_are_a_run_each_those_that_read_them_after_them(toy: Toy) -> None:
+    with toy.session(on_request=trials(toy)) as session:
+        assert reason(session) == "all assets are up to date", "of those that refresh knows"
+        repository = session.pipeline.definitions.get_repository_def()
+        sensor: Any = repository.get_sensor_def("trials_a_run_each")
+
+        def requested() -> list[str]:
+            found = sensor(dg.build_sensor_context(instance=session.instance))
+            if isinstance(found, dg.SkipReason):
+                return []
+            names = [[one.to_user_string() for one in each.asset_selection] for each in found]
+            assert len({each.run_key for each in found}) == len(found)
+            return [name for [name] in names]
+
+        assert requested() == ["trial/5", "trial/7"]
+        assert session.run([key("trial/5")]).computed == ["trial/5"]
+        assert requested() == ["trial/7"]
+        assert session.run([key("trial/7")]).computed == ["trial/7"]
+        assert requested() == ["best"]
+        assert session.run([key("best")]).computed == ["best"]
+        assert requested() == []
+
+
+def test_a_value_given_to_a_step_counts_as_params_do(toy: Toy) -> None:
+    with toy.session(on_request=trials(toy)) as session:
+        done = session.run([key("trial/5"), key("trial/7")])
+        assert done.computed == ["trial/5", "trial/7"]
+        versions = [done.metadata[name]["sha256"] for name in done.computed]
+        assert len({*versions, newest_of(session, "left").value("sha256")}) == 3
 
 
 def test_the_check_of_a_file_can_be_run_alone_and_reports_its_size(toy: Toy) -> None:

@@ -1,4 +1,7 @@
-"""The leaderboard: variants of the model, ranked. How they are compared is in `comparison`."""
+"""The leaderboard: variants of the model, the model itself and the champion, ranked.
+
+How they are compared is in `comparison`.
+"""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -7,10 +10,16 @@ from mnist_pipeline.digits.documents import Document
 
 _SHOWN = 4
 
+MODEL = "[model]"
+"""Name of the entry of the model with the params of `[model]`; no variant can have it."""
+
+CHAMPION = "(champion)"
+"""Name of the champion's entry."""
+
 
 @dataclass(frozen=True)
 class Entry:
-    """A variant and its accuracy on the validation rows.
+    """A variant (or `[model]`, or the champion) and its accuracy on the validation rows.
 
     Attributes
     ----------
