@@ -43,12 +43,17 @@ def gc(keep: int, dry_run: bool) -> Answer:
     with open_session() as session:
         found = session.collect_garbage(keep=keep, dry_run=dry_run)
         runs = session.prune(dry_run=dry_run)
+        undefined = session.undefined()
     lines = [f"{one.size:>14,}  {one.path}" for one in found]
     total = f"{len(found)} files, {sum(one.size for one in found):,} bytes, and {len(runs)} runs"
+    names = " ".join(undefined)
+    left = f"\nNo longer defined, still in the catalog: {names}. To remove them and their history: "
+    left += f"DAGSTER_HOME={session.pipeline.home} dagster asset wipe {names}"
     did = "would be removed: --no-dry-run does it" if dry_run else "removed"
-    text = "\n".join([*lines, f"{total}, {did}."])
+    text = "\n".join([*lines, f"{total}, {did}."]) + (left if undefined else "")
     removed = [{"path": str(one.path), "bytes": one.size} for one in found]
-    return Answer({"dry_run": dry_run, "removed": removed, "runs": runs}, lambda: text)
+    document = {"dry_run": dry_run, "removed": removed, "runs": runs, "undefined": undefined}
+    return Answer(document, lambda: text)
 
 
 def _table(made: list[dict[str, Any]]) -> str:

@@ -186,6 +186,11 @@ class Session:
         with nullcontext() if dry_run else self.alone(self.pipeline.engine.assets):
             return retention.collect(self.pipeline, self.instance, keep=keep, remove=not dry_run)
 
+    def undefined(self) -> list[str]:
+        """Return the recorded assets that the pipeline does not have any more, sorted."""
+        recorded = set(self.instance.all_asset_keys()) - set(self.pipeline.engine.assets)
+        return sorted(key.to_user_string() for key in recorded)
+
     def prune(self, *, dry_run: bool = True) -> list[str]:
         """Return the ids of old runs that nothing needs; delete them unless it is a dry run."""
         return retention.prune(self.pipeline, self.instance, remove=not dry_run)

@@ -137,7 +137,10 @@ def test_a_promoted_variant_goes_through_the_gate_with_the_next_refresh(compared
     # gc keeps what each variant's newest materialization points at, also of one that is gone
     text = file.read_text().replace("[variants.poor]", "[variants.renamed]")
     file.write_text(text)
-    removed = {one["path"] for one in compared.json("gc", "--keep", "1", "--no-dry-run")["removed"]}
+    collected = compared.json("gc", "--keep", "1", "--no-dry-run")
+    assert collected["undefined"] == ["candidate/poor"]
+    assert "dagster asset wipe candidate/poor\n" in compared.cli("gc").stdout
+    removed = {one["path"] for one in collected["removed"]}
     assert not [path for path in removed if "/candidate/" in path]
     assert len(list(compared.data.glob("candidate/*/*/candidate.skops"))) == 3
 

@@ -56,14 +56,6 @@ SCHEDULE_TICKS = """query ($selector: ScheduleSelector!) {
 CRON = """query ($selector: ScheduleSelector!) { scheduleOrError(scheduleSelector: $selector) {
     ... on Schedule { cronSchedule }
 } }"""
-PARTITIONS = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) {
-    ... on AssetNode { partitionKeysByDimension { partitionKeys } }
-} }"""
-BACKFILL = """mutation ($params: LaunchBackfillParams!) {
-    launchPartitionBackfill(backfillParams: $params) {
-        ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
-    }
-}"""
 TERMINATE = "mutation ($id: String!) { terminateRun(runId: $id) { __typename } }"
 DAEMONS = "{ instance { daemonHealth { allDaemonStatuses { healthy } } } }"
 STALE = "{ assetNodes { assetKey { path } staleStatus staleCauses { reason } } }"
@@ -209,21 +201,6 @@ class Webserver:
             for event in events
             if event
         }
-
-    def partitions(self, asset: str) -> list[str]:
-        """The partitions of an asset of one dimension."""
-        node = self.ask(PARTITIONS, key={"path": [asset]})["assetNodeOrError"]
-        return list(node["partitionKeysByDimension"][0]["partitionKeys"])
-
-    def backfill(self, assets: list[str], partitions: list[str]) -> str:
-        """Launch a backfill of assets, as the UI does."""
-        selection = [{"path": [asset]} for asset in assets]
-        asked = {"assetSelection": selection, "partitionNames": partitions}
-        return str(self.ask(BACKFILL, params=asked)["launchPartitionBackfill"]["backfillId"])
-
-    def runs_of(self, backfill: str) -> list[dict[str, Any]]:
-        """The runs of a backfill so far, newest first."""
-        return [run for run in self.runs() if run["tags"].get("dagster/backfill") == backfill]
 
     def start(self, kind: Literal["schedule", "sensor"], name: str) -> None:
         """Turn a schedule or a sensor on."""

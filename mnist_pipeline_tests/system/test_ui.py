@@ -30,8 +30,6 @@ SPLITS = {"train_set", "test_set"}
 FROM_THE_MODEL_ON = ASSETS - SPLITS - {"raw_mnist"}
 GROUPS = ["digits", "model", "evaluation", "release"]
 
-OVER = {"SUCCESS", "FAILURE", "CANCELED"}
-
 VARIANTS = """
 [variants.small]
 cells = [4]
@@ -434,40 +432,30 @@ def test_a_tick_of_the_schedule_is_a_run_whose_page_shows_all_steps(ui: Ui) -> N
         page.get_by_text(asset, exact=True).first.wait_for()
 
 
-@pytest.mark.parametrize(
-    "assets",
-    [
-        pytest.param(["candidate"], id="candidate"),
-        # Dagster looks after a backfill every 30 s: the leaderboard comes a minute later
-        pytest.param(["candidate", "leaderboard"], id="both", marks=pytest.mark.slow),
-    ],
-)
-@pytest.mark.usefixtures("materialized")
-def test_a_backfill_fits_all_variants_and_the_leaderboard_compares_them(
-    assets: list[str], started: tuple[Clone, Webserver]
+def test_materialize_all_fits_the_variants_too_in_one_run_and_asks_for_no_partitions(
+    ui: Ui,
 ) -> None:
-    clone, webserver = started
-    if VARIANTS not in (params := clone.folder / "params.toml").read_text():
-        params.write_text(params.read_text() + VARIANTS)
-        webserver.reload()
-    names = until(lambda: webserver.partitions("candidate"))
-    assert names == ["small", "poor"]
-    launched = webserver.backfill(assets, names)
-
-    def of_backfill() -> list[dict[str, Any]]:
-        runs = webserver.runs_of(launched)
-        over = all(run["status"] in OVER for run in runs)
-        return runs if over and len(runs) == len(names) + len(assets) - 1 else []
-
-    runs = until(of_backfill)
-    assert {run["status"] for run in runs} == {"SUCCESS"}
-    partitions = {run["tags"].get("dagster/partition") for run in runs} - {None}
-    assert partitions == set(names)
-    stale = webserver.stale()
-    assert {stale[asset] for asset in [*ASSETS, *assets]} == {"FRESH"}
+    params = ui.clone.folder / "params.toml"
+    params.write_text(params.read_text() + VARIANTS)
+    ui.reload_definitions()
+    experiments = {"candidate/small", "candidate/poor", "leaderboard"}
+    until(lambda: experiments <= set(ui.webserver.stale()))
+    ui.graph()
+    # the page shows what it knew before, until it has asked
+    ui.page.get_by_text("experiments").first.wait_for()
+    ui.page.screenshot(path="/tmp/exp.png")
+    run = ui.new_run(ui.page.get_by_role("button", name="Materialize all").click)
+    assert ui.computed(run) == experiments | NEVER_REUSED
+    assert set(ui.webserver.stale().values()) == {"FRESH"}
     # the command line finds nothing more to fit
-    compared = clone.json("compare")
+    compared = ui.clone.json("compare")
     assert compared["fitted"] == []
-    assert {one["variant"] for one in compared["entries"]} == set(names)
-    assert compared["entries"][-1]["variant"] == "poor"
+    found = [one["variant"] for one in compared["entries"]]
+    assert set(found) == {"small", "poor", "[model]", "(champion)"}
+    assert found[-1] == "poor"
     assert not compared["left_out"]
+    # the job on its page
+    page = ui.open("/locations/mnist_pipeline/jobs/experiments")
+    run = ui.new_run(page.get_by_role("button", name="Materialize all").click)
+    assert ui.computed(run) == set()
+    assert set(ui.webserver.materialized(run["runId"])) == experiments

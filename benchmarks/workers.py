@@ -1,8 +1,8 @@
-"""A backfill of twelve variants on one worker, on two, and on two of which one is killed.
+"""Twelve variants, a run each, on one worker, on two, and on two of which one is killed.
 
 Real PostgreSQL, Redis and S3 servers on this machine; each worker has one thread and a folder of
 its own. The table goes between the marks in `docs/deployment.md`. Run it with
-`python -m benchmarks.backfill`; it takes about twenty minutes. It needs the digits of OpenML in
+`python -m benchmarks.workers`; it takes about twenty minutes. It needs the digits of OpenML in
 the store, or an archive that MNIST_ARCHIVE names.
 """
 
@@ -24,7 +24,7 @@ from mnist_pipeline_tests.support.webserver import Webserver, until
 CASES = {"one": (1, False), "two": (2, False), "two, one of them killed": (2, True)}
 """Workers, and whether the last one is killed when a third of the variants is fitted."""
 
-MARKS = "<!-- measured: written by benchmarks/backfill.py -->", "<!-- end of measured -->"
+MARKS = "<!-- measured: written by benchmarks/workers.py -->", "<!-- end of measured -->"
 
 PARAMS = """
 [model]
@@ -36,45 +36,42 @@ alpha = [1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4]
 whitening = [0.01, 0.1]
 """
 
+VARIANTS = 12
+
 ONE_THREAD = dict.fromkeys(["LOKY_MAX_CPU_COUNT", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"], "1")
 
-ENDED = """query ($id: String!) { partitionBackfillOrError(backfillId: $id) {
-    ... on PartitionBackfill { status }
-} }"""
+SENSOR = "experiments_a_run_each"
 
 
-def backfill(ui: Webserver, victim: servers.Server | None) -> dict[str, Any]:
-    """Fit all variants by a backfill; return what came of it."""
-    variants: list[str] = until(lambda: ui.partitions("candidate"))
+def fitted_by(ui: Webserver, victim: servers.Server | None) -> dict[str, Any]:
+    """Fit all variants, each in a run of its own; return what came of it."""
     start = time.time()
-    launched = ui.backfill(["candidate"], variants)
+    ui.start("sensor", SENSOR)
+
+    def runs() -> list[dict[str, Any]]:
+        every = [run for run in ui.runs() if run["tags"].get("dagster/sensor_name") == SENSOR]
+        return [run for run in every if "leaderboard" not in run["assets"]]
 
     def fitted() -> int:
-        return sum(run["status"] == "SUCCESS" for run in ui.runs_of(launched))
-
-    def ended() -> str | None:
-        status = str(ui.ask(ENDED, id=launched)["partitionBackfillOrError"]["status"])
-        return status if status.startswith("COMPLETED") or status == "FAILED" else None
+        return sum(run["status"] == "SUCCESS" for run in runs())
 
     if victim:
-        until(lambda: fitted() >= len(variants) // 3, seconds=1200)
+        until(lambda: fitted() >= VARIANTS // 3, seconds=1200)
         time.sleep(8)
         victim.stop()
-    # Dagster notices the end of a backfill up to half a minute late: that is none of the workers'
-    until(lambda: fitted() == len(variants), seconds=1800)
+    until(lambda: fitted() == VARIANTS, seconds=1800)
     seconds = time.time() - start
-    status = until(ended, seconds=180)
-    every = ui.runs_of(launched)
+    ui.stop("sensor", SENSOR)
+    every = runs()
     return {
         "seconds": seconds,
-        "status": status,
         "runs": len(every),
         "failed": sum(run["status"] == "FAILURE" for run in every),
     }
 
 
 def measured(workers: int, kills: bool, folder: Path, openml: str) -> dict[str, Any]:
-    """Deploy everything anew, run the backfill, compare what it made."""
+    """Deploy everything anew, fit the variants, compare what it made."""
     params = folder / "params.toml"
     params.write_text(PARAMS)
     with servers.s3(folder / "s3") as s3:
@@ -95,7 +92,7 @@ def measured(workers: int, kills: bool, folder: Path, openml: str) -> dict[str, 
                 head = next(one for one in deployed.machines if one.folder.name == "head")
                 train = head.cli("run", "--json", "--select", "+key:train_set")
                 assert train.returncode == 0, train.stdout + train.stderr
-                found = backfill(ui, started[-1] if kills else None)
+                found = fitted_by(ui, started[-1] if kills else None)
                 compared = head.cli("compare", "--json")
                 assert compared.returncode == 0, compared.stdout + compared.stderr
     return found | {"board": json.loads(compared.stdout)}
@@ -114,8 +111,8 @@ def main() -> None:
             print(case, shown, file=sys.stderr, flush=True)
     boards = [one["board"] for one in found.values()]
     for board in boards:
-        assert board["fitted"] == [], "the backfill left something to fit"
-        assert len(board["entries"]) == 12
+        assert board["fitted"] == [], "the runs left something to fit"
+        assert len(board["entries"]) == VARIANTS
         assert board["entries"] == boards[0]["entries"], "the leaderboards differ"
     alone = found["one"]["seconds"]
     lines = [
