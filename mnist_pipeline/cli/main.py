@@ -20,6 +20,7 @@ from mnist_pipeline.cli.report import report
 from mnist_pipeline.cli.runs import refresh, run, status
 from mnist_pipeline.cli.ui import ui
 from mnist_pipeline.incremental.errors import PipelineError, SettingsError
+from mnist_pipeline.incremental.unchanged import QuickAnswers
 
 
 @click.version_option(package_name="mnist-pipeline")
@@ -34,17 +35,20 @@ for command in (report, predict, draw, ui):
     cli.add_command(command)
 
 
-def main() -> None:
-    """Run the command line; a failure ends in one message, or in the command's one document."""
+def main(quick: QuickAnswers | None = None) -> None:
+    """Run the command line; a failure ends in one message, or in the command's one document.
+
+    `quick` keeps the answers of commands that find everything up to date.
+    """
     # until Dagster handles it, SIGTERM ends as SIGINT does
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Dagster handles SIGTERM as it finds SIGINT handled, which a script ignores for what it starts
     # in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.exit(_status(sys.argv[1:]))
+    sys.exit(_status(sys.argv[1:], quick))
 
 
-def _status(arguments: list[str]) -> int:
+def _status(arguments: list[str], quick: QuickAnswers | None = None) -> int:
     """Run a command and print its answer; return the exit status."""
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     as_json, out = "--json" in options, sys.stdout
@@ -52,8 +56,12 @@ def _status(arguments: list[str]) -> int:
         # to the end: threads of a fit that was interrupted go on printing
         sys.stdout = sys.stderr
     try:
-        answer = cli.main(arguments, standalone_mode=False)
-        return _shown(answer, options, out) if isinstance(answer, Answer) else int(answer or 0)
+        answer = cli.main(arguments, standalone_mode=False, obj=quick)
+        if not isinstance(answer, Answer):
+            return int(answer or 0)
+        if quick and answer.sizes is not None:
+            quick.keep(answer.document if as_json else answer.text(), answer.sizes)
+        return _shown(answer, options, out)
     except BrokenPipeError:
         # the reader of a pipe has ended; Python would print a traceback when it flushes stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
@@ -93,7 +101,3 @@ def _message(error: BaseException) -> str:
             return str(error)
         case _:
             return f"{type(error).__name__}: {error} (--debug shows where)"
-
-
-if __name__ == "__main__":
-    main()

@@ -19,6 +19,8 @@ class Answer:
     """What a command found or did: for programs and for people.
 
     `error` is what failed, `trace` its traceback; the exit status is `status`, or 1 with an error.
+    `sizes` has the artifacts by path, if everything was found up to date: then the answer is the
+    same until something changes.
     """
 
     document: Mapping[str, object] | Sequence[object]
@@ -26,6 +28,7 @@ class Answer:
     error: str | None = None
     trace: str | None = None
     status: int = 0
+    sizes: Mapping[str, int] | None = None
 
 
 class Command(click.Command):

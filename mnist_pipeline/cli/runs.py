@@ -45,13 +45,14 @@ def status(verify: bool) -> Answer:
     with open_session() as session:
         found = session.status(verify=verify)
         evaluated = session.history([dg.AssetKey("evaluation")], limit=1)
+        sizes = None if verify else session.local_sizes(found)
     assets: list[dict[str, Any]] = [
         {"key": key.to_user_string()} | {name: getattr(one, name) for name in _DOCUMENTED}
         for key, one in found.items()
     ]
     damaged = [one["key"] for one in assets if one["status"] == "damaged"]
     error = f"damaged: {', '.join(damaged)}" if verify and damaged else None
-    return Answer({"assets": assets}, lambda: _statuses(assets, evaluated), error)
+    return Answer({"assets": assets}, lambda: _statuses(assets, evaluated), error, sizes=sizes)
 
 
 @click.command(cls=Command, nothing={**_NOTHING, "fresh": []})
@@ -64,11 +65,11 @@ def refresh(verify: bool, dry_run: bool) -> Answer:
         if dry_run:
             return _plan(session, verify, start)
         done = session.refresh(verify=verify, trigger="mnist-pipeline refresh")
+        sizes = None if verify or done.run_id else session.local_sizes(session.status())
     document = {**_document(done, start), "fresh": done.fresh}
-    seconds = document["seconds"]
-    after = f" after {seconds} s: {_did(done)}." if done.run_id else f" ({seconds} s)."
-    text = f"Everything is up to date{after}" if done.success else ""
-    return Answer(document, lambda: text, done.error, done.trace)
+    after = f" after {document['seconds']} s: {_did(done)}" if done.run_id else ""
+    text = f"Everything is up to date{after}." if done.success else ""
+    return Answer(document, lambda: text, done.error, done.trace, sizes=sizes)
 
 
 def _plan(session: "Session", verify: bool, start: float) -> Answer:

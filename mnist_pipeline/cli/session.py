@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mnist_pipeline.incremental.unchanged import QuickAnswers
+
 if TYPE_CHECKING:
     from mnist_pipeline.incremental.session import Session
 
@@ -15,7 +17,14 @@ if TYPE_CHECKING:
 def open_session() -> Iterator["Session"]:
     """Open the pipeline; progress goes to stderr. Raises what `build` and `session` raise."""
     from mnist_pipeline import definitions
-    from mnist_pipeline.config.settings import Settings
+    from mnist_pipeline.config import settings_file
+    from mnist_pipeline.config.settings import PROJECT, Settings
 
-    with definitions.build(Settings.load()).session(partial(click.echo, err=True)) as session:
+    settings = Settings.load()
+    home = settings.dagster_home
+    if quick := click.get_current_context().find_object(QuickAnswers):
+        names = settings_file.NAME, settings_file.DOTENV, "dagster.yaml"
+        files = [settings.params_file, home / "dagster.yaml", *(PROJECT / name for name in names)]
+        quick.begin(map(str, files), str(home))
+    with definitions.build(settings).session(partial(click.echo, err=True)) as session:
         yield session

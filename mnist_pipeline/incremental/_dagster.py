@@ -31,6 +31,7 @@ from dagster._core.remote_origin import (
 )
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.runs.schema import KeyValueStoreTable
 from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
@@ -201,6 +202,14 @@ def forget_run(instance: dg.DagsterInstance, run_id: str) -> None:
     if isinstance(storage, SqliteEventLogStorage):
         # a file a run, which deleting its events only empties
         Path(storage.path_for_shard(run_id)).unlink(missing_ok=True)
+
+
+def is_sqlite_in(instance: dg.DagsterInstance, home: Path) -> bool:
+    """Return whether runs and events are in SQLite files below a home."""
+    events, runs = instance.event_log_storage, instance.run_storage
+    if not (isinstance(events, SqliteEventLogStorage) and isinstance(runs, SqliteRunStorage)):
+        return False
+    return Path(events.path_for_shard("index")) == home / "history" / "runs" / "index.db"
 
 
 def add_engine_event(instance: dg.DagsterInstance, run: dg.DagsterRun, message: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -64,6 +65,21 @@ class Session:
         """
         engine, keys = self.pipeline.engine, self.pipeline.keys
         return status.assess(engine, self.instance, keys, verify=verify)
+
+    def local_sizes(self, statuses: Mapping[dg.AssetKey, AssetStatus]) -> dict[str, int] | None:
+        """Return path and size of each artifact if all are up to date, and all is on this machine.
+
+        None otherwise, also where assets or checks of a project's own may depend on anything else.
+        """
+        pipeline = self.pipeline
+        is_local = isinstance(pipeline.store.root, Path) and _dagster.is_sqlite_in(
+            self.instance, pipeline.home
+        )
+        if not is_local or any(one.status != "fresh" for one in statuses.values()):
+            return None
+        return {
+            one.path: one.size for one in statuses.values() if one.path and one.size is not None
+        }
 
     def plan(self, statuses: Mapping[dg.AssetKey, AssetStatus]) -> list[str]:
         """Return what `refresh` would materialize, given the state of the assets."""
@@ -188,7 +204,7 @@ class Session:
 
     def undefined(self) -> list[str]:
         """Return the recorded assets that the pipeline does not have any more, sorted."""
-        recorded = set(self.instance.all_asset_keys()) - set(self.pipeline.engine.assets)
+        recorded = set(self.instance.get_asset_keys()) - set(self.pipeline.engine.assets)
         return sorted(key.to_user_string() for key in recorded)
 
     def prune(self, *, dry_run: bool = True) -> list[str]:

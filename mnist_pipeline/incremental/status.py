@@ -34,6 +34,8 @@ class AssetStatus:
     code_version: str | None
     path: str | None
     """Of its file."""
+    size: int | None
+    """Of its file, in bytes."""
     storage_id: int | None
     """Its place in the event log."""
 
@@ -96,6 +98,7 @@ class _Assessment:
             made.data_version if made else None,
             made.code_version if made else None,
             str(artifact.path) if artifact else None,
+            artifact.size if artifact else None,
             made.storage_id if made else None,
         )
 

@@ -139,7 +139,7 @@ def test_a_promoted_variant_goes_through_the_gate_with_the_next_refresh(compared
     file.write_text(text)
     collected = compared.json("gc", "--keep", "1", "--no-dry-run")
     assert collected["undefined"] == ["candidate/poor"]
-    assert "dagster asset wipe candidate/poor\n" in compared.cli("gc").stdout
+    assert "dagster asset wipe candidate/poor\n" in compared.cli("gc", "--keep", "1").stdout
     removed = {one["path"] for one in collected["removed"]}
     assert not [path for path in removed if "/candidate/" in path]
     assert len(list(compared.data.glob("candidate/*/*/candidate.skops"))) == 3

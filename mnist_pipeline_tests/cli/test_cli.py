@@ -18,7 +18,7 @@ import pytest
 from mnist_pipeline_tests.assets.test_pipeline import ASSETS
 from mnist_pipeline_tests.conftest import House
 from mnist_pipeline_tests.support.browser import browser
-from mnist_pipeline_tests.support.clones import Forked
+from mnist_pipeline_tests.support.clones import Clone, Forked
 
 KEYS = {"run_id", "status", "materialized", "reused", "seconds"}
 
@@ -305,3 +305,30 @@ def test_an_interrupted_run_is_still_one_document(
 
 def test_the_version_is_the_packages(house: House) -> None:
     assert house.cli("--version").stdout == f"mnist-pipeline, version {version('mnist-pipeline')}\n"
+
+
+def test_where_nothing_changed_status_and_refresh_answer_the_same_without_dagster(
+    furnished_clone: Clone, tmp_path: Path
+) -> None:
+    clone = furnished_clone
+
+    def answer(*arguments: str) -> tuple[str, bool]:
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", "mnist_pipeline.cli", *arguments],
+            env=clone.environment(),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return re.sub(r'"seconds": [0-9.]+', "", done.stdout), " dagster\n" in done.stderr
+
+    for command in (["refresh"], ["refresh", "--json"], ["status"], ["status", "--json"]):
+        before, slow = answer(*command)
+        assert slow
+        assert answer(*command) == (before, False)
+    evaluation = clone.status()["evaluation"]["path"]
+    Path(evaluation).unlink()
+    after, slow = answer("status")
+    assert slow
+    assert "its file is gone" in after

@@ -141,12 +141,12 @@ def _run(
     _enter(environment, folder)
     if source:
         _import_from(source)
-    from mnist_pipeline.cli import main
+    from mnist_pipeline.cli import __main__ as command
 
     counted = _count_changes(kill_at) if kill_at or moments else {}
     sys.argv = ["mnist-pipeline", *arguments]
     try:
-        main.main()
+        command.main()
     finally:
         sys.stdout.flush()
         if moments:
