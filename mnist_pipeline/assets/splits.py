@@ -9,8 +9,10 @@ from mnist_pipeline.assets.display import class_balance, digit_columns, first_di
 from mnist_pipeline.digits.data import checks
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.data.shape import Shape
-from mnist_pipeline.digits.data.split import split
+from mnist_pipeline.digits.data.split import Split, split
+from mnist_pipeline.digits.data.table import DigitTable
 from mnist_pipeline.digits.params import SplitParams
+from mnist_pipeline.digits.progress import Progress
 from mnist_pipeline.digits.sources.archive import Archive
 from mnist_pipeline.digits.sources.formats import decode
 from mnist_pipeline.incremental.codecs import Codec
@@ -31,10 +33,33 @@ def codec(part: Part) -> Codec[Digits]:
 
 def split_assets(shape: Shape) -> list[Asset]:
     """Define `train_set` and `test_set` for images of this shape."""
-    return [_split_asset(part, description, shape) for part, description in _PARTS.items()]
+    splitter = _Splitter()
+    return [_split_asset(part, text, shape, splitter) for part, text in _PARTS.items()]
 
 
-def _split_asset(part: Part, description: str, shape: Shape) -> Asset:
+class _Splitter:
+    """Decodes and splits an archive once for both steps, where one process runs both."""
+
+    def __init__(self) -> None:
+        self._for_the_other: tuple[Archive, SplitParams, DigitTable, Split] | None = None
+
+    def split(
+        self, archive: Archive, params: SplitParams, report: Progress
+    ) -> tuple[DigitTable, Split]:
+        """Return the decoded table and its split."""
+        kept, self._for_the_other = self._for_the_other, None
+        if kept and kept[:2] == (archive, params):
+            return kept[2:]
+        start = time.perf_counter()
+        table = decode(archive)
+        seconds = time.perf_counter() - start
+        report(f"decoded {len(table.labels):,} digits in {seconds:.1f} s")
+        drawn = split(table, **params.model_dump(), progress=report)
+        self._for_the_other = archive, params, table, drawn
+        return table, drawn
+
+
+def _split_asset(part: Part, description: str, shape: Shape, splitter: _Splitter) -> Asset:
     @asset(
         codec(part),
         key=f"{part}_set",
@@ -55,11 +80,7 @@ def _split_asset(part: Part, description: str, shape: Shape) -> Asset:
         raw_mnist: Archive,
         split_params: dg.ResourceParam[SplitParams],
     ) -> Result:
-        start = time.perf_counter()
-        table = decode(raw_mnist)
-        seconds = time.perf_counter() - start
-        context.log.info(f"decoded {len(table.labels):,} digits in {seconds:.1f} s")
-        drawn = split(table, **split_params.model_dump(), progress=context.log.info)
+        table, drawn = splitter.split(raw_mnist, split_params, context.log.info)
         digits: Digits = getattr(drawn, part)
         return Result(
             digits,
