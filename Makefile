@@ -50,7 +50,7 @@ fuzz: .venv/dev.stamp ## fuzz the ARFF reader and pictures, guided by coverage, 
 
 audit: .venv/dev.stamp ## known vulnerabilities of the locked packages (needs the network)
 	@for lock in requirements*.lock; do echo $$lock; \
-		$(BIN)/uv tool run pip-audit --disable-pip --require-hashes --requirement $$lock || exit 1; done
+		$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement $$lock || exit 1; done
 
 lint: .venv/dev.stamp ## ruff, mypy and the contract of imports, as CI runs them
 	@$(BIN)/ruff check

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from mnist_pipeline.assets import champion_history, experiments, own
+from mnist_pipeline.assets import experiments, own
 from mnist_pipeline.assets.champion_model import champion_model
 from mnist_pipeline.assets.evaluation import evaluation
 from mnist_pipeline.assets.predictions import predictions
@@ -76,7 +76,6 @@ def build(settings: Settings) -> Pipeline:
         cron=settings.retrain_cron,
         schedule="retraining",
         alerts=settings.alerts,
-        keep=champion_history.kept,
         current=lambda: build(Settings.load()),
     )
     try:

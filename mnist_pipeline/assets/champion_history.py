@@ -21,7 +21,7 @@ from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.incremental import results
 from mnist_pipeline.incremental.engine import Engine
 from mnist_pipeline.incremental.errors import SettingsError, StoreError
-from mnist_pipeline.incremental.history import deleted, newest, with_version
+from mnist_pipeline.incremental.history import deleted, newest
 from mnist_pipeline.incremental.store import DamagedError, Store
 
 CHAMPION = dg.AssetKey("champion_model")
@@ -259,6 +259,11 @@ def load_champion(instance: dg.DagsterInstance, store: Store) -> TrainedModel:
         raise StoreError("there is no champion yet: run `mnist-pipeline refresh`")
     try:
         return persistence.loads(read_model(instance, store, version))
+    except DamagedError as error:
+        raise DamagedError(
+            f"the champion, {error} `mnist-pipeline refresh --verify` restores it if its training "
+            "digits are there; `mnist-pipeline champion --rollback` returns to an earlier one."
+        ) from None
     except IncompatibleModelError as error:
         raise IncompatibleModelError(f"the champion, sgd_model {version}: {error}") from None
 
@@ -277,8 +282,8 @@ def training_digits(engine: Engine, instance: dg.DagsterInstance) -> Digits:
     raise StoreError("train_set was never materialized: run `mnist-pipeline refresh`")
 
 
-def kept(instance: dg.DagsterInstance) -> dict[dg.AssetKey, set[str]]:
-    """Return the data versions that garbage collection keeps: the champion's model."""
+def model_of_champion(instance: dg.DagsterInstance) -> dict[dg.AssetKey, set[str]]:
+    """Return the data version of the champion's model, by its asset."""
     version = champion_now(instance).model_version
     return {MODEL: {version}} if version else {}
 
@@ -293,14 +298,8 @@ def read_model(instance: dg.DagsterInstance, store: Store, version: str) -> byte
     StoreError
         The store does not answer.
     """
-    made = with_version(instance, store, MODEL, version)
-    artifact = made.artifact(store) if made else None
-    if artifact is None and (earlier := results.with_version(instance, store, MODEL, version)):
-        artifact = earlier.artifact(store, MODEL)  # its event was deleted
-    if artifact is None:
-        raise DamagedError(
-            f"sgd_model {version} is gone from the store or from Dagster's history. "
-            "`mnist-pipeline refresh` restores it if it is the newest model; else "
-            "`mnist-pipeline champion --rollback` returns to an earlier one."
-        )
-    return store.read(artifact)
+    artifact = results.artifact_of(instance, store, MODEL, version)
+    if artifact and store.is_intact(artifact):
+        return store.read(artifact)
+    where = f"from the store, or damaged there: {artifact.path}" if artifact else "from the history"
+    raise DamagedError(f"sgd_model {version} is gone {where}.")

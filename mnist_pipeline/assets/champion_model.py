@@ -37,6 +37,7 @@ from mnist_pipeline.incremental.store import DamagedError
     warning=[promotion.is_champion],
     # it depends on its own past
     reuse=False,
+    points_at=champion_history.model_of_champion,
 )
 def champion_model(
     context: dg.AssetExecutionContext,
@@ -65,7 +66,7 @@ def champion_model(
         # the step's lock is held until this is recorded: no other decision comes in between
         before = champion_history.before(instance, tags)
         champion = None
-        if before.model_version not in {None, version} and sgd_model.validated:
+        if before.model_version not in {None, version}:
             champion = _champion_predictions(
                 before.model_version, context, io_manager, sgd_model, train_set
             )
@@ -100,10 +101,15 @@ def _champion_predictions(
     engine: Engine,
     candidate: Fitted,
     train: Digits,
-) -> ChampionPredictions | NotComparable:
-    """Return the champion's predictions for validation rows of the candidate."""
+) -> ChampionPredictions | NotComparable | None:
+    """Return the champion's predictions for validation rows of the candidate, None if it has none.
+
+    The champion's file is restored if it is gone or damaged.
+    """
     try:
         data = _read_or_compute(champion, context, engine)
+        if candidate.validated is None:
+            return None
         fitted = persistence.loads_fitted(data)
         return promotion.champion_predictions(
             candidate, train, fitted, lambda: persistence.loads(data)

@@ -16,6 +16,8 @@ from mnist_pipeline.incremental.unchanged import QuickAnswers
 def main() -> None:
     """Print the kept answer of a command if nothing changed, or run the command."""
     start = time.perf_counter()
+    if sys.stdout is None:
+        sys.exit("Error: stdout is closed: redirect it to /dev/null to drop what is printed")
     name, *options = sys.argv[1:] or [""]
     quick = None
     if name in {"status", "refresh"} and options in ([], ["--json"]):

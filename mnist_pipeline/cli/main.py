@@ -35,6 +35,10 @@ for command in (report, predict, draw, ui):
     cli.add_command(command)
 
 
+class OutputError(PipelineError):
+    """An answer cannot be printed."""
+
+
 def main(quick: QuickAnswers | None = None) -> None:
     """Run the command line; a failure ends in one message, or in the command's one document.
 
@@ -66,6 +70,9 @@ def _status(arguments: list[str], quick: QuickAnswers | None = None) -> int:
         # the reader of a pipe has ended; Python would print a traceback when it flushes stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
         return 1
+    except OutputError as error:
+        click.echo(f"Error: {error}", err=True)
+        return 1
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - every failure is reported
         status = 2 if isinstance(error, SettingsError | click.UsageError) else 1
         if isinstance(error, click.UsageError) and not as_json:
@@ -77,8 +84,8 @@ def _status(arguments: list[str], quick: QuickAnswers | None = None) -> int:
         failed = Answer(nothing, error=_message(error), trace=trace, status=status)
     try:
         return _shown(failed, options, out)
-    except OSError:  # stdout is full or closed: stderr has the message
-        click.echo(f"Error: {failed.error}", err=True)
+    except OutputError as error:
+        click.echo(f"Error: {failed.error}\nError: {error}", err=True)
         return status
 
 
@@ -86,8 +93,15 @@ def _shown(answer: Answer, options: list[str], out: TextIO) -> int:
     """Print an answer whole; return the exit status."""
     if answer.trace and "--debug" in options:
         click.echo(answer.trace, err=True)
-    status = show(answer, out, as_json="--json" in options)
-    out.flush()
+    try:
+        status = show(answer, out, as_json="--json" in options)
+        out.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # what is left in its buffer would fail again when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        raise OutputError(f"stdout cannot be written: {error.strerror}") from None
     return status
 
 

@@ -95,6 +95,8 @@ def _http_url(value: str) -> str:
     url = TypeAdapter(HttpUrl).validate_python(value)
     if url.query or url.fragment:
         raise ValueError("a base URL has no ? and no #")
+    if "$" in value:
+        raise ValueError("no variable is put in here: write the address out")
     return str(url).rstrip("/")
 
 

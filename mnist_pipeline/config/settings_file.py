@@ -6,6 +6,7 @@ Dagster puts a `.env` over the environment, so settings are in a file of another
 import difflib
 import io
 import os
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def check_names(folder: Path, settings: Collection[str]) -> None:
             f"{dotenv} names {', '.join(ours)}, which `dagster dev` would put over the "
             f"environment: move these lines to {file} (`make install` does if that file is missing)"
         )
+    if file.is_dir() or (file.is_symlink() and not file.exists()):
+        raise SettingsError(f"{file} is {'a folder' if file.is_dir() else 'a link to nothing'}")
     lines = _lines(file)
     for one in lines:
         if one.error or (one.key and one.value is None):
@@ -53,9 +56,12 @@ def check_names(folder: Path, settings: Collection[str]) -> None:
     for where, names in (("environment", sorted(os.environ)), (file, _names(lines))):
         for name in names:
             # Kubernetes sets MNIST_PIPELINE_... where a service is called mnist-pipeline
-            if name in known or not name.startswith(PREFIX) or name.startswith("MNIST_PIPELINE_"):
+            if name in known or name.startswith("MNIST_PIPELINE_"):
                 continue
-            near = difflib.get_close_matches(name, known)
+            near = [one for one in known if _letters(one) == _letters(name)]
+            if not (near or name.startswith(PREFIX)):
+                continue
+            near = near or difflib.get_close_matches(name, known)
             hint = f"Did you mean {' or '.join(near)}? " if near else ""
             raise SettingsError(
                 f"{name} ({where}) is not a known setting. {hint}Known are {', '.join(known)}."
@@ -86,6 +92,11 @@ def create(folder: Path) -> None:
         files.replace(new, "".join(copied).encode(), like=old)
         files.replace(old, "".join(rest).encode())
     click.echo(f"Settings are in {new} now: the {PREFIX} variables of {old} were moved there.")
+
+
+def _letters(name: str) -> str:
+    """Return a name as it is whatever its case and punctuation."""
+    return re.sub("[^A-Z]", "", name.upper())
 
 
 def _names(lines: Collection[Binding]) -> list[str]:

@@ -59,6 +59,14 @@ class Engine(dg.IOManager):
             TopologicalSorter({key: self.parents(key) for key in self.assets}).static_order()
         )
 
+    def pointed_at(self, instance: dg.DagsterInstance) -> dict[dg.AssetKey, set[str]]:
+        """Return, by asset, the data versions of earlier results that newest values need."""
+        found: dict[dg.AssetKey, set[str]] = {}
+        for points_at in [asset.points_at for asset in self.assets.values() if asset.points_at]:
+            for key, versions in points_at(instance).items():
+                found.setdefault(key, set()).update(versions)
+        return found
+
     def parents(self, key: dg.AssetKey) -> list[dg.AssetKey]:
         """Return those direct inputs of an asset that are assets of this pipeline."""
         return [parent for parent in self.assets[key].deps if parent in self.assets]

@@ -27,8 +27,6 @@ from .store import Store
 if TYPE_CHECKING:
     from .session import Session
 
-Keep = Callable[[dg.DagsterInstance], Mapping[dg.AssetKey, set[str]]]
-
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -59,8 +57,6 @@ class Pipeline:
     """When the schedule runs `refresh`, UTC; no cron, no schedule."""
     schedule: str = "scheduled_refresh"
     """Name of the schedule."""
-    keep: Keep = lambda instance: {}
-    """Returns, by asset, data versions that garbage collection keeps."""
     current: "Callable[[], Pipeline] | None" = None
     """Returns the pipeline as it would be loaded now. Automation asks for nothing while it differs
     from what is loaded."""

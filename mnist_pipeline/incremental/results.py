@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from . import _dagster
+from . import _dagster, history
 from .digest import content_digest
 from .store import Artifact, Store
 
@@ -80,6 +80,25 @@ def with_version(
         if found.data_version == version and not _is_gone(store, asset, found):
             return found
     return None
+
+
+def artifact_of(
+    instance: dg.DagsterInstance, store: Store, asset: dg.AssetKey, version: str
+) -> Artifact | None:
+    """Return the file of a data version that is in the store, else the newest recorded, or None.
+
+    It is found though its event was deleted.
+    """
+    made = [
+        one.artifact(store)
+        for one in history.all_of(instance, asset)
+        if one.data_version == version
+    ]
+    texts = [one for one in _of(instance, asset).values() if version in one]
+    decoded = [one for one in map(_decoded, texts) if one.data_version == version]
+    found = [*filter(None, made), *(one.artifact(store, asset) for one in decoded)]
+    there = (one for one in found if store.size(one) == one.size)
+    return next(there, next(iter(found), None))
 
 
 def record(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str, result: Earlier) -> None:

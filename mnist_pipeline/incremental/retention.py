@@ -33,8 +33,8 @@ def collect(
 ) -> list[Garbage]:
     """Return the files that nothing points at, and remove them and their results if asked.
 
-    The newest `keep` materializations of each asset and partition point at files, and what the
-    pipeline itself keeps. Raises StoreError if the instance has no record of an asset's files, or
+    The newest `keep` materializations of each asset and partition point at files, and the assets'
+    `points_at`. Raises StoreError if the instance has no record of an asset's files, or
     if a run began meanwhile.
     """
     store, assets = pipeline.store, pipeline.engine.assets
@@ -49,7 +49,7 @@ def collect(
     def kept(key: dg.AssetKey) -> set[str]:
         if remove and runs.in_progress(instance, assets, jobs=pipeline.jobs):
             raise StoreError("a run began meanwhile: wait for its end, then run gc again")
-        versions = pipeline.keep(instance).get(key, set())
+        versions = pipeline.engine.pointed_at(instance).get(key, set())
         every = list(_newest(instance, key))
         found = {
             artifact.sha256
@@ -75,8 +75,8 @@ def collect(
 def prune(pipeline: "Pipeline", instance: dg.DagsterInstance, *, remove: bool = True) -> list[str]:
     """Delete this pipeline's old finished runs with their events and logs; return their ids.
 
-    Runs stay that some asset needs, or that made the newest materialization of a version that the
-    pipeline keeps.
+    Runs stay that some asset needs, or that made the newest materialization of a version that one
+    points at.
     """
     before = dg.RunsFilter(created_before=datetime.now(UTC) - timedelta(days=RUN_DAYS))
     old = {record.dagster_run.run_id for record in instance.get_run_records(before)}
@@ -96,7 +96,7 @@ def _needed(pipeline: "Pipeline", instance: dg.DagsterInstance) -> set[str]:
     """Return the runs whose materializations something needs: reuse, rollback, plots."""
     found: set[str] = set()
     for key in pipeline.engine.assets:
-        kept = pipeline.keep(instance).get(key, ())
+        kept = pipeline.engine.pointed_at(instance).get(key, ())
         seen: defaultdict[str | None, set[str | None]] = defaultdict(set)
         for number, made in _newest(instance, key):
             versions = seen[made.partition]

@@ -77,9 +77,7 @@ class Session:
         )
         if not is_local or any(one.status != "fresh" for one in statuses.values()):
             return None
-        return {
-            one.path: one.size for one in statuses.values() if one.path and one.size is not None
-        }
+        return {path: size for one in statuses.values() for path, size in one.sizes.items()}
 
     def plan(self, statuses: Mapping[dg.AssetKey, AssetStatus]) -> list[str]:
         """Return what `refresh` would materialize, given the state of the assets."""

@@ -4,13 +4,13 @@ As in Dagster's UI, the code version, the list of inputs and the data versions o
 count. So do, beyond that, upstream assets, files, checks, deleted events and failed attempts.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import dagster as dg
 
-from . import _dagster, history
+from . import _dagster, history, results
 from .engine import COMPUTED_WITH, Engine
 from .errors import StoreError
 from .history import Materialization
@@ -34,10 +34,10 @@ class AssetStatus:
     code_version: str | None
     path: str | None
     """Of its file."""
-    size: int | None
-    """Of its file, in bytes."""
     storage_id: int | None
     """Its place in the event log."""
+    sizes: Mapping[str, int]
+    """Bytes by path, of its file and of those that it points at."""
 
 
 def assess(
@@ -75,9 +75,9 @@ class _Assessment:
         self, key: dg.AssetKey, attempts: list[str], behind: list[dg.AssetKey]
     ) -> AssetStatus:
         made = self.newest[key]
-        artifact = made.artifact(self.engine.store) if made else None
+        artifacts = files_of(self.engine, self.instance, made) if made else []
         state: State
-        state, causes = self._file(made, artifact) if made else ("missing", [])
+        state, causes = self._file(made, artifacts) if made else ("missing", [])
         outdated = self._changes(key, made) if made else []
         refused = self.engine.refusals(self.instance, key, made.data_version) if made else {}
         if outdated or state != "fresh":
@@ -97,17 +97,19 @@ class _Assessment:
             causes or (["never materialized"] if state == "missing" else []),
             made.data_version if made else None,
             made.code_version if made else None,
-            str(artifact.path) if artifact else None,
-            artifact.size if artifact else None,
+            str(artifacts[0].path) if artifacts and artifacts[0] else None,
             made.storage_id if made else None,
+            {str(one.path): one.size for one in artifacts if one},
         )
 
-    def _file(self, made: Materialization, artifact: Artifact | None) -> tuple[State, list[str]]:
-        """Return the state of the file of the newest materialization.
+    def _file(
+        self, made: Materialization, artifacts: Sequence[Artifact | None]
+    ) -> tuple[State, list[str]]:
+        """Return the state of the files of the newest materialization.
 
         What the check `file_is_intact` found last counts until the next materialization.
         """
-        state, causes = state_of_file(self.engine.store, artifact, verify=self.verify)
+        state, causes = state_of_files(self.engine.store, artifacts, verify=self.verify)
         if state == "fresh" and not self.verify:
             for result in _dagster.check_results(self.instance, history.intact(made.key), limit=1):
                 target = result.target_materialization_data
@@ -154,22 +156,37 @@ class _Assessment:
         }
 
 
-def state_of_file(
-    store: Store, artifact: Artifact | None, *, verify: bool
+def files_of(
+    engine: Engine, instance: dg.DagsterInstance, made: Materialization
+) -> list[Artifact | None]:
+    """Return the file of a newest materialization and those it points at; None not recorded."""
+    points_at = engine.assets[made.key].points_at
+    versions = points_at(instance) if points_at else {}
+    pointed_at = [
+        results.artifact_of(instance, engine.store, key, version)
+        for key, several in versions.items()
+        for version in sorted(several)
+    ]
+    return [made.artifact(engine.store), *pointed_at]
+
+
+def state_of_files(
+    store: Store, artifacts: Sequence[Artifact | None], *, verify: bool
 ) -> tuple[State, list[str]]:
-    """Return the state of a file, and why it is not `fresh`; only `verify` reads it."""
-    if artifact is None:
-        return "missing", ["its newest materialization was not made here and names no file"]
-    size = store.size(artifact)
-    if size is None:
-        return "missing", [f"its file is gone from the store: {artifact.path}"]
-    try:
-        check(artifact, size)
-        if verify:
-            with store.local(artifact):
-                pass
-    except StoreError as error:
-        return "damaged", [str(error)]
+    """Return the state of files, and why it is not `fresh`; only `verify` reads them."""
+    for artifact in artifacts:
+        if artifact is None:
+            return "missing", ["its newest materialization was not made here and names no file"]
+        size = store.size(artifact)
+        if size is None:
+            return "missing", [f"its file is gone from the store: {artifact.path}"]
+        try:
+            check(artifact, size)
+            if verify:
+                with store.local(artifact):
+                    pass
+        except StoreError as error:
+            return "damaged", [str(error)]
     return "fresh", []
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from .check import CheckResult
 from .codecs import Codec
 
 Check = Callable[..., CheckResult]
+PointsAt = Callable[[dg.DagsterInstance], Mapping[dg.AssetKey, Collection[str]]]
 Decode = Callable[[bytes, str], Any]
 
 DETERMINISTIC = "deterministic"
@@ -41,7 +42,8 @@ class Asset:
     `inputs` has, by parameter of the step, the asset whose value it is; `upstream` those of them
     that are not direct; `decode` what reads the file of a parameter where that is not its codec;
     `deps` all direct inputs; `resources` the parameters that are resources, `values` those whose
-    value is given here; `options` further arguments of `dagster.asset`.
+    value is given here; `points_at` what returns the versions of others that the value needs;
+    `options` further arguments of `dagster.asset`.
     """
 
     key: dg.AssetKey
@@ -56,6 +58,7 @@ class Asset:
     warning: Sequence[Check]
     reuse: bool
     reads: Callable[[dg.AssetExecutionContext], Mapping[str, object]] | None
+    points_at: PointsAt | None
     options: Mapping[str, Any]
     values: Mapping[str, object] = field(default_factory=dict)
 
@@ -144,6 +147,7 @@ def asset(
     warning: Sequence[Check] = (),
     reuse: bool = True,
     reads: Callable[[dg.AssetExecutionContext], Mapping[str, object]] | None = None,
+    points_at: PointsAt | None = None,
     **options: Any,
 ) -> Callable[[Callable[..., Any]], Asset]:
     """Declare an asset: the decorated function is its step.
@@ -176,6 +180,10 @@ def asset(
     reads : callable, optional
         Returns, from the step's context, JSON-like content that the result depends on besides its
         code, params and inputs.
+    points_at : callable
+        Returns, from the Dagster instance, by asset the data versions of earlier results that the
+        newest value needs, though they are no inputs. Garbage collection keeps their files; where
+        one is gone or damaged, the asset is.
     options
         Further arguments of `dagster.asset`, such as `group_name`, `kinds`, `metadata`.
     """
@@ -201,6 +209,7 @@ def asset(
             warning,
             reuse,
             reads,
+            points_at,
             options,
         )
 

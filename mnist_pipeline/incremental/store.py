@@ -186,6 +186,8 @@ class Store:
         found = []
         try:
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                if path.is_symlink():
+                    raise StoreError(f"{path} is a link: the store has none. Remove it.")
                 with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                     is_folder = files.is_folder(path)
                     inside = list(path.iterdir()) if is_folder else [path]

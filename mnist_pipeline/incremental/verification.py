@@ -45,14 +45,14 @@ def _result(
     pipeline: "Pipeline", instance: dg.DagsterInstance, check: dg.AssetCheckKey
 ) -> dg.AssetCheckResult:
     made = next(iter(history.newest(instance, check.asset_key, 1)), None)
-    artifact = made.artifact(pipeline.store) if made else None
+    artifacts = status.files_of(pipeline.engine, instance, made) if made else []
     state, causes = "missing", ["never materialized"]
     if made:
-        state, causes = status.state_of_file(pipeline.store, artifact, verify=True)
+        state, causes = status.state_of_files(pipeline.store, artifacts, verify=True)
     return dg.AssetCheckResult(
         passed=state == "fresh",
         asset_key=check.asset_key,
         check_name=check.name,
         description="; ".join(causes) or "the file has the size and the digest that were recorded",
-        metadata={"size_bytes": artifact.size} if artifact else {},
+        metadata={"size_bytes": sum(one.size for one in artifacts if one)},
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from mnist_pipeline_tests.assets.test_pipeline import ASSETS
-from mnist_pipeline_tests.conftest import House
+from mnist_pipeline_tests.conftest import COMMAND, House
 from mnist_pipeline_tests.support.browser import browser
 from mnist_pipeline_tests.support.clones import Clone, Forked
 
@@ -301,6 +301,21 @@ def test_an_interrupted_run_is_still_one_document(
         process.kill()
     assert process.returncode != 0
     assert json.loads(out)["status"] == "failure"
+
+
+@pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["history"]])
+def test_a_full_or_closed_stdout_is_named_in_one_line(command: list[str], furnished: House) -> None:
+    for redirection, said in ((">&-", "stdout is closed"), ("> /dev/full", "stdout cannot be w")):
+        done = subprocess.run(
+            f"exec {sys.executable} {' '.join([*COMMAND, *command])} {redirection}",
+            shell=True,
+            env=os.environ | furnished.environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"Error: {said}")
+        assert done.stderr.count("\n") == 1
 
 
 def test_the_version_is_the_packages(house: House) -> None:

@@ -254,9 +254,34 @@ def test_a_secret_in_a_url_is_not_said_when_the_url_is_refused(
     assert not any(secret in str(caught.value) for secret in ("a-person", "hunter2", "s3cret"))
 
 
+@pytest.mark.parametrize("name", ["mnist_source", "Mnist_Source", "MNIST-SOURCE", "MNISTSOURCE"])
+def test_a_setting_in_another_spelling_is_refused_and_not_ignored(
+    name: str, monkeypatch: pytest.MonkeyPatch, project: Path
+) -> None:
+    (project / "settings.env").write_text(f"{name}=sample\n")
+    with pytest.raises(SettingsError, match="Did you mean MNIST_SOURCE"):
+        Settings.load()
+    (project / "settings.env").unlink()
+    monkeypatch.setenv(name, "sample")
+    with pytest.raises(SettingsError, match="Did you mean MNIST_SOURCE"):
+        Settings.load()
+
+
+def test_a_folder_or_a_link_to_nothing_in_the_place_of_the_settings_file_is_refused(
+    project: Path,
+) -> None:
+    (project / "settings.env").symlink_to("nothing")
+    with pytest.raises(SettingsError, match=r"settings\.env is a link to nothing"):
+        Settings.load()
+    (project / "settings.env").unlink()
+    (project / "settings.env").mkdir()
+    with pytest.raises(SettingsError, match=r"settings\.env is a folder"):
+        Settings.load()
+
+
 def test_variables_without_our_prefix_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     before = Settings.load()
-    for name in ("SOURCE", "DATA_DIR", "data_dir", "OPENML_SERVER", "PARAMS_FILE", "mnist_source"):
+    for name in ("SOURCE", "DATA_DIR", "data_dir", "OPENML_SERVER", "PARAMS_FILE"):
         monkeypatch.setenv(name, "/nowhere")
     assert Settings.load() == before
 

@@ -9,7 +9,7 @@ from typing import Self
 import dagster as dg
 import pytest
 
-from mnist_pipeline.incremental import Session, _dagster, retention, runs
+from mnist_pipeline.incremental import Pipeline, Session, _dagster, retention, runs
 from mnist_pipeline.incremental.errors import StoreError
 from mnist_pipeline_tests.incremental.conftest import ALL, Toy, key, newest_of, run_ids
 
@@ -132,13 +132,14 @@ def test_gc_removes_the_results_whose_files_it_removed_and_no_others(toy: Toy) -
         assert results(session) == {*one, "source 1"}
 
 
-def test_gc_keeps_what_the_pipeline_says_it_needs(toy: Toy) -> None:
+def test_gc_keeps_what_an_asset_points_at(toy: Toy) -> None:
     first = toy.versions()["left"]
     for factor in (3, 4):
         toy.set_factor(factor)
         assert toy.refresh().success
-    with toy.session(keep=lambda instance: {key("left"): {first or ""}}) as session:
-        removed = session.collect_garbage(keep=1, dry_run=False)
+    with toy.session() as session:
+        pipeline = pointing(session.pipeline, first or "")
+        removed = retention.collect(pipeline, session.instance, keep=1, remove=True)
     assert sorted(Path(str(one.path)).parent.name for one in removed) == [
         "left", "summary", "summary", "total", "total"
     ]  # fmt: skip
@@ -300,7 +301,15 @@ def test_runs_and_their_logs_are_bounded_though_every_run_makes_the_same_version
     assert toy.words() == dict.fromkeys(ALL, "fresh")
 
 
-def test_pruning_leaves_what_is_unfinished_and_what_the_pipeline_keeps(
+def pointing(pipeline: Pipeline, version: str) -> Pipeline:
+    """The pipeline, with a summary that points at a version of `left`."""
+    *others, summary = pipeline.assets
+    assert summary.name == "summary"
+    summary = replace(summary, points_at=lambda instance: {key("left"): {version}})
+    return replace(pipeline, assets=[*others, summary])
+
+
+def test_pruning_leaves_what_is_unfinished_and_what_an_asset_points_at(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toy.set_factor(3)
@@ -315,7 +324,7 @@ def test_pruning_leaves_what_is_unfinished_and_what_the_pipeline_keeps(
             job, status=dg.DagsterRunStatus.STARTED, tags=tags
         )
         nothing_is_young(monkeypatch)
-        keeping = replace(session.pipeline, keep=lambda instance: {key("left"): {version}})
+        keeping = pointing(session.pipeline, version)
         assert retention.prune(keeping, session.instance) == []
         assert kept.run_id in run_ids(session)
         assert len(session.prune(dry_run=False)) == 1

@@ -494,6 +494,14 @@ def test_an_error_of_the_reader_of_an_artifact_is_not_the_stores(store: Store) -
         raise OSError("of the reader")
 
 
+def test_a_link_among_the_artifacts_is_refused_by_name(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "store", locks=tmp_path)
+    folder = path_of(publish(store)).parent.parent
+    (folder / "elsewhere").symlink_to(tmp_path)
+    with pytest.raises(StoreError, match=r"elsewhere is a link: the store has none. Remove it"):
+        store.garbage(folder.name, list, remove=False)
+
+
 OLD = "0123456789abcdef" * 2
 """A data version, by which the layout before this one named folders."""
 
