@@ -66,7 +66,6 @@ screenshots: .venv/dev.stamp ## pictures of the Dagster UI for the docs (needs c
 	@$(BIN)/pytest mnist_pipeline_tests/system/test_ui.py -k "plots_pictures or alpha" --screenshots docs/images
 
 bench: .venv/dev.stamp ## what refresh costs when nothing changed; everything on all digits, into docs/benchmarks.md
-	@$(BIN)/python -m benchmarks.nothing_changed
 	@$(BIN)/python -m benchmarks.full
 
 lock: .venv/dev.stamp ## lock what pyproject.toml asks for, keeping pins that still fit

@@ -12,6 +12,7 @@ import tempfile
 import venv
 from pathlib import Path
 
+from benchmarks import growth, nothing_changed
 from benchmarks.processes import Measured, measure
 from benchmarks.tables import data_table, machine, models_table, pipeline_table
 from mnist_pipeline.config.settings import PROJECT, Settings
@@ -131,6 +132,20 @@ def main() -> None:
             "## The whole pipeline",
             "",
             pipeline_table(runs, no_op),
+            "",
+            "## Nothing changed",
+            "",
+            f"On the sample, {nothing_changed.ROUNDS} rounds in which all run in turn. A complete "
+            "check is made by the first command after a change; later ones only look for a change.",
+            "",
+            nothing_changed.table(),
+            "",
+            "## As the history grows",
+            "",
+            "A chain of trivial assets, in one process. Each has the materializations and results "
+            "of so many runs.",
+            "",
+            growth.table(),
             "",
         ]
     )

@@ -483,7 +483,7 @@ def from_ui(house: House, to: str) -> Callable[[], bool]:
     """The same as a run of its own, which asks for no other's end before."""
     pool = ThreadPoolExecutor(1)
     running = pool.submit(decide, house, roll_back=to)
-    until(lambda: any(WAITS in log for log in logs(house)), pause=0.02)
+    until(lambda: any(WAITS in log for log in logs(house)), pause=0.2)
     return lambda: running.result(120)[0].success
 
 
@@ -518,7 +518,7 @@ def test_a_decision_between_a_rollback_and_its_record_waits_and_does_not_undo_it
         ThreadPoolExecutor(1) as pool,
     ):
         decided = pool.submit(decide, undecided)
-        until(lambda: any(WAITS in log for log in logs(undecided)), pause=0.02)
+        until(lambda: any(WAITS in log for log in logs(undecided)), pause=0.2)
         go_on()
         assert decided.result(120)[0].success
     refused, back, *_ = champion_history.decisions(undecided.instance)
