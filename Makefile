@@ -4,6 +4,8 @@
 	lint format bench lock s3 workers clean
 
 PYTHON ?= python3
+# uv does not compile; what the first run imports is compiled once, also where this is set
+unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 # only `make ... SOURCE=`: otherwise the environment and settings.env decide
 CHOSEN := $(if $(filter command line,$(origin SOURCE)),MNIST_SOURCE=$(SOURCE))

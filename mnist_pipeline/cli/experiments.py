@@ -96,8 +96,8 @@ def _known(names: Collection[str]) -> Mapping[str, "ModelParams"]:
     file = Settings.load().params_file
     if file.parent == DEFAULTS and not IN_CLONE:
         raise SettingsError(
-            "the params are the package's own, which have no variants: `mnist-pipeline init FOLDER` "
-            "writes a params.toml that can be edited"
+            "the params are the package's own, which have no variants: `mnist-pipeline init "
+            "FOLDER` writes a params.toml that can be edited"
         )
     known = Params.load(file).variants
     for name in names:

@@ -130,7 +130,9 @@ def _summary(done: "RunResult", start: float) -> str:
         lines.append(f"  report     {found['path']}")
     lines.append(f"  Dagster UI: {'make' if IN_CLONE else 'mnist-pipeline'} ui")
     if source and (name := registry.named(source["source"]).larger):
-        command = f"make run SOURCE={name}" if IN_CLONE else f"MNIST_SOURCE={name} mnist-pipeline run"
+        command = (
+            f"make run SOURCE={name}" if IN_CLONE else f"MNIST_SOURCE={name} mnist-pipeline run"
+        )
         lines.append(f"  all 70,000 digits: {command}")
     return "\n".join(lines)
 

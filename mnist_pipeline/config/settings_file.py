@@ -41,7 +41,8 @@ def check_names(folder: Path, settings: Collection[str]) -> None:
     if ours := [name for name in _names(_lines(dotenv)) if name.startswith(PREFIX)]:
         raise SettingsError(
             f"{dotenv} names {', '.join(ours)}, which `dagster dev` would put over the "
-            f"environment: move these lines to {file} (in a clone, `make install` does if that file is missing)"
+            f"environment: move these lines to {file} (in a clone, `make install` does if that "
+            "file is missing)"
         )
     lines = _lines(file)
     for one in lines:
