@@ -42,9 +42,10 @@ def ui(port: int, host: str) -> None:
                 "and delete history. SECURITY.md shows how to put a proxy before it.",
                 err=True,
             )
-        # Dagster loads a .env of its working directory over the environment; the home has none. The
-        # code server finds the project by its name
-        os.environ["MNIST_PROJECT"] = str(PROJECT)
+        # for the code server, which starts elsewhere
+        if PROJECT.is_dir():
+            os.environ["MNIST_PROJECT"] = str(PROJECT)
+        # Dagster loads a .env of its working directory over the environment; the home has none
         os.chdir(session.pipeline.home)
         with started(session, of_project("workspace.yaml"), lock) as (app, daemon):
             serving.mount(app.routes, "/digits", build_app(Served(session)))

@@ -185,6 +185,10 @@ class Settings(BaseSettings):
         Raises SettingsError, which names the variable and what is allowed, where a value is not
         allowed or no setting has that name.
         """
+        if os.environ.get("MNIST_PROJECT") and not PROJECT.is_dir():
+            raise SettingsError(
+                f"MNIST_PROJECT: {PROJECT} is not a folder (`mnist-pipeline init` creates one)"
+            )
         names = {name: str(field.alias) for name, field in cls.model_fields.items()}
         settings_file.check_names(PROJECT, names.values())
         try:

@@ -304,4 +304,4 @@ def test_an_interrupted_run_is_still_one_document(
 
 
 def test_the_version_is_the_packages(house: House) -> None:
-    assert house.cli("--version").stdout == f"mnist-pipeline, version {version('mnist-pipeline')}\n"
+    assert house.cli("--version").stdout == f"mnist-pipeline, version {version('dagster-mnist-pipeline')}\n"

@@ -87,6 +87,15 @@ def test_every_name_that_the_project_uses_is_known(monkeypatch: pytest.MonkeyPat
     Settings.load()
 
 
+def test_a_project_that_is_no_folder_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MNIST_PROJECT", "elsewhere")
+    monkeypatch.setattr(page, "PROJECT", tmp_path / "elsewhere")
+    with pytest.raises(SettingsError, match="MNIST_PROJECT: .*elsewhere is not a folder"):
+        Settings.load()
+
+
 def test_a_dotenv_file_that_names_settings_is_refused(project: Path) -> None:
     (project / ".env").write_text("OTHER=1\nDAGSTER_HOME=/somewhere\n")
     Settings.load()
