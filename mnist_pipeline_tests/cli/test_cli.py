@@ -304,4 +304,5 @@ def test_an_interrupted_run_is_still_one_document(
 
 
 def test_the_version_is_the_packages(house: House) -> None:
-    assert house.cli("--version").stdout == f"mnist-pipeline, version {version('dagster-mnist-pipeline')}\n"
+    installed = version("dagster-mnist-pipeline")
+    assert house.cli("--version").stdout == f"mnist-pipeline, version {installed}\n"

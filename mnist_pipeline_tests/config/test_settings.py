@@ -92,7 +92,7 @@ def test_a_project_that_is_no_folder_is_refused(
 ) -> None:
     monkeypatch.setenv("MNIST_PROJECT", "elsewhere")
     monkeypatch.setattr(page, "PROJECT", tmp_path / "elsewhere")
-    with pytest.raises(SettingsError, match="MNIST_PROJECT: .*elsewhere is not a folder"):
+    with pytest.raises(SettingsError, match=r"MNIST_PROJECT: .*elsewhere is not a folder"):
         Settings.load()
 
 
