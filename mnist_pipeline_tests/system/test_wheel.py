@@ -52,14 +52,16 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     folder = tmp_path_factory.mktemp("wheel")
     environment = folder / "environment"
 
-    def uv(*arguments: str | Path) -> None:
-        subprocess.run([UV, *arguments, "--quiet"], cwd=PROJECT, check=True)
+    def uv(*arguments: str | Path) -> int:
+        return subprocess.run([UV, *arguments, "--quiet"], cwd=PROJECT, check=False).returncode
 
-    uv("build", "--wheel", "--no-build-isolation", "--out-dir", folder)
+    assert uv("build", "--wheel", "--no-build-isolation", "--out-dir", folder) == 0
     [wheel] = folder.glob("dagster_mnist_pipeline-*.whl")
-    uv("venv", "--python", sys.executable, environment)
-    lock = PROJECT / "requirements.lock"
-    uv("pip", "install", "--python", environment / "bin/python", "--constraint", lock, wheel)
+    assert uv("venv", "--python", sys.executable, environment) == 0
+    python, lock = environment / "bin" / "python", PROJECT / "requirements.lock"
+    install = ["pip", "install", "--python", python, "--constraint", lock, wheel]
+    # all of it is in uv's cache where `make install` put it
+    assert uv(*install, "--offline") == 0 or uv(*install) == 0
     return Installed(environment / "bin" / "mnist-pipeline", folder / "user")
 
 
