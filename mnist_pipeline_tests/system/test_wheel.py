@@ -59,7 +59,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     [wheel] = folder.glob("dagster_mnist_pipeline-*.whl")
     assert uv("venv", "--python", sys.executable, environment) == 0
     python, lock = environment / "bin" / "python", PROJECT / "requirements.lock"
-    install = ["pip", "install", "--python", python, "--constraint", lock, wheel]
+    install: list[str | Path] = ["pip", "install", "--python", python, "--constraint", lock, wheel]
     # all of it is in uv's cache where `make install` put it
     assert uv(*install, "--offline") == 0 or uv(*install) == 0
     return Installed(environment / "bin" / "mnist-pipeline", folder / "user")
