@@ -1,18 +1,20 @@
 # Entry points for people. `make` lists them.
 .DEFAULT_GOAL := help
 .PHONY: help install run refresh status ui test slow-test kill-test hostile-test fuzz audit screenshots \
-	lint format bench lock clean
+	lint format bench lock s3 workers clean
 
 PYTHON ?= python3
+# uv does not compile; what the first run imports is compiled once, also where this is set
+unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 # only `make ... SOURCE=`: otherwise the environment and settings.env decide
 CHOSEN := $(if $(filter command line,$(origin SOURCE)),MNIST_SOURCE=$(SOURCE))
-# the lock is complete: nothing is left to resolve
-LOCKED := --quiet --disable-pip-version-check --require-hashes --no-deps
-EDITABLE := --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+# of the one lock, uv installs what is asked for; what is not in it, or has another hash, is refused
+UV = $(BIN)/uv pip install --python $(BIN)/python
+LOCKED = $(UV) --require-hashes --constraint requirements.lock --requirements pyproject.toml
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/run.stamp settings.env ## .venv with all that running needs, and a settings.env that works offline
 
@@ -49,8 +51,7 @@ fuzz: .venv/dev.stamp ## fuzz the ARFF reader and pictures, guided by coverage, 
 		.fuzz/$$kind mnist_pipeline_tests/support/corpus/$$kind || exit 1; done
 
 audit: .venv/dev.stamp ## known vulnerabilities of the locked packages (needs the network)
-	@for lock in requirements*.lock; do echo $$lock; \
-		$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement $$lock || exit 1; done
+	@$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
 lint: .venv/dev.stamp ## ruff, mypy and the contract of imports, as CI runs them
 	@$(BIN)/ruff check
@@ -69,14 +70,12 @@ bench: .venv/dev.stamp ## what refresh costs when nothing changed; everything on
 	@$(BIN)/python -m benchmarks.full
 
 lock: .venv/dev.stamp ## lock what pyproject.toml asks for, keeping pins that still fit
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header \
-		--group build pyproject.toml --output-file requirements.lock
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header \
-		--group build --extra s3 --extra workers --constraint requirements.lock pyproject.toml \
-		--output-file requirements-workers.lock
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header \
-		--group build --group dev --extra s3 --extra workers --constraint requirements-workers.lock \
-		pyproject.toml --output-file requirements-dev.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header \
+		--all-extras --group dev pyproject.toml --output-file requirements.lock
+
+s3: .venv/s3.stamp ## boto3 into .venv, for a store in a bucket
+
+workers: .venv/workers.stamp ## Celery and PostgreSQL into .venv, for many machines
 
 clean: ## remove .venv and caches; data/ and settings.env stay
 	@rm -rf .venv .fuzz .hypothesis .mypy_cache .ruff_cache .pytest_cache dist build .tmp_dagster_home_*
@@ -86,15 +85,20 @@ clean: ## remove .venv and caches; data/ and settings.env stay
 settings.env: | .venv/run.stamp
 	@$(BIN)/python -m mnist_pipeline.config.settings_file
 
-.venv/bin/python:
-	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+.venv/bin/uv:
+	@echo "creating .venv"
+	@{ $(PYTHON) -m venv .venv && sed -n '/^uv==/,/[^\]$$/p' requirements.lock | $(BIN)/pip install --quiet \
+		--disable-pip-version-check --require-hashes --no-deps --requirement /dev/stdin; } || { rm -rf .venv; exit 1; }
 
-.venv/run.stamp: requirements.lock pyproject.toml | .venv/bin/python
-	@echo "installing into .venv (once; about a minute)"
-	@$(BIN)/pip install $(LOCKED) --requirement requirements.lock
-	@$(BIN)/pip install $(EDITABLE)
+.venv/run.stamp: requirements.lock pyproject.toml | .venv/bin/uv
+	@$(LOCKED) --group build
+	@$(UV) --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/dev.stamp: requirements-dev.lock .venv/run.stamp
-	@$(BIN)/pip install $(LOCKED) --requirement requirements-dev.lock
+.venv/dev.stamp: .venv/run.stamp
+	@$(LOCKED) --all-extras --group dev
+	@touch $@
+
+.venv/s3.stamp .venv/workers.stamp: .venv/%.stamp: .venv/run.stamp
+	@$(LOCKED) --extra $*
 	@touch $@

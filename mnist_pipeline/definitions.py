@@ -11,7 +11,7 @@ from mnist_pipeline.assets.report import report
 from mnist_pipeline.assets.sgd_model import sgd_model
 from mnist_pipeline.assets.splits import split_assets
 from mnist_pipeline.config.params import Params
-from mnist_pipeline.config.settings import PROJECT, Settings
+from mnist_pipeline.config.settings import Settings, of_project
 from mnist_pipeline.digits.sources import registry
 from mnist_pipeline.incremental import automation
 from mnist_pipeline.incremental.errors import SettingsError
@@ -71,7 +71,7 @@ def build(settings: Settings) -> Pipeline:
         },
         store=store,
         home=settings.dagster_home,
-        config=PROJECT / "dagster.yaml",
+        config=of_project("dagster.yaml"),
         not_counted=NOT_COUNTED,
         cron=settings.retrain_cron,
         schedule="retraining",

@@ -91,9 +91,14 @@ def _leaderboard(board: "Leaderboard") -> str:
 def _known(names: Collection[str]) -> Mapping[str, "ModelParams"]:
     """Return the variants of the params file; SettingsError without any, or without these."""
     from mnist_pipeline.config.params import Params
-    from mnist_pipeline.config.settings import Settings
+    from mnist_pipeline.config.settings import DEFAULTS, IN_CLONE, Settings
 
     file = Settings.load().params_file
+    if file.parent == DEFAULTS and not IN_CLONE:
+        raise SettingsError(
+            "the params are the package's own, which have no variants: `mnist-pipeline init "
+            "FOLDER` writes a params.toml that can be edited"
+        )
     known = Params.load(file).variants
     for name in names:
         if name not in known:

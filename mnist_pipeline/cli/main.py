@@ -14,6 +14,7 @@ import click
 from mnist_pipeline.cli.champion import champion
 from mnist_pipeline.cli.experiments import compare, promote
 from mnist_pipeline.cli.history import gc, history
+from mnist_pipeline.cli.init import init
 from mnist_pipeline.cli.output import Answer, debug_flag, show
 from mnist_pipeline.cli.predict import draw, predict
 from mnist_pipeline.cli.report import report
@@ -23,7 +24,7 @@ from mnist_pipeline.incremental.errors import PipelineError, SettingsError
 from mnist_pipeline.incremental.unchanged import QuickAnswers
 
 
-@click.version_option(package_name="mnist-pipeline")
+@click.version_option(package_name="dagster-mnist-pipeline")
 @click.group(params=[debug_flag()], context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """MNIST from the OpenML download to the evaluated model, as Dagster assets."""
@@ -31,7 +32,7 @@ def cli() -> None:
 
 for command in (run, status, refresh, history, champion, gc, compare, promote):
     cli.add_command(command)
-for command in (report, predict, draw, ui):
+for command in (report, predict, draw, ui, init):
     cli.add_command(command)
 
 

@@ -120,6 +120,7 @@ def _summary(done: "RunResult", start: float) -> str:
         lines.append(f"  digits     {found['digits']}")
     if found := metadata.get("champion_model"):
         lines.append(f"  champion   {found['decision']}")
+    from mnist_pipeline.config.settings import IN_CLONE
     from mnist_pipeline.digits.sources import registry
 
     source = metadata.get("raw_mnist", {})
@@ -128,9 +129,12 @@ def _summary(done: "RunResult", start: float) -> str:
         lines.append(f"  OpenML     failed; {used} from {source['origin']}")
     if found := metadata.get("report"):
         lines.append(f"  report     {found['path']}")
-    lines.append("  Dagster UI: make ui")
-    if source and (hint := registry.named(source["source"]).hint):
-        lines.append(f"  {hint}")
+    lines.append(f"  Dagster UI: {'make' if IN_CLONE else 'mnist-pipeline'} ui")
+    if source and (name := registry.named(source["source"]).larger):
+        command = (
+            f"make run SOURCE={name}" if IN_CLONE else f"MNIST_SOURCE={name} mnist-pipeline run"
+        )
+        lines.append(f"  all 70,000 digits: {command}")
     return "\n".join(lines)
 
 

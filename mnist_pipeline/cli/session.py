@@ -18,13 +18,14 @@ def open_session() -> Iterator["Session"]:
     """Open the pipeline; progress goes to stderr. Raises what `build` and `session` raise."""
     from mnist_pipeline import definitions
     from mnist_pipeline.config import settings_file
-    from mnist_pipeline.config.settings import PROJECT, Settings
+    from mnist_pipeline.config.settings import DEFAULTS, PROJECT, Settings
 
     settings = Settings.load()
     home = settings.dagster_home
     if quick := click.get_current_context().find_object(QuickAnswers):
         names = settings_file.NAME, settings_file.DOTENV, "dagster.yaml"
-        files = [settings.params_file, home / "dagster.yaml", *(PROJECT / name for name in names)]
+        files = [settings.params_file, home / "dagster.yaml"]
+        files += [folder / name for name in names for folder in (PROJECT, DEFAULTS)]
         quick.begin(map(str, files), str(home))
     with definitions.build(settings).session(partial(click.echo, err=True)) as session:
         yield session

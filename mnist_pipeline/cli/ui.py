@@ -20,7 +20,7 @@ def ui(port: int, host: str) -> None:
 
     At /digits/ it serves the pages of `mnist-pipeline draw`. --port 0 takes any that is free.
     """
-    from mnist_pipeline.config.settings import PROJECT
+    from mnist_pipeline.config.settings import PROJECT, of_project
     from mnist_pipeline.incremental.ui import only_one, started
     from mnist_pipeline.web import serving
     from mnist_pipeline.web.app import Served, build_app
@@ -42,9 +42,12 @@ def ui(port: int, host: str) -> None:
                 "and delete history. SECURITY.md shows how to put a proxy before it.",
                 err=True,
             )
+        # for the code server, which starts elsewhere
+        if PROJECT.is_dir():
+            os.environ["MNIST_PROJECT"] = str(PROJECT)
         # Dagster loads a .env of its working directory over the environment; the home has none
         os.chdir(session.pipeline.home)
-        with started(session, PROJECT / "workspace.yaml", lock) as (app, daemon):
+        with started(session, of_project("workspace.yaml"), lock) as (app, daemon):
             serving.mount(app.routes, "/digits", build_app(Served(session)))
             names = {"localhost", host.lower(), socket.gethostname().lower()}
             protected = serving.SameOrigin(app, serving.HEADERS, names, posted=("/graphql",))

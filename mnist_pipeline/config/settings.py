@@ -4,8 +4,10 @@ Hyperparameters, floors and the split are in `params`.
 """
 
 import importlib.util
+import os
 import re
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -28,8 +30,41 @@ from mnist_pipeline.incremental.alerts import checked_address
 from mnist_pipeline.incremental.errors import SettingsError
 from mnist_pipeline.incremental.store import BucketPath, StorePath
 
-PROJECT = Path(__file__).resolve().parents[2]
-"""The folder that relative paths are relative to: the clone's root."""
+_CLONE = Path(__file__).resolve().parents[2]
+_PACKAGED = Path(str(files("mnist_pipeline") / "defaults"))
+
+IN_CLONE = not _PACKAGED.is_dir()
+"""Whether this package is in a clone, and not installed from a wheel."""
+
+DEFAULTS = _CLONE if IN_CLONE else _PACKAGED
+"""The folder with the files of a project: those of the clone, or those of the wheel."""
+
+
+def _project() -> Path:
+    if named := os.environ.get("MNIST_PROJECT"):
+        return Path(named).resolve()
+    if IN_CLONE:
+        return _CLONE
+    here = Path.cwd()
+    if any((here / name).is_file() for name in ("params.toml", settings_file.NAME)):
+        return here
+    import platformdirs
+
+    return platformdirs.user_data_path("mnist-pipeline")
+
+
+PROJECT = _project()
+"""The folder that relative paths are relative to: of several, the first that there is.
+
+`MNIST_PROJECT`; the clone; the working directory, if it has params or settings; a folder of the
+user's data.
+"""
+
+
+def of_project(name: str) -> Path:
+    """Return the path of a file of the project; of the default, where the project has none."""
+    own = PROJECT / name
+    return own if own.exists() else DEFAULTS / name
 
 
 def _in_project(value: object) -> Path:
@@ -82,7 +117,7 @@ def _place(value: object) -> StorePath:
             "address goes to AWS_ENDPOINT_URL"
         )
     if importlib.util.find_spec("boto3") is None:
-        raise ValueError("s3:// needs boto3: pip install -e '.[s3]' in the clone")
+        raise ValueError("s3:// needs boto3: `make s3` installs it in a clone")
     return BucketPath(found[1] + found[2])
 
 
@@ -131,7 +166,9 @@ class Settings(BaseSettings):
     data_dir: Annotated[StorePath, PlainValidator(_place)] = Field(
         PROJECT / "data", alias="MNIST_DATA_DIR"
     )
-    params_file: ProjectPath = Field(PROJECT / "params.toml", alias="MNIST_PARAMS")
+    params_file: ProjectPath = Field(
+        default_factory=lambda: of_project("params.toml"), alias="MNIST_PARAMS"
+    )
     retrain_cron: str = Field("0 3 * * 1", alias="MNIST_RETRAIN_CRON")
     alerts: Annotated[
         tuple[Annotated[str, AfterValidator(checked_address)], ...],
@@ -150,10 +187,14 @@ class Settings(BaseSettings):
         Raises SettingsError, which names the variable and what is allowed, where a value is not
         allowed or no setting has that name.
         """
+        if os.environ.get("MNIST_PROJECT") and not PROJECT.is_dir():
+            raise SettingsError(
+                f"MNIST_PROJECT: {PROJECT} is not a folder (`mnist-pipeline init` creates one)"
+            )
         names = {name: str(field.alias) for name, field in cls.model_fields.items()}
         settings_file.check_names(PROJECT, names.values())
         try:
-            return cls(_env_file=PROJECT / settings_file.NAME, **overrides)
+            return cls(_env_file=of_project(settings_file.NAME), **overrides)
         except ValidationError as error:
             raise SettingsError(describe(error, "Settings", names)) from None
 

@@ -26,6 +26,7 @@ _OF_DEPLOYMENT = {
     "MNIST_CODE_HOST",
     "MNIST_CODE_PORT",
     "MNIST_POSTGRES_URL",
+    "MNIST_PROJECT",  # names the folder of the settings file
     "MNIST_WORKER_SLOTS",
 }
 """Variables that are not read in `settings`."""
@@ -41,7 +42,8 @@ def check_names(folder: Path, settings: Collection[str]) -> None:
     if ours := [name for name in _names(_lines(dotenv)) if name.startswith(PREFIX)]:
         raise SettingsError(
             f"{dotenv} names {', '.join(ours)}, which `dagster dev` would put over the "
-            f"environment: move these lines to {file} (`make install` does if that file is missing)"
+            f"environment: move these lines to {file} (in a clone, `make install` does if that "
+            "file is missing)"
         )
     if file.is_dir() or (file.is_symlink() and not file.exists()):
         raise SettingsError(f"{file} is {'a folder' if file.is_dir() else 'a link to nothing'}")

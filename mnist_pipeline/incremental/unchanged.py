@@ -53,6 +53,8 @@ class State:
 def surroundings(package: Path) -> str:
     """Digest the environment, all files of a package and the names of the distributions."""
     digest = hashlib.sha256(repr((sys.version, sys.prefix, sys.path)).encode())
+    with contextlib.suppress(FileNotFoundError):  # the working directory was removed
+        digest.update(str(Path.cwd()).encode())
     variables = {name: value for name, value in os.environ.items() if name not in _OTHER}
     digest.update(json.dumps(variables, sort_keys=True).encode())
     for folder in sys.path:

@@ -319,7 +319,8 @@ def test_a_full_or_closed_stdout_is_named_in_one_line(command: list[str], furnis
 
 
 def test_the_version_is_the_packages(house: House) -> None:
-    assert house.cli("--version").stdout == f"mnist-pipeline, version {version('mnist-pipeline')}\n"
+    installed = version("dagster-mnist-pipeline")
+    assert house.cli("--version").stdout == f"mnist-pipeline, version {installed}\n"
 
 
 def test_where_nothing_changed_status_and_refresh_answer_the_same_without_dagster(

@@ -23,6 +23,7 @@ from mnist_pipeline_tests.conftest import NEUTRAL
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project folder of the test's own."""
     monkeypatch.setattr(page, "PROJECT", tmp_path)
+    monkeypatch.setattr(page, "DEFAULTS", tmp_path)
     return tmp_path
 
 
@@ -36,7 +37,7 @@ def test_without_any_setting_the_digits_come_from_openml_into_the_project(
     assert found.openml_server == "https://www.openml.org"
     assert found.data_dir == PROJECT / "data"
     assert found.dagster_home == PROJECT / "data" / "dagster_home"
-    assert found.params_file == PROJECT / "params.toml"
+    assert found.params_file == project / "params.toml"
 
 
 def test_the_environment_beats_the_settings_file(
@@ -84,6 +85,15 @@ def test_every_name_that_the_project_uses_is_known(monkeypatch: pytest.MonkeyPat
     # of a service in Kubernetes
     monkeypatch.setenv("MNIST_PIPELINE_SERVICE_HOST", "10.0.0.1")
     Settings.load()
+
+
+def test_a_project_that_is_no_folder_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MNIST_PROJECT", "elsewhere")
+    monkeypatch.setattr(page, "PROJECT", tmp_path / "elsewhere")
+    with pytest.raises(SettingsError, match=r"MNIST_PROJECT: .*elsewhere is not a folder"):
+        Settings.load()
 
 
 def test_a_dotenv_file_that_names_settings_is_refused(project: Path) -> None:
@@ -425,5 +435,5 @@ def test_without_boto3_a_bucket_is_refused_with_what_to_install(
 ) -> None:
     monkeypatch.setenv("MNIST_DATA_DIR", "s3://bucket/prefix")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(SettingsError, match=r"pip install -e '\.\[s3\]'"):
+    with pytest.raises(SettingsError, match="`make s3`"):
         Settings.load()

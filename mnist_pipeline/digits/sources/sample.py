@@ -36,7 +36,7 @@ class Sample(Source):
     files = (FILENAME,)
     floor = 0.80
     card = CARD
-    hint = "all 70,000 digits: make run SOURCE=openml"
+    larger = "openml"
 
     def acquire(self, access: Access) -> Acquired:
         """Read the file of the package."""

@@ -114,8 +114,8 @@ class Source(ABC):
         Names of the files that it serves: an archive is its own by these.
     floor : float
         Least accuracy, 0-1, of a model that may be promoted, where `[floor]` sets none.
-    hint : str
-        Printed after a run, empty for nothing.
+    larger : str
+        Name of the source that has all of these digits, printed after a run; empty for none.
     promises_mnist : bool
         Whether it promises all of MNIST. A model of other digits is promoted by a person only.
     """
@@ -125,7 +125,7 @@ class Source(ABC):
     floor: float
     card: Card
     shape: Shape = Shape()
-    hint: str = ""
+    larger: str = ""
     promises_mnist: bool = False
 
     @property
