@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from mnist_pipeline.digits.data.arrow import to_arrow, to_numpy
 from mnist_pipeline.digits.data.pixels import CHUNK, is_large, of_columns, slices, stacked
 from mnist_pipeline.digits.data.shape import Shape
 from mnist_pipeline.incremental.digest import content_digest
@@ -155,7 +156,8 @@ class Digits:
         """Return the table as it is filed: `row_id`, `pixel1`, `pixel2` and so on, `class`."""
         import pyarrow as pa
 
-        values = [self.row_id, *np.ascontiguousarray(self.pixels.T), self.labels]
+        numbers = [self.row_id, *np.ascontiguousarray(self.pixels.T), self.labels]
+        values = [to_arrow(np.ascontiguousarray(column)) for column in numbers]
         names = list(columns(self.pixels.shape[1]))
         return with_metadata(pa.table(values, names=names), origin=self.origin.facts)
 
@@ -197,7 +199,7 @@ class Digits:
         except (pa.ArrowException, OSError, ValueError) as error:
             raise FormatError(f"not a Parquet file: {error}") from None
         pa.default_memory_pool().release_unused()
-        return cls(row_id.to_numpy(), pixels, labels.to_numpy(), origin)
+        return cls(to_numpy(row_id), pixels, to_numpy(labels), origin)
 
 
 def with_metadata(table: "pa.Table", **metadata: Any) -> "pa.Table":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from mnist_pipeline.digits.data.arrow import to_numpy
 from mnist_pipeline.digits.progress import Progress, Throttled, silent
 from mnist_pipeline.incremental.errors import StoreError
 
@@ -37,7 +38,7 @@ def of_columns(columns: Sequence["pa.ChunkedArray"]) -> npt.NDArray[np.uint8]:
     """Return the pixels of a table, a column for each: uint8 of shape (n, pixels), C-contiguous."""
     pixels = np.empty((len(columns[0]), len(columns)), np.uint8)
     for number, column in enumerate(columns):
-        pixels[:, number] = column.to_numpy()
+        pixels[:, number] = to_numpy(column)
     return pixels
 
 

@@ -3,11 +3,12 @@
 import io
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from mnist_pipeline.digits.data.arrow import to_arrow, to_numpy
 from mnist_pipeline.digits.data.dataset import Digits, Origin, facts_of, with_metadata
 from mnist_pipeline.digits.data.pixels import CHUNK, slices
 from mnist_pipeline.digits.data.shape import CLASSES
@@ -85,11 +86,11 @@ class Predictions:
 
         confidence = pa.nulls(len(self.row_id), pa.float32())
         if self.confidence is not None:
-            confidence = self.confidence.astype(np.float32)
-        scores = np.ascontiguousarray(self.scores.T)
-        columns = [self.row_id, self.label, self.prediction, confidence, *scores]
+            confidence = to_arrow(self.confidence.astype(np.float32))
+        facts = (to_arrow(values) for values in (self.row_id, self.label, self.prediction))
+        scores = map(to_arrow, np.ascontiguousarray(self.scores.T))
         table = with_metadata(
-            pa.table(columns, names=list(COLUMNS)),
+            pa.table([*facts, confidence, *scores], names=list(COLUMNS)),
             origin=self.origin.facts,
             model_version=self.model_version,
             test_version=self.test_version,
@@ -113,8 +114,9 @@ class Predictions:
         except (pa.ArrowException, OSError, ValueError) as error:
             raise FormatError(f"not a Parquet file: {error}") from None
         facts = facts_of(table.schema, COLUMNS)
-        columns = {name: table[name].to_numpy() for name in ("row_id", "label", "prediction")}
-        scores = np.stack([table[name].to_numpy() for name in SCORES], axis=1)
+        names = "row_id", "label", "prediction"
+        columns: dict[str, Any] = {name: to_numpy(table[name]) for name in names}
+        scores = np.stack([to_numpy(table[name]) for name in SCORES], axis=1)
         facts["origin"] = Origin(**facts["origin"])
         return cls(**columns, scores=scores, **facts)
 

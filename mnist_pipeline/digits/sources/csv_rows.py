@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from mnist_pipeline.digits.data.arrow import to_numpy
 from mnist_pipeline.digits.data.pixels import of_columns
 from mnist_pipeline.digits.data.shape import CLASSES
 from mnist_pipeline.incremental.errors import FormatError
@@ -51,7 +52,7 @@ def decode(
         if text.strip():
             *columns, last = _parsed(text, width, number).columns
             pixels.append(of_columns(columns))
-            labels.append(last.to_numpy())
+            labels.append(to_numpy(last))
         number += len(lines)
     if not labels:
         raise FormatError(f"line {first_line}: expected rows of digits, found none")
@@ -79,7 +80,7 @@ def _parsed(text: bytes, width: int, first_line: int) -> "pa.Table":
         )
     except pa.ArrowInvalid:
         raise _first_error(text, width, first_line) from None
-    if table.column(width).to_numpy().max() >= CLASSES:
+    if to_numpy(table.column(width)).max() >= CLASSES:
         raise _first_error(text, width, first_line)
     return table
 
