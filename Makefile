@@ -14,7 +14,7 @@ UV = $(BIN)/uv pip install --python $(BIN)/python
 LOCKED = $(UV) --require-hashes --constraint requirements.lock --requirements pyproject.toml
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/run.stamp settings.env ## .venv with all that running needs, and a settings.env that works offline
 
