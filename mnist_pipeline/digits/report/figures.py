@@ -4,7 +4,7 @@ import functools
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -82,7 +82,8 @@ def _in_one_style(
             draw(figure, *args, **kwargs)
             buffer = io.BytesIO()
             # as `savefig` does, which draws all twice
-            FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+            canvas: Any = FigureCanvasAgg(figure)
+            canvas.print_png(buffer, metadata={"Software": None})
         return buffer.getvalue()
 
     return styled
