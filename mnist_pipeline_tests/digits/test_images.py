@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -196,6 +197,26 @@ def test_a_picture_with_damaged_exif_data_is_read(some: Digits, form: str) -> No
     picture = on_paper(some.pixels[0])
     damaged = encoded(picture.convert("RGB"), form, exif=b"Exif\x00\x00garbage that is no TIFF")
     assert alike(of_file(damaged), some.pixels[0]) > 0.9
+
+
+def test_a_png_with_damaged_metadata_is_read(some: Digits) -> None:
+    whole = encoded(on_paper(some.pixels[0]))
+    too_long = b"a\0\0" + zlib.compress(bytes(80_000_000))
+    # without a checksum that is right
+    kinds = [(b"cHRM", b"?"), (b"gAMA", b""), (b"sRGB", b""), (b"acTL", b"?"), (b"iCCP", b"?"),
+             (b"pHYs", b"?"), (b"eXIf", b"?"), (b"zTXt", too_long)]  # fmt: skip
+    for kind, content in kinds:
+        chunk = len(content).to_bytes(4) + kind + content + bytes(4)
+        assert alike(of_file(whole[:33] + chunk + whole[33:]), some.pixels[0]) > 0.9, kind
+
+
+def test_a_jpeg_with_damaged_metadata_is_read(some: Digits) -> None:
+    whole = encoded(on_paper(some.pixels[0]), "JPEG")
+    kinds = [(0xE0, b"JFIF"), (0xEE, b"Adobe"), (0xE2, b"ICC_PROFILE\0"), (0xE2, b"MPF\0?"),
+             (0xED, b"Photoshop 3.0\0" b"8BIM\4\1")]  # fmt: skip
+    for kind, content in kinds:
+        segment = bytes([0xFF, kind]) + (2 + len(content)).to_bytes(2) + content
+        assert alike(of_file(whole[:2] + segment + whole[2:]), some.pixels[0]) > 0.9, content
 
 
 def test_what_shows_no_single_digit_is_refused_with_a_reason(some: Digits) -> None:
