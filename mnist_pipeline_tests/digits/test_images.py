@@ -228,13 +228,13 @@ def test_what_shows_no_single_digit_is_refused_with_a_reason(some: Digits) -> No
     speck = Image.new("L", (800, 800), 255)
     speck.paste(0, (400, 400, 421, 421))
     for image, reason in (
-        (two, "shows 2 things that could be digits: crop it to one"),
-        (dash, "nothing that looks like a digit the model knows: crop it to one"),
-        (speck, "only lines, specks, .* crop it to one"),
-        (Image.new("L", (300, 300), 128), "nothing stands out as ink .* crop it"),
-        (Image.new("RGBA", (300, 300), (0, 0, 0, 0)), "nothing stands out as ink .* crop it"),
+        (two, "shows 2 things that could be digits: give .* one"),
+        (dash, "nothing that looks like a digit the model knows: give .* one"),
+        (speck, "only lines, specks, .* give .* one"),
+        (Image.new("L", (300, 300), 128), "nothing stands out as ink .* give .* one"),
+        (Image.new("RGBA", (300, 300), (0, 0, 0, 0)), "nothing stands out as ink .* give .* one"),
         (Image.new("L", (3, 40), 128), "too few pixels a side"),
-        (beside_paper(), "nothing stands out as ink .* crop it"),
+        (beside_paper(), "nothing stands out as ink .* give .* one"),
     ):
         with pytest.raises(PictureError, match=reason):
             prepared(image)
@@ -345,6 +345,27 @@ def test_a_crop_at_the_digits_edges_is_the_digit(some: Digits) -> None:
     for pixels in some.pixels[::7]:
         for crop in photos.crops(pixels).values():
             assert alike(prepared(crop), pixels) > 0.8
+
+
+def test_a_small_picture_is_the_digit_with_and_without_paper_around_it(some: Digits) -> None:
+    for pixels in some.pixels[::3]:
+        for name, picture in photos.small(pixels).items():
+            assert alike(prepared(picture), pixels) > 0.8, name
+
+
+@pytest.mark.parametrize(
+    ("kind", "least"), [("28 px", 57), ("20 px and 2 of paper", 57), ("20 px", 54)]
+)
+def test_test_digits_in_small_pictures_are_read(furnished: House, kind: str, least: int) -> None:
+    model = persistence.loads(furnished.made("sgd_model").path.read_bytes())
+    test = Digits.read(furnished.made("test_set").path)
+    answers = []
+    for pixels in test.pixels[:60]:
+        try:
+            answers.append(read_digit(model, encoded(photos.small(pixels)[kind])).digit)
+        except PictureError:
+            answers.append(-1)
+    assert np.sum(answers == test.labels[:60]) >= least, answers
 
 
 def test_typicality_is_that_of_digits_for_digits_and_little_for_what_is_none(some: Digits) -> None:

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from mnist_pipeline.digits.errors import PictureError
 
-_SIDE = 400
-"""Pictures are searched with this number of pixels squared, whatever their shape."""
+_SIDES = (200, 400)
+"""Pictures are searched with at least and at most this number of pixels squared, whatever their
+shape."""
 
 _LEAST_CONTRAST = 0.06
 _LEAST_SIGNAL = 100
@@ -50,10 +51,10 @@ _MOST = 20
 _FILLED = 2 / 3
 """Only one in a thousand of MNIST's digits other than 1 fills so much of its bounding box."""
 
-CROP = "crop it to one upright digit, with paper around it"
-EMPTY = f"shows no digit: nothing stands out as ink does from paper: {CROP}"
+WANTED = "give a picture of one upright digit, with paper around it"
+EMPTY = f"shows no digit: nothing stands out as ink does from paper: {WANTED}"
 FOREIGN = (
-    "shows no digit, only lines, specks, areas or what comes in from beside the paper: " + CROP
+    "shows no digit, only lines, specks, areas or what comes in from beside the paper: " + WANTED
 )
 
 Mask = npt.NDArray[np.bool_]
@@ -169,12 +170,13 @@ def _inks(grey: Grey, view: tuple[slice, ...]) -> Iterator[_Ink]:
     from scipy import ndimage
 
     part = grey[view]
-    scale = min(1.0, _SIDE / part.size**0.5)
+    scale = float(np.clip(1, *(side / part.size**0.5 for side in _SIDES)))
     size = [max(1, round(scale * side)) for side in part.shape[::-1]]
-    small = np.asarray(Image.fromarray(part).resize(size, Image.Resampling.BOX))
-    smooth = ndimage.gaussian_filter(small, 1)
+    method = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX
+    scaled = np.asarray(Image.fromarray(part).resize(size, method))
+    smooth = ndimage.gaussian_filter(scaled, 1)
     texture = np.quantile(np.abs(smooth - ndimage.gaussian_filter(smooth, 2)), 0.25)
-    broad = max(3, round(_BROADEST * small.size**0.5))
+    broad = max(3, round(_BROADEST * scaled.size**0.5))
     corner = tuple(side.start for side in view)
     for bright in (smooth, 1 - smooth):
         contrast = ndimage.grey_closing(bright, (broad, broad)) - bright
