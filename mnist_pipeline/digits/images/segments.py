@@ -14,9 +14,8 @@ import numpy.typing as npt
 
 from mnist_pipeline.digits.errors import PictureError
 
-_SIDES = (200, 400)
-"""Pictures are searched with at least and at most this number of pixels squared, whatever their
-shape."""
+_SIDE = 400
+"""Pictures are searched with this number of pixels squared, whatever their shape and size."""
 
 _LEAST_CONTRAST = 0.06
 _LEAST_SIGNAL = 100
@@ -129,6 +128,11 @@ def candidates(grey: Grey) -> list[Candidate]:
 
     Raises PictureError where there is no ink, or nothing in it can be a digit.
     """
+    from PIL import Image
+
+    if (scale := _SIDE / grey.size**0.5) > 1:
+        size = [round(scale * side) for side in grey.shape[::-1]]
+        grey = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC))
     inks = [ink for view in _views(grey) for ink in _inks(grey, view)]
     if not inks:
         raise PictureError(EMPTY)
@@ -170,13 +174,12 @@ def _inks(grey: Grey, view: tuple[slice, ...]) -> Iterator[_Ink]:
     from scipy import ndimage
 
     part = grey[view]
-    scale = float(np.clip(1, *(side / part.size**0.5 for side in _SIDES)))
+    scale = min(1.0, _SIDE / part.size**0.5)
     size = [max(1, round(scale * side)) for side in part.shape[::-1]]
-    method = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX
-    scaled = np.asarray(Image.fromarray(part).resize(size, method))
-    smooth = ndimage.gaussian_filter(scaled, 1)
+    small = np.asarray(Image.fromarray(part).resize(size, Image.Resampling.BOX))
+    smooth = ndimage.gaussian_filter(small, 1)
     texture = np.quantile(np.abs(smooth - ndimage.gaussian_filter(smooth, 2)), 0.25)
-    broad = max(3, round(_BROADEST * scaled.size**0.5))
+    broad = max(3, round(_BROADEST * small.size**0.5))
     corner = tuple(side.start for side in view)
     for bright in (smooth, 1 - smooth):
         contrast = ndimage.grey_closing(bright, (broad, broad)) - bright
