@@ -80,9 +80,10 @@ def prepare(grey: npt.NDArray[np.float32], shape: Shape, reference: Reference) -
     PictureError
         The picture is too small, shows nothing that looks like a digit, or more than one digit.
     """
-    if (np.sort(grey.shape) < _LEAST_SIDES).any():
+    as_it_is = grey.shape == (shape.width, shape.width) and shape.box == shape.width
+    if not as_it_is and (np.sort(grey.shape) < _LEAST_SIDES).any():
         raise PictureError("has too few pixels a side to show a digit")
-    if grey.shape == (shape.width, shape.width) and shape.box == shape.width:
+    if as_it_is:
         pixels = _whole(grey)[np.newaxis]
         typicality, weights = reference.compare(pixels), np.ones(1)
     else:
