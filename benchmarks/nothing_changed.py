@@ -28,7 +28,7 @@ PLAIN = """
 import dagster as dg
 
 def one(n):
-    @dg.asset(name=f"asset_{n}", deps=[f"asset_{n - 1}"] if n else [], io_manager_key="nothing")
+    @dg.asset(name=f"asset_{n}", deps=[f"asset_{n - 1}"] if n else [])
     def compute() -> None:
         return None
     return compute
