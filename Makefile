@@ -1,7 +1,7 @@
 # Entry points for people. `make` lists them.
 .DEFAULT_GOAL := help
 .PHONY: help install run refresh status ui test slow-test kill-test hostile-test fuzz audit screenshots \
-	lint format bench lock s3 workers clean
+	lint format docs bench lock s3 workers clean
 
 PYTHON ?= python3
 # uv does not compile; what the first run imports is compiled once, also where this is set
@@ -63,6 +63,11 @@ format: .venv/dev.stamp ## fix what ruff can
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
+docs: .venv/dev.stamp ## the docs as a site: build/site/index.html
+	@rm -rf build/docs build/site .cache && mkdir -p build/docs
+	@cp -r README.md SECURITY.md CONTRIBUTING.md CHANGELOG.md LICENSE docs build/docs
+	@$(BIN)/zensical build --strict
+
 screenshots: .venv/dev.stamp ## pictures of the Dagster UI for the docs (needs chromium)
 	@$(BIN)/pytest mnist_pipeline_tests/system/test_ui.py -k "plots_pictures or alpha" --screenshots docs/images
 
@@ -78,7 +83,7 @@ s3: .venv/s3.stamp ## boto3 into .venv, for a store in a bucket
 workers: .venv/workers.stamp ## Celery and PostgreSQL into .venv, for many machines
 
 clean: ## remove .venv and caches; data/ and settings.env stay
-	@rm -rf .venv .fuzz .hypothesis .mypy_cache .ruff_cache .pytest_cache dist build .tmp_dagster_home_*
+	@rm -rf .venv .fuzz .hypothesis .mypy_cache .ruff_cache .pytest_cache .cache dist build .tmp_dagster_home_*
 	@find . -name __pycache__ -not -path './data/*' -prune -exec rm -rf {} +
 
 # of an earlier version's .env, if there is one

@@ -1,0 +1,222 @@
+"""The generated pages of the reference: the command line, `params.toml`, the Python API.
+
+`python -m mnist_pipeline_tests.support.reference` writes them into `docs/`; a test compares them.
+"""
+
+import ast
+import importlib
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mnist_pipeline import incremental
+from mnist_pipeline.cli.main import cli
+from mnist_pipeline.config.params import Params
+from mnist_pipeline.config.settings import PROJECT
+from mnist_pipeline.digits.params import DEFAULT_PRESET, PRESETS, ModelParams, Table
+
+DOCS = PROJECT / "docs"
+NOTICE = "<!-- written by python -m mnist_pipeline_tests.support.reference -->"
+
+STEPS = [
+    "mnist_pipeline.digits.sources.sample.read",
+    "mnist_pipeline.digits.sources.formats.decode",
+    "mnist_pipeline.digits.data.split.split",
+    "mnist_pipeline.digits.data.validation.hold_out",
+    "mnist_pipeline.digits.model.training.fit",
+    "mnist_pipeline.digits.model.prediction.predict",
+    "mnist_pipeline.digits.evaluation.metrics.evaluate",
+]
+"""What a notebook needs of `mnist_pipeline.digits`."""
+
+
+def row(*cells: str) -> str:
+    """Return a row of a table."""
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def table(*heads: str) -> list[str]:
+    """Return the head of a table."""
+    return [row(*heads), "|---" * len(heads) + "|"]
+
+
+def command_line() -> str:
+    """Return the page of the command line, from the commands themselves."""
+    lines = ["# The command line", "", NOTICE, "", *_command(cli, "mnist-pipeline")]
+    lines += ["", "Every command has `--debug` and `--help` too. [json.md](json.md) has the documents"]
+    lines[-1] += " of `--json`."
+    for name, command in sorted(cli.commands.items()):
+        lines += ["", f"## {name}", "", *_command(command, f"mnist-pipeline {name}")]
+    return "\n".join(lines) + "\n"
+
+
+def _command(command: click.Command, name: str) -> Iterator[str]:
+    context = click.Context(command, info_name=name, help_option_names=["-h", "--help"])
+    yield "```text"
+    yield " ".join([name, *command.collect_usage_pieces(context)])
+    yield "```"
+    yield from ("", inspect.cleandoc(command.help or "").replace("[", "\\["))
+    records = [one.get_help_record(context) for one in command.get_params(context)]
+    known = [one for one in records if one and one[1]]
+    if command is not cli:
+        known = [one for one in known if not one[0].startswith(("--debug", "-h"))]
+    if known:
+        yield from ("", *table("option", "meaning"))
+    for option, meaning in known:
+        yield row(f"`{option}`", meaning)
+
+
+def params(page: str) -> str:
+    """Return the page of the params: all of it but prose and meanings from the code."""
+    meanings = dict(re.findall(r"^\| `(\S+)` \|.*\| (.*) \|$", page, re.MULTILINE))
+    before, start, rest = page.partition(f"{NOTICE}\n")
+    after = rest.partition("<!-- end -->")[2]
+    lines: list[str] = []
+    for name, field in Params.model_fields.items():
+        kind = field.annotation
+        if not (isinstance(kind, type) and issubclass(kind, Table)):
+            continue
+        presets = [kind(preset=one) for one in PRESETS] if kind is ModelParams else [kind()]
+        heads = [f"`{one}`" for one in PRESETS] if kind is ModelParams else ["default"]
+        lines += ["", f"## {name}", "", *table("key", *heads, "allowed", "meaning")]
+        for key, limits in kind.model_json_schema()["properties"].items():
+            values = [_written(getattr(one, key)) for one in presets]
+            if key == "preset":
+                values = [_written(DEFAULT_PRESET), *[""] * (len(PRESETS) - 1)]
+            full = f"{name}.{key}"
+            lines.append(row(f"`{full}`", *values, _allowed(limits), meanings.get(full, "")))
+    return before + start + "\n".join([*lines, "", "<!-- end -->"]) + after
+
+
+def _written(value: Any) -> str:
+    """Return a value as TOML has it."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case tuple():
+            return f"[{', '.join(map(str, value))}]"
+        case str():
+            return f"`{value}`"
+        case _:
+            return str(value)
+
+
+def _allowed(limits: Mapping[str, Any]) -> str:
+    """Return what a key may be, from its JSON schema."""
+    if "enum" in limits:
+        return ", ".join(f"`{one}`" for one in limits["enum"])
+    if limits["type"] == "array":
+        count = f"{limits['minItems']} to {limits['maxItems']} numbers"
+        return f"{count}, each {_allowed(limits['items'])}"
+    if limits["type"] == "boolean":
+        return "true, false"
+    words = {
+        "minimum": "at least",
+        "exclusiveMinimum": "above",
+        "maximum": "at most",
+        "exclusiveMaximum": "below",
+    }
+    return ", ".join(f"{word} {limits[name]}" for name, word in words.items() if name in limits)
+
+
+def python_api() -> str:
+    """Return the page of the Python API, from signatures and docstrings."""
+    lines = ["# Python API", "", NOTICE, "", "## mnist_pipeline.incremental", ""]
+    lines += _docstring(incremental.__doc__ or "")
+    for name in incremental.__all__:
+        value = getattr(incremental, name)
+        if inspect.ismodule(value):
+            public = [one for one in _definitions(value) if isinstance(one, ast.FunctionDef)]
+            for one in public:
+                lines += _function(one, _source(value), f"{name}.{one.name}", "###")
+        else:
+            lines += _entry(inspect.getmodule(value), name, name)
+    lines += ["", "## mnist_pipeline.digits", "", "The steps, as a notebook calls them"]
+    lines[-1] += " ([architecture.md](architecture.md) has an example)."
+    for dotted in STEPS:
+        module, _, name = dotted.rpartition(".")
+        lines += _entry(importlib.import_module(module), name, dotted.split(".", 2)[2])
+    return "\n".join(lines) + "\n"
+
+
+def _source(module: Any) -> list[str]:
+    return inspect.getsource(module).splitlines()
+
+
+def _definitions(module: Any) -> list[ast.FunctionDef | ast.ClassDef]:
+    body = ast.parse(inspect.getsource(module)).body
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return [one for one in body if isinstance(one, kinds) and not one.name.startswith("_")]
+
+
+def _entry(module: Any, name: str, title: str) -> Iterator[str]:
+    [node] = [one for one in _definitions(module) if one.name == name]
+    if isinstance(node, ast.FunctionDef):
+        yield from _function(node, _source(module), title, "###")
+        return
+    yield from ("", f"### {title}", "", *_docstring(ast.get_docstring(node) or ""), "")
+    yield from _attributes(node)
+    for one in node.body:
+        if isinstance(one, ast.FunctionDef) and not one.name.startswith("_"):
+            if not _is_property(one):
+                yield from _function(one, _source(module), f"{title}.{one.name}", "####")
+
+
+def _is_property(node: ast.FunctionDef) -> bool:
+    return any("property" in ast.unparse(one) for one in node.decorator_list)
+
+
+def _attributes(node: ast.ClassDef) -> Iterator[str]:
+    """Yield a line for each field, with the text after it, and for each property."""
+    for one, following in zip(node.body, [*node.body[1:], None], strict=True):
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name):
+            text = ""
+            if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+                text = str(following.value.value)
+            yield _attribute(one.target.id, one.annotation, text)
+        elif isinstance(one, ast.FunctionDef) and _is_property(one) and one.name[0] != "_":
+            yield _attribute(one.name, one.returns, ast.get_docstring(one) or "")
+
+
+def _attribute(name: str, kind: ast.expr | None, text: str) -> str:
+    annotated = f"`{name}: {ast.unparse(kind)}`" if kind else f"`{name}`"
+    return f"- {annotated}. {' '.join(text.split())}".rstrip()
+
+
+def _function(node: ast.FunctionDef, source: list[str], title: str, level: str) -> Iterator[str]:
+    signature = source[node.lineno - 1 : node.body[0].lineno - 1]
+    shown = textwrap.dedent("\n".join(signature)).removesuffix(":")
+    yield from ("", f"{level} {title}", "", "```python", shown, "```", "")
+    yield from _docstring(ast.get_docstring(node) or "")
+
+
+def _docstring(text: str) -> list[str]:
+    """Return a docstring as Markdown: a list of the entries of each section."""
+    # numpy's sections are underlined, as headings of Markdown are
+    plain, *sections = re.split(r"\n*^(\w+)\n-+\n", text, flags=re.MULTILINE)
+    lines = plain.splitlines()
+    for head, body in zip(sections[::2], sections[1::2], strict=True):
+        lines += ["", f"{head}:", ""]
+        for name, meaning in re.findall(r"^(\S.*)\n((?:    .*\n?|\n)*)", body, re.MULTILINE):
+            lines.append(f"- `{name}`. {' '.join(meaning.split())}".rstrip())
+    return lines
+
+
+def pages() -> dict[Path, str]:
+    """Return the generated pages as they should be."""
+    hand_written = (DOCS / "params.md").read_text()
+    return {
+        DOCS / "cli.md": command_line(),
+        DOCS / "params.md": params(hand_written),
+        DOCS / "api.md": python_api(),
+    }
+
+
+if __name__ == "__main__":
+    for file, text in pages().items():
+        file.write_text(text)
