@@ -48,7 +48,10 @@ def table(*heads: str) -> list[str]:
 def command_line() -> str:
     """Return the page of the command line, from the commands themselves."""
     lines = ["# The command line", "", NOTICE, "", *_command(cli, "mnist-pipeline")]
-    lines += ["", "Every command has `--debug` and `--help` too. [json.md](json.md) has the documents"]
+    lines += [
+        "",
+        "Every command has `--debug` and `--help` too. [json.md](json.md) has the documents",
+    ]
     lines[-1] += " of `--json`."
     for name, command in sorted(cli.commands.items()):
         lines += ["", f"## {name}", "", *_command(command, f"mnist-pipeline {name}")]
@@ -81,7 +84,7 @@ def params(page: str) -> str:
         kind = field.annotation
         if not (isinstance(kind, type) and issubclass(kind, Table)):
             continue
-        presets = [kind(preset=one) for one in PRESETS] if kind is ModelParams else [kind()]
+        presets = [kind.model_validate({"preset": one}) for one in PRESETS] if kind is ModelParams else [kind()]
         heads = [f"`{one}`" for one in PRESETS] if kind is ModelParams else ["default"]
         lines += ["", f"## {name}", "", *table("key", *heads, "allowed", "meaning")]
         for key, limits in kind.model_json_schema()["properties"].items():
@@ -162,9 +165,8 @@ def _entry(module: Any, name: str, title: str) -> Iterator[str]:
     yield from ("", f"### {title}", "", *_docstring(ast.get_docstring(node) or ""), "")
     yield from _attributes(node)
     for one in node.body:
-        if isinstance(one, ast.FunctionDef) and not one.name.startswith("_"):
-            if not _is_property(one):
-                yield from _function(one, _source(module), f"{title}.{one.name}", "####")
+        if isinstance(one, ast.FunctionDef) and one.name[0] != "_" and not _is_property(one):
+            yield from _function(one, _source(module), f"{title}.{one.name}", "####")
 
 
 def _is_property(node: ast.FunctionDef) -> bool:
@@ -190,7 +192,7 @@ def _attribute(name: str, kind: ast.expr | None, text: str) -> str:
 
 def _function(node: ast.FunctionDef, source: list[str], title: str, level: str) -> Iterator[str]:
     signature = source[node.lineno - 1 : node.body[0].lineno - 1]
-    shown = textwrap.dedent("\n".join(signature)).removesuffix(":")
+    shown = textwrap.dedent("\n".join(signature)) + " ..."
     yield from ("", f"{level} {title}", "", "```python", shown, "```", "")
     yield from _docstring(ast.get_docstring(node) or "")
 
