@@ -18,7 +18,7 @@ from mnist_pipeline import incremental
 from mnist_pipeline.cli.main import cli
 from mnist_pipeline.config.params import Params
 from mnist_pipeline.config.settings import PROJECT
-from mnist_pipeline.digits.params import DEFAULT_PRESET, PRESETS, ModelParams, Table
+from mnist_pipeline.digits.params import PRESETS, ModelParams, Table
 
 DOCS = PROJECT / "docs"
 NOTICE = "<!-- written by python -m mnist_pipeline_tests.support.reference -->"
@@ -76,7 +76,7 @@ def _command(command: click.Command, name: str) -> Iterator[str]:
 
 def params(page: str) -> str:
     """Return the page of the params: all of it but prose and meanings from the code."""
-    meanings = dict(re.findall(r"^\| `(\S+)` \|.*\| (.*) \|$", page, re.MULTILINE))
+    meanings = dict(re.findall(r"^\| `(\S+\.\S+)` \|.*\| (.*) \|$", page, re.MULTILINE))
     before, start, rest = page.partition(f"{NOTICE}\n")
     after = rest.partition("<!-- end -->")[2]
     lines: list[str] = []
@@ -84,15 +84,18 @@ def params(page: str) -> str:
         kind = field.annotation
         if not (isinstance(kind, type) and issubclass(kind, Table)):
             continue
-        presets = [kind.model_validate({"preset": one}) for one in PRESETS] if kind is ModelParams else [kind()]
-        heads = [f"`{one}`" for one in PRESETS] if kind is ModelParams else ["default"]
+        limits = kind.model_json_schema()["properties"]
+        default = kind()
+        heads = [] if kind is ModelParams else ["default"]
         lines += ["", f"## {name}", "", *table("key", *heads, "allowed", "meaning")]
-        for key, limits in kind.model_json_schema()["properties"].items():
-            values = [_written(getattr(one, key)) for one in presets]
-            if key == "preset":
-                values = [_written(DEFAULT_PRESET), *[""] * (len(PRESETS) - 1)]
-            full = f"{name}.{key}"
-            lines.append(row(f"`{full}`", *values, _allowed(limits), meanings.get(full, "")))
+        for key, limit in limits.items():
+            full, values = f"{name}.{key}", [_written(getattr(default, key)) for _ in heads]
+            lines.append(row(f"`{full}`", *values, _allowed(limit), meanings.get(full, "")))
+        if kind is ModelParams:
+            lines += ["", "### Values of the presets", "", *table("key", *PRESETS)]
+            models = [kind.model_validate({"preset": one}) for one in PRESETS]
+            for key in [one for one in limits if one != "preset"]:
+                lines.append(row(f"`{key}`", *(_written(getattr(one, key)) for one in models)))
     return before + start + "\n".join([*lines, "", "<!-- end -->"]) + after
 
 
