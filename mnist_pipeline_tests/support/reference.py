@@ -1,4 +1,4 @@
-"""The generated pages of the reference: the command line, `params.toml`, the Python API.
+"""The generated pages of the reference: command line, assets, `params.toml`, Python API.
 
 `python -m mnist_pipeline_tests.support.reference` writes them into `docs/`; a test compares them.
 """
@@ -15,9 +15,11 @@ from typing import Any
 import click
 
 from mnist_pipeline import incremental
+from mnist_pipeline.assets import experiments, own
 from mnist_pipeline.cli.main import cli
 from mnist_pipeline.config.params import Params
-from mnist_pipeline.config.settings import PROJECT
+from mnist_pipeline.config.settings import PROJECT, Settings
+from mnist_pipeline.definitions import build
 from mnist_pipeline.digits.params import PRESETS, ModelParams, Table
 
 DOCS = PROJECT / "docs"
@@ -63,7 +65,7 @@ def _command(command: click.Command, name: str) -> Iterator[str]:
     yield "```text"
     yield " ".join([name, *command.collect_usage_pieces(context)])
     yield "```"
-    yield from ("", inspect.cleandoc(command.help or "").replace("[", "\\["))
+    yield from ("", inspect.cleandoc(command.help or ""))
     records = [one.get_help_record(context) for one in command.get_params(context)]
     known = [one for one in records if one and one[1]]
     if command is not cli:
@@ -128,6 +130,32 @@ def _allowed(limits: Mapping[str, Any]) -> str:
         "exclusiveMaximum": "below",
     }
     return ", ".join(f"{word} {limits[name]}" for name, word in words.items() if name in limits)
+
+
+def assets() -> str:
+    """Return the page of the assets and their checks, from their declarations."""
+    settings = Settings.load(MNIST_SOURCE="sample", MNIST_DATA_DIR="s3://bucket/prefix")
+    named = [one for one in build(settings).assets if one not in own.ASSETS]
+    lines = ["# Assets and checks", "", NOTICE, "", *table("asset", "computed from", "file")]
+    sections: list[str] = []
+    for one in [*named, *experiments.assets({"NAME": ModelParams()})]:
+        file = one.codec.filename if isinstance(one.codec.filename, str) else ""
+        inputs = ", ".join(f"`{key.to_user_string()}`" for key in one.deps)
+        lines.append(row(f"`{one.name}`", inputs, f"`{file}`" if file else "the source's own name"))
+        text = one.options.get("description") or inspect.getdoc(one.step) or ""
+        sections += ["", f"## {one.name}", "", text, ""]
+        sections += table("check", "if it fails", "what is checked")
+        for check in one.check_specs:
+            effect = "nothing is published" if check.blocking else "warning"
+            what = " ".join((check.description or "").split())
+            sections.append(row(f"`{check.name}`", effect, what))
+    lines += [
+        "",
+        "Files are at `<asset>/<sha256 of the file>/<file>` in `MNIST_DATA_DIR`. The check",
+    ]
+    lines += ["`file_is_intact` of each asset is a step of its own, the last one of a run.", ""]
+    lines += ["[architecture.md](architecture.md#checks) describes when checks run."]
+    return "\n".join([*lines, *sections]) + "\n"
 
 
 def python_api() -> str:
@@ -218,6 +246,7 @@ def pages() -> dict[Path, str]:
     return {
         DOCS / "cli.md": command_line(),
         DOCS / "params.md": params(hand_written),
+        DOCS / "assets.md": assets(),
         DOCS / "api.md": python_api(),
     }
 
