@@ -53,11 +53,12 @@ fuzz: .venv/dev.stamp ## fuzz the ARFF reader and pictures, guided by coverage, 
 audit: .venv/dev.stamp ## known vulnerabilities of the locked packages (needs the network)
 	@$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
-lint: .venv/dev.stamp ## ruff, mypy and the contract of imports, as CI runs them
+lint: .venv/dev.stamp ## ruff, mypy, the contract of imports and spelling, as CI runs them
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo --no-cache
+	@$(BIN)/codespell *.md docs mnist_pipeline benchmarks deploy
 
 format: .venv/dev.stamp ## fix what ruff can
 	@$(BIN)/ruff check --fix
@@ -74,7 +75,7 @@ screenshots: .venv/dev.stamp ## pictures of the Dagster UI for the docs (needs c
 bench: .venv/dev.stamp ## what refresh costs when nothing changed; everything on all digits, into docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.full
 
-lock: .venv/dev.stamp ## lock what pyproject.toml asks for, keeping pins that still fit
+lock: | .venv/bin/uv ## lock what pyproject.toml asks for, keeping pins that still fit
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header \
 		--all-extras --group dev pyproject.toml --output-file requirements.lock
 
