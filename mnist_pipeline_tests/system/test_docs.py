@@ -286,6 +286,16 @@ def test_the_tutorial_prints_what_it_shows(forked: Forked) -> None:
             assert same(done.stdout) == same(output), command
 
 
+def test_a_copy_of_the_data_folder_is_up_to_date_elsewhere_without_the_original(
+    furnished_forked: Forked, tmp_path: Path
+) -> None:
+    elsewhere = shutil.move(furnished_forked.data, tmp_path / "elsewhere")
+    assets = furnished_forked.json("status", "--verify", MNIST_DATA_DIR=str(elsewhere))["assets"]
+    assert {one["status"] for one in assets} == {"fresh"}
+    [newest] = furnished_forked.json("champion", MNIST_DATA_DIR=str(elsewhere))["history"]
+    assert newest["outcome"] == "promoted"
+
+
 def test_another_classifier_takes_the_place_of_the_first_as_the_page_describes(
     furnished_clone: Clone,
 ) -> None:
