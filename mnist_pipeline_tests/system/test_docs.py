@@ -25,7 +25,7 @@ from mnist_pipeline.assets.champion_history import Past
 from mnist_pipeline.cli.main import cli
 from mnist_pipeline.cli.output import Command
 from mnist_pipeline.config.params import Params
-from mnist_pipeline.config.settings import PROJECT
+from mnist_pipeline.config.settings import PROJECT, Settings
 from mnist_pipeline.digits.evaluation.leaderboard import Entry
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline_tests.support import reference
@@ -217,12 +217,8 @@ def test_every_command_option_target_and_module_that_is_named_exists() -> None:
         match first.rpartition("/")[2], more:
             case "mnist-pipeline", [name, *options] if name[0] not in "-.":
                 command = cli.commands.get(name)
-                known = (
-                    {one for param in command.params for one in param.opts} if command else set()
-                )
-                known |= {
-                    one for param in getattr(command, "params", []) for one in param.secondary_opts
-                }
+                params = command.params if command else []
+                known = {one for param in params for one in [*param.opts, *param.secondary_opts]}
                 given = {one.partition("=")[0] for one in options if one.startswith("--")}
                 if not command or given - known - {"--help"}:
                     wrong.append(words)
@@ -237,17 +233,15 @@ def test_every_command_option_target_and_module_that_is_named_exists() -> None:
 
 def test_every_page_and_variable_that_code_or_a_page_names_exists() -> None:
     files = [
-        *PROJECT.glob("[!.]*.*"),
-        *(PROJECT / "deploy").rglob("*.*"),
+        *PROJECT.glob("*.toml"),
+        *PROJECT.glob("*.yaml"),
+        PROJECT / "settings.env.example",
+        *(PROJECT / "deploy").glob("*.*"),
         *(PROJECT / "mnist_pipeline").rglob("*.py"),
     ]
-    texts = {file: file.read_text() for file in files if file.suffix not in {".md", ".lock"}}
-    pages = {one for text in texts.values() for one in re.findall(r"\bdocs/[\w-]+\.md", text)}
-    assert pages <= set(PAGES)
-    code = "\n".join(texts.values())
+    code = "\n".join(file.read_text() for file in files)
+    assert set(re.findall(r"\bdocs/[\w-]+\.md", code)) <= set(PAGES)
     defined = {one.upper() for one in re.findall(r"\bmnist_\w+", code, re.IGNORECASE)}
-    from mnist_pipeline.config.settings import Settings
-
     defined |= {f"MNIST_{name}".upper() for name in Settings.model_fields}
     used = {one for text in PAGES.values() for one in re.findall(r"\bMNIST_[A-Z]\w*", text)}
     assert used - defined == set()
