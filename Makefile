@@ -14,7 +14,7 @@ UV = $(BIN)/uv pip install --python $(BIN)/python
 LOCKED = $(UV) --require-hashes --constraint requirements.lock --requirements pyproject.toml
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/run.stamp settings.env ## .venv with all that running needs, and a settings.env that works offline
 
@@ -66,7 +66,7 @@ format: .venv/dev.stamp ## fix what ruff can
 
 docs: .venv/dev.stamp ## the docs as a site: build/site/index.html
 	@rm -rf build/docs build/site .cache && mkdir -p build/docs
-	@cp -r README.md SECURITY.md CONTRIBUTING.md CHANGELOG.md LICENSE docs build/docs
+	@cp -r README.md SECURITY.md CONTRIBUTING.md CHANGELOG.md LICENSE docs notebooks build/docs
 	@$(BIN)/zensical build --strict
 
 screenshots: .venv/dev.stamp ## pictures of the Dagster UI for the docs (needs chromium)

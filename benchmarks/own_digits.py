@@ -24,10 +24,11 @@ from mnist_pipeline_tests.support import photos
 from mnist_pipeline_tests.support.strokes import drawn
 
 CROPS = ("tight", "square", "between")
+SMALL = ("28 px", "20 px", "20 px and 2 of paper")
 NONE = ("lying", "shape", "two", "empty")
 """Kinds without one upright digit: to answer them without a warning is wrong."""
 
-KINDS = ("photo", "light ink", *photos.PAGES, "strokes", *CROPS, *NONE)
+KINDS = ("photo", "light ink", *photos.PAGES, "strokes", *CROPS, *NONE, *SMALL)
 
 
 def picture(kind: str, digits: Digits, row: int, rng: np.random.Generator) -> bytes:
@@ -36,8 +37,8 @@ def picture(kind: str, digits: Digits, row: int, rng: np.random.Generator) -> by
     image: Image.Image
     if kind in photos.PAGES:
         return photos.page(pixels, rng, kind)
-    if kind in CROPS:
-        image = photos.crops(pixels)[kind]
+    if kind in CROPS + SMALL:
+        image = (photos.crops(pixels) | photos.small(pixels))[kind]
     elif kind in {"photo", "light ink"}:
         image = photos.photo(pixels, rng, inverted=kind == "light ink")
     elif kind == "strokes":

@@ -4,7 +4,7 @@ They are in the key-value table of Dagster's database: tags of events cannot be 
 stays there when the run that computed it is deleted, and goes when its file is collected.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,16 +89,25 @@ def artifact_of(
 
     It is found though its event was deleted.
     """
-    made = [
-        one.artifact(store)
-        for one in history.all_of(instance, asset)
-        if one.data_version == version
-    ]
-    texts = [one for one in _of(instance, asset).values() if version in one]
-    decoded = [one for one in map(_decoded, texts) if one.data_version == version]
-    found = [*filter(None, made), *(one.artifact(store, asset) for one in decoded)]
-    there = (one for one in found if store.size(one) == one.size)
-    return next(there, next(iter(found), None))
+    newest = None
+    for artifact in _artifacts(instance, store, asset, version):
+        if store.size(artifact) == artifact.size:
+            return artifact
+        newest = newest or artifact
+    return newest
+
+
+def _artifacts(
+    instance: dg.DagsterInstance, store: Store, asset: dg.AssetKey, version: str
+) -> Iterator[Artifact]:
+    """Yield the files of a data version, those of events first; all are read if need be."""
+    for made in history.all_of(instance, asset):
+        if made.data_version == version and (artifact := made.artifact(store)):
+            yield artifact
+    # most texts are of other versions, and long
+    for found in map(_decoded, (one for one in _of(instance, asset).values() if version in one)):
+        if found.data_version == version:
+            yield found.artifact(store, asset)
 
 
 def record(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str, result: Earlier) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -198,6 +199,26 @@ def test_a_picture_with_damaged_exif_data_is_read(some: Digits, form: str) -> No
     assert alike(of_file(damaged), some.pixels[0]) > 0.9
 
 
+def test_a_png_with_damaged_metadata_is_read(some: Digits) -> None:
+    whole = encoded(on_paper(some.pixels[0]))
+    too_long = b"a\0\0" + zlib.compress(bytes(80_000_000))
+    # without a checksum that is right
+    kinds = [(b"cHRM", b"?"), (b"gAMA", b""), (b"sRGB", b""), (b"acTL", b"?"), (b"iCCP", b"?"),
+             (b"pHYs", b"?"), (b"eXIf", b"?"), (b"zTXt", too_long)]  # fmt: skip
+    for kind, content in kinds:
+        chunk = len(content).to_bytes(4) + kind + content + bytes(4)
+        assert alike(of_file(whole[:33] + chunk + whole[33:]), some.pixels[0]) > 0.9, kind
+
+
+def test_a_jpeg_with_damaged_metadata_is_read(some: Digits) -> None:
+    whole = encoded(on_paper(some.pixels[0]), "JPEG")
+    kinds = [(0xE0, b"JFIF"), (0xEE, b"Adobe"), (0xE2, b"ICC_PROFILE\0"), (0xE2, b"MPF\0?"),
+             (0xED, b"Photoshop 3.0\0" b"8BIM\4\1")]  # fmt: skip
+    for kind, content in kinds:
+        segment = bytes([0xFF, kind]) + (2 + len(content)).to_bytes(2) + content
+        assert alike(of_file(whole[:2] + segment + whole[2:]), some.pixels[0]) > 0.9, content
+
+
 def test_what_shows_no_single_digit_is_refused_with_a_reason(some: Digits) -> None:
     two = Image.new("L", (800, 400), 255)
     for left, pixels in ((40, some.pixels[0]), (420, some.pixels[30])):
@@ -207,13 +228,13 @@ def test_what_shows_no_single_digit_is_refused_with_a_reason(some: Digits) -> No
     speck = Image.new("L", (800, 800), 255)
     speck.paste(0, (400, 400, 421, 421))
     for image, reason in (
-        (two, "shows 2 things that could be digits: crop it to one"),
-        (dash, "nothing that looks like a digit the model knows: crop it to one"),
-        (speck, "only lines, specks, .* crop it to one"),
-        (Image.new("L", (300, 300), 128), "nothing stands out as ink .* crop it"),
-        (Image.new("RGBA", (300, 300), (0, 0, 0, 0)), "nothing stands out as ink .* crop it"),
+        (two, "shows 2 things that could be digits: give .* one"),
+        (dash, "nothing that looks like a digit the model knows: give .* one"),
+        (speck, "only lines, specks, .* give .* one"),
+        (Image.new("L", (300, 300), 128), "nothing stands out as ink .* give .* one"),
+        (Image.new("RGBA", (300, 300), (0, 0, 0, 0)), "nothing stands out as ink .* give .* one"),
         (Image.new("L", (3, 40), 128), "too few pixels a side"),
-        (beside_paper(), "nothing stands out as ink .* crop it"),
+        (beside_paper(), "nothing stands out as ink .* give .* one"),
     ):
         with pytest.raises(PictureError, match=reason):
             prepared(image)
@@ -324,6 +345,27 @@ def test_a_crop_at_the_digits_edges_is_the_digit(some: Digits) -> None:
     for pixels in some.pixels[::7]:
         for crop in photos.crops(pixels).values():
             assert alike(prepared(crop), pixels) > 0.8
+
+
+def test_a_small_picture_is_the_digit_with_and_without_paper_around_it(some: Digits) -> None:
+    for pixels in some.pixels[::3]:
+        for name, picture in photos.small(pixels).items():
+            assert alike(prepared(picture), pixels) > 0.8, name
+
+
+@pytest.mark.parametrize(
+    ("kind", "least"), [("28 px", 57), ("20 px and 2 of paper", 57), ("20 px", 54)]
+)
+def test_test_digits_in_small_pictures_are_read(furnished: House, kind: str, least: int) -> None:
+    model = persistence.loads(furnished.made("sgd_model").path.read_bytes())
+    test = Digits.read(furnished.made("test_set").path)
+    answers = []
+    for pixels in test.pixels[:60]:
+        try:
+            answers.append(read_digit(model, encoded(photos.small(pixels)[kind])).digit)
+        except PictureError:
+            answers.append(-1)
+    assert np.sum(answers == test.labels[:60]) >= least, answers
 
 
 def test_typicality_is_that_of_digits_for_digits_and_little_for_what_is_none(some: Digits) -> None:

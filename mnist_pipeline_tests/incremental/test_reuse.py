@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mnist_pipeline.incremental import RunResult
+from mnist_pipeline.incremental import RunResult, asset, codecs
 from mnist_pipeline_tests.incremental.conftest import ALL, Toy, newest_of, run_ids
 
 FROM_LEFT = ["left", "total", "summary"]
@@ -372,3 +372,18 @@ def test_every_file_lies_at_its_digest(toy: Toy) -> None:
         path = Path(toy.status()[name].path or "")
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         assert path == toy.data / name / digest / filename
+
+
+def test_partitions_of_an_asset_are_results_of_their_own_each_reused_and_kept(toy: Toy) -> None:
+    @asset(codecs.text("piece.txt"), partitions_def=dg.StaticPartitionsDefinition(["a", "b"]))
+    def piece(context: dg.AssetExecutionContext) -> str:
+        return f"of {context.partition_key}"
+
+    with toy.session(on_request={"pieces": [piece]}) as session:
+        for partition in ("a", "b"):
+            assert session.run([piece.key], partition=partition).computed == ["piece"]
+        for partition in ("a", "b"):
+            assert session.run([piece.key], partition=partition).reused == ["piece"]
+        assert session.collect_garbage(keep=1, dry_run=False) == []
+    found = {file.read_text() for file in toy.data.glob("piece/*/piece.txt")}
+    assert found == {"of a", "of b"}

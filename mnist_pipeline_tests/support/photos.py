@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from mnist_pipeline.digits.model.typicality import Reference
 from mnist_pipeline.digits.sources import sample
@@ -43,6 +43,14 @@ def crops(pixels: npt.NDArray[np.uint8]) -> dict[str, Image.Image]:
     between = Image.new("L", (tight.width, tight.height + 80), 255)
     between.paste(tight, (0, 40))
     return {"tight": tight, "square": square, "between": between}
+
+
+def small(pixels: npt.NDArray[np.uint8]) -> dict[str, Image.Image]:
+    """A digit of 20 pixels: MNIST's own image, its bounding box, and that with a little paper."""
+    whole = Image.fromarray(pixels.reshape(28, 28))
+    tight = ImageOps.invert(whole.crop(whole.getbbox()))
+    padded = ImageOps.expand(tight, 2, 255)
+    return {"28 px": whole, "20 px": tight, "20 px and 2 of paper": padded}
 
 
 def two_digits(

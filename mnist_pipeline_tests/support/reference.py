@@ -24,6 +24,7 @@ from mnist_pipeline.digits.params import PRESETS, ModelParams, Table
 
 DOCS = PROJECT / "docs"
 NOTICE = "<!-- written by python -m mnist_pipeline_tests.support.reference -->"
+END = "<!-- end -->"
 
 STEPS = [
     "mnist_pipeline.digits.sources.sample.read",
@@ -47,17 +48,18 @@ def table(*heads: str) -> list[str]:
     return [row(*heads), "|---" * len(heads) + "|"]
 
 
-def command_line() -> str:
-    """Return the page of the command line, from the commands themselves."""
-    lines = ["# The command line", "", NOTICE, "", *_command(cli, "mnist-pipeline")]
-    lines += [
-        "",
-        "Every command has `--debug` and `--help` too. [json.md](json.md) has the documents",
-    ]
-    lines[-1] += " of `--json`."
+def generated(page: str, lines: list[str]) -> str:
+    """Return a page with other lines between its marks, and the prose around them as it is."""
+    before, start, rest = page.partition(f"{NOTICE}\n")
+    return before + start + "\n".join([*lines, "", END]) + rest.partition(END)[2]
+
+
+def command_line(page: str) -> str:
+    """Return the page of the command line, each command as it describes itself."""
+    lines = ["", *_command(cli, "mnist-pipeline")]
     for name, command in sorted(cli.commands.items()):
-        lines += ["", f"## {name}", "", *_command(command, f"mnist-pipeline {name}")]
-    return "\n".join(lines) + "\n"
+        lines += ["", f"### {name}", "", *_command(command, f"mnist-pipeline {name}")]
+    return generated(page, lines)
 
 
 def _command(command: click.Command, name: str) -> Iterator[str]:
@@ -79,8 +81,6 @@ def _command(command: click.Command, name: str) -> Iterator[str]:
 def params(page: str) -> str:
     """Return the page of the params: all of it but prose and meanings from the code."""
     meanings = dict(re.findall(r"^\| `(\S+\.\S+)` \|.*\| (.*) \|$", page, re.MULTILINE))
-    before, start, rest = page.partition(f"{NOTICE}\n")
-    after = rest.partition("<!-- end -->")[2]
     lines: list[str] = []
     for name, field in Params.model_fields.items():
         kind = field.annotation
@@ -98,7 +98,7 @@ def params(page: str) -> str:
             models = [kind.model_validate({"preset": one}) for one in PRESETS]
             for key in [one for one in limits if one != "preset"]:
                 lines.append(row(f"`{key}`", *(_written(getattr(one, key)) for one in models)))
-    return before + start + "\n".join([*lines, "", "<!-- end -->"]) + after
+    return generated(page, lines)
 
 
 def _written(value: Any) -> str:
@@ -242,10 +242,10 @@ def _docstring(text: str) -> list[str]:
 
 def pages() -> dict[Path, str]:
     """Return the generated pages as they should be."""
-    hand_written = (DOCS / "params.md").read_text()
+    commands, keys = DOCS / "command-line.md", DOCS / "params.md"
     return {
-        DOCS / "cli.md": command_line(),
-        DOCS / "params.md": params(hand_written),
+        commands: command_line(commands.read_text()),
+        keys: params(keys.read_text()),
         DOCS / "assets.md": assets(),
         DOCS / "api.md": python_api(),
     }

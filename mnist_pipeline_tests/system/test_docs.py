@@ -71,7 +71,8 @@ class Page(HTMLParser):
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built by `make docs` in a folder of its own."""
     folder = tmp_path_factory.mktemp("site")
-    shutil.copytree(PROJECT / "docs", folder / "docs")
+    for name in ("docs", "notebooks"):
+        shutil.copytree(PROJECT / name, folder / name)
     named = [PROJECT / name for name in ("Makefile", "zensical.toml", "LICENSE")]
     for file in [*named, *PROJECT.glob("*.md")]:
         shutil.copy(file, folder)

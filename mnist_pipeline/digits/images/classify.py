@@ -86,7 +86,7 @@ def read_digit(model: TrainedModel, image: bytes) -> Reading:
     reading = _reading(model, seen.pixels, seen.weights, seen.typicality)
     if reading.confidence < _LEAST_CONFIDENCE:
         second = int(reading.probabilities.argsort()[-2])
-        raise PictureError(f"is not clear: a {reading.digit} or a {second}: {segments.CROP}")
+        raise PictureError(f"is not clear: a {reading.digit} or a {second}: {segments.WANTED}")
     return reading
 
 

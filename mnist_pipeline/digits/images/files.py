@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.errors import PictureError
+from mnist_pipeline.digits.images.metadata import SEVERAL, without_metadata
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -99,6 +100,7 @@ def _decoded(data: bytes) -> "Image.Image":
     """Return the image upright, its luminance and, where there is any, its opacity."""
     from PIL import Image, UnidentifiedImageError
 
+    data = without_metadata(data)
     try:
         with warnings.catch_warnings():
             # of sizes, which have a limit here, and of metadata, which are not needed
@@ -110,9 +112,8 @@ def _decoded(data: bytes) -> "Image.Image":
                     f"has {width:,} x {height:,} pixels: give a picture of at most "
                     f"{MOST_PIXELS // 10**6} million"
                 )
-            # a phone's MPO has the photo first, then what the phone computed from it
-            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-                raise PictureError("holds several pictures: save the one that is meant")
+            if image.format == "WEBP" and getattr(image, "n_frames", 1) > 1:
+                raise PictureError(SEVERAL)
             if data.count(_SCAN) > _MOST_SCANS:
                 raise PictureError("is a JPEG picture of far too many scans: save it again")
             image.draft("L", (WORKING_SIDE, WORKING_SIDE))

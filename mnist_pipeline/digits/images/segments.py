@@ -15,7 +15,7 @@ import numpy.typing as npt
 from mnist_pipeline.digits.errors import PictureError
 
 _SIDE = 400
-"""Pictures are searched with this number of pixels squared, whatever their shape."""
+"""Pictures are searched with this number of pixels squared, whatever their shape and size."""
 
 _LEAST_CONTRAST = 0.06
 _LEAST_SIGNAL = 100
@@ -50,10 +50,10 @@ _MOST = 20
 _FILLED = 2 / 3
 """Only one in a thousand of MNIST's digits other than 1 fills so much of its bounding box."""
 
-CROP = "crop it to one upright digit, with paper around it"
-EMPTY = f"shows no digit: nothing stands out as ink does from paper: {CROP}"
+WANTED = "give a picture of one upright digit, with paper around it"
+EMPTY = f"shows no digit: nothing stands out as ink does from paper: {WANTED}"
 FOREIGN = (
-    "shows no digit, only lines, specks, areas or what comes in from beside the paper: " + CROP
+    "shows no digit, only lines, specks, areas or what comes in from beside the paper: " + WANTED
 )
 
 Mask = npt.NDArray[np.bool_]
@@ -128,6 +128,11 @@ def candidates(grey: Grey) -> list[Candidate]:
 
     Raises PictureError where there is no ink, or nothing in it can be a digit.
     """
+    from PIL import Image
+
+    if (scale := _SIDE / grey.size**0.5) > 1:
+        size = [round(scale * side) for side in grey.shape[::-1]]
+        grey = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC))
     inks = [ink for view in _views(grey) for ink in _inks(grey, view)]
     if not inks:
         raise PictureError(EMPTY)

@@ -4,7 +4,7 @@ import functools
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +59,7 @@ def _in_one_style(
     @functools.wraps(draw)
     def styled(theme: Theme, /, *args: P.args, **kwargs: P.kwargs) -> bytes:
         import matplotlib.style
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         style = {
@@ -80,7 +81,9 @@ def _in_one_style(
             figure = Figure(figsize=_INCHES, dpi=110, layout="constrained")
             draw(figure, *args, **kwargs)
             buffer = io.BytesIO()
-            figure.savefig(buffer, format="png", metadata={"Software": None})
+            # as `savefig` does, which draws all twice
+            canvas: Any = FigureCanvasAgg(figure)
+            canvas.print_png(buffer, metadata={"Software": None})
         return buffer.getvalue()
 
     return styled
