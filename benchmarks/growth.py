@@ -20,10 +20,9 @@ from mnist_pipeline.incremental import Pipeline, Session, codecs, open_store, re
 from mnist_pipeline.incremental.steps import Asset, asset
 from mnist_pipeline.incremental.unchanged import QuickAnswers
 
-HISTORY = (10, 1_000, 10_000)
-"""Recorded materializations of each asset."""
+HISTORY = {8: (10, 1_000, 10_000), 80: (10, 1_000)}
+"""By the number of assets, recorded materializations of each."""
 
-ASSETS = (8, 80)
 TIMES = 7
 
 
@@ -85,7 +84,7 @@ def measured(count: int, folder: Path) -> list[tuple[int, int, float, float, flo
     with pipeline.session() as session:
         session.run()
         before = 1
-        for history in HISTORY:
+        for history in HISTORY[count]:
             print(f"{count} assets, {history:,} materializations each", file=sys.stderr)
             fill(session, history - before - 1)
             before = history
@@ -106,7 +105,7 @@ def measured(count: int, folder: Path) -> list[tuple[int, int, float, float, flo
 def table() -> str:
     """Measure and return the Markdown table."""
     rows = []
-    for count in ASSETS:
+    for count in HISTORY:
         with tempfile.TemporaryDirectory() as name:
             rows += measured(count, Path(name))
     lines = [
