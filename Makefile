@@ -1,7 +1,7 @@
 # Entry points for people. `make` lists them.
 .DEFAULT_GOAL := help
 .PHONY: help install run refresh status ui test slow-test kill-test hostile-test fuzz audit screenshots \
-	lint format bench lock s3 workers clean
+	lint format docs bench lock s3 workers clean
 
 PYTHON ?= python3
 # uv does not compile; what the first run imports is compiled once, also where this is set
@@ -53,15 +53,21 @@ fuzz: .venv/dev.stamp ## fuzz the ARFF reader and pictures, guided by coverage, 
 audit: .venv/dev.stamp ## known vulnerabilities of the locked packages (needs the network)
 	@$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
-lint: .venv/dev.stamp ## ruff, mypy and the contract of imports, as CI runs them
+lint: .venv/dev.stamp ## ruff, mypy, the contract of imports and spelling, as CI runs them
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo --no-cache
+	@$(BIN)/codespell *.md docs mnist_pipeline benchmarks deploy
 
 format: .venv/dev.stamp ## fix what ruff can
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
+
+docs: .venv/dev.stamp ## the docs as a site: build/site/index.html
+	@rm -rf build/docs build/site .cache && mkdir -p build/docs
+	@cp -r README.md SECURITY.md CONTRIBUTING.md CHANGELOG.md LICENSE docs notebooks build/docs
+	@$(BIN)/zensical build --strict
 
 screenshots: .venv/dev.stamp ## pictures of the Dagster UI for the docs (needs chromium)
 	@$(BIN)/pytest mnist_pipeline_tests/system/test_ui.py -k "plots_pictures or alpha" --screenshots docs/images
@@ -69,7 +75,7 @@ screenshots: .venv/dev.stamp ## pictures of the Dagster UI for the docs (needs c
 bench: .venv/dev.stamp ## what refresh costs when nothing changed; everything on all digits, into docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.full
 
-lock: .venv/dev.stamp ## lock what pyproject.toml asks for, keeping pins that still fit
+lock: | .venv/bin/uv ## lock what pyproject.toml asks for, keeping pins that still fit
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header \
 		--all-extras --group dev pyproject.toml --output-file requirements.lock
 
@@ -78,7 +84,7 @@ s3: .venv/s3.stamp ## boto3 into .venv, for a store in a bucket
 workers: .venv/workers.stamp ## Celery and PostgreSQL into .venv, for many machines
 
 clean: ## remove .venv and caches; data/ and settings.env stay
-	@rm -rf .venv .fuzz .hypothesis .mypy_cache .ruff_cache .pytest_cache dist build .tmp_dagster_home_*
+	@rm -rf .venv .fuzz .hypothesis .mypy_cache .ruff_cache .pytest_cache .cache dist build .tmp_dagster_home_*
 	@find . -name __pycache__ -not -path './data/*' -prune -exec rm -rf {} +
 
 # of an earlier version's .env, if there is one

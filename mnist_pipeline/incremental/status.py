@@ -29,7 +29,7 @@ class AssetStatus:
     its file is gone; `damaged`: its file is not what was recorded; `refused`: a blocking check
     refused it."""
     causes: list[str]
-    """Empty where fresh."""
+    """Empty where `fresh`."""
     data_version: str | None
     code_version: str | None
     path: str | None

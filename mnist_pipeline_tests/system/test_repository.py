@@ -82,6 +82,12 @@ def test_what_installs_is_pinned_too_and_actions_by_commit() -> None:
     assert [name for name in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", name)] == []
 
 
+def test_make_lock_needs_nothing_that_the_lock_does_not_have_yet() -> None:
+    plan = make("--dry-run", "--what-if", "pyproject.toml", "lock")
+    assert "pip compile" in plan
+    assert "pip install" not in plan
+
+
 def test_the_audit_covers_the_lock() -> None:
     assert "--requirement requirements.lock" in make("--dry-run", "audit")
 
