@@ -344,6 +344,7 @@ def module(name: str) -> Callable[[Clone], None]:
             SPLITS,
             ASSETS - {"raw_mnist"},
             id="split.random_state",
+            marks=pytest.mark.slow,
         ),
     ],
 )
