@@ -20,7 +20,7 @@ from mnist_pipeline.incremental import Pipeline, Session, codecs, open_store, re
 from mnist_pipeline.incremental.steps import Asset, asset
 from mnist_pipeline.incremental.unchanged import QuickAnswers
 
-HISTORY = {8: (10, 1_000, 10_000), 80: (10, 1_000)}
+HISTORY = {8: (10, 100, 1_000), 80: (10, 100)}
 """By the number of assets, recorded materializations of each."""
 
 TIMES = 7
