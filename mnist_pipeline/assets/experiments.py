@@ -1,6 +1,5 @@
 """Experiments: an asset `candidate/NAME` for each variant of the params, and `leaderboard`."""
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
@@ -8,6 +7,7 @@ import dagster as dg
 
 from mnist_pipeline.assets import champion_history, display
 from mnist_pipeline.assets.sgd_model import codec, sgd_model
+from mnist_pipeline.config.variants import asset_name
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.data.validation import Fitted
 from mnist_pipeline.digits.evaluation import comparison
@@ -29,13 +29,10 @@ NOT_FITTED = "not fitted with the current params, training digits and code"
 
 
 def key_of(name: str) -> dg.AssetKey:
-    """Return the key of the asset that fits a variant, or the model or champion of `leaderboard`.
-
-    Dagster allows no punctuation in it: that is `_`.
-    """
+    """Return the key of what fits a variant, or the model or champion of `leaderboard`."""
     if name in {MODEL, CHAMPION}:
         return sgd_model.key
-    return dg.AssetKey(["candidate", re.sub(r"\W", "_", name)])
+    return dg.AssetKey(["candidate", asset_name(name)])
 
 
 def _candidate(name: str, params: ModelParams) -> Asset:

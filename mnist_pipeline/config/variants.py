@@ -19,6 +19,11 @@ _TABLES = ("model", "variants", "sweep")
 _NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._=:-]{0,119}")
 
 
+def asset_name(name: str) -> str:
+    """Return the name of a variant in that of an asset: Dagster allows no punctuation there."""
+    return re.sub(r"\W", "_", name)
+
+
 def without_choice(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of a params file with `[model]` as it is, whichever variant it names."""
     model = content.get("model")
@@ -61,8 +66,7 @@ def expanded(content: Mapping[str, Any], known_keys: Collection[str]) -> dict[st
             )
         if name in found:
             raise ValueError(f"there are two variants {name}: [sweep] leads to it too")
-        # as the names of assets are made of them
-        if (other := asset_names.setdefault(re.sub(r"\W", "_", name), name)) != name:
+        if (other := asset_names.setdefault(asset_name(name), name)) != name:
             raise ValueError(f"the variants {other} and {name} differ in punctuation only")
         table = _table(own, f"variants.{name}")
         found[name] = table if "preset" in table else model | table

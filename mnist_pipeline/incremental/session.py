@@ -67,10 +67,7 @@ class Session:
         return status.assess(engine, self.instance, keys, verify=verify)
 
     def local_sizes(self, statuses: Mapping[dg.AssetKey, AssetStatus]) -> dict[str, int] | None:
-        """Return path and size of each artifact if all are up to date, and all is on this machine.
-
-        None otherwise, also where assets or checks of a project's own may depend on anything else.
-        """
+        """Return artifacts' sizes by path if all are up to date and on this machine, or None."""
         pipeline = self.pipeline
         is_local = isinstance(pipeline.store.root, Path) and _dagster.is_sqlite_in(
             self.instance, pipeline.home
