@@ -95,7 +95,8 @@ class Store:
     def size(self, artifact: Artifact) -> int | None:
         """Return the size of an artifact in bytes, without reading it; None if it is missing."""
         with _reading(artifact):
-            return files.size(Path(str(artifact.path)))
+            folder = self._folder_of(artifact.asset) / artifact.sha256
+            return None if folder.is_symlink() else files.size(folder / artifact.filename)
 
     def is_intact(self, artifact: Artifact) -> bool:
         """Return whether an artifact is there with the recorded size and digest."""
@@ -107,7 +108,7 @@ class Store:
 
     def read(self, artifact: Artifact) -> bytes:
         """Return the verified bytes of an artifact; DamagedError if it is missing or damaged."""
-        with _reading(artifact), _open(artifact) as file:
+        with _reading(artifact), self._open(artifact) as file:
             data = file.read()
         check(artifact, len(data), files.sha256(data))
         return data
@@ -118,7 +119,7 @@ class Store:
 
         Raises as `read` does.
         """
-        with _reading(artifact), _open(artifact) as file:
+        with _reading(artifact), self._open(artifact) as file:
             check(artifact, artifact.size, hashlib.file_digest(file, "sha256").hexdigest())
         yield Path(str(artifact.path))
 
@@ -151,6 +152,17 @@ class Store:
             ) from error
         return removed
 
+    def _open(self, artifact: Artifact) -> io.BufferedReader:
+        """Open a file of the recorded size: one of another size is not read, however large."""
+        size = self.size(artifact)
+        if size is None:
+            raise missing(artifact)
+        check(artifact, size)
+        try:
+            return Path(str(artifact.path)).open("rb")
+        except FileNotFoundError:  # `gc` removed it meanwhile
+            raise missing(artifact) from None
+
     def _write(self, artifact: Artifact, data: bytes | Path) -> None:
         path = Path(str(artifact.path))
         beside = files.temporary(path.parent.parent / artifact.filename)
@@ -175,8 +187,8 @@ class Store:
                 break
             if path.is_symlink():
                 raise StoreError(
-                    f"{path} is a link: the store writes and removes nothing outside its own "
-                    "folder. Put a folder in its place."
+                    f"{path} is a link: the store reads, writes and removes nothing outside its "
+                    "own folder. Put a folder in its place."
                 )
         return folder
 
@@ -257,19 +269,6 @@ def _reading(artifact: Artifact) -> Iterator[None]:
         raise StoreError(
             f"cannot read {artifact.path}: {error.strerror or error}. Fix that first."
         ) from error
-
-
-def _open(artifact: Artifact) -> io.BufferedReader:
-    """Open a file of the recorded size: one of another size is not read, however large."""
-    path = Path(str(artifact.path))
-    size = files.size(path)
-    if size is None:
-        raise missing(artifact)
-    check(artifact, size)
-    try:
-        return path.open("rb")
-    except FileNotFoundError:  # `gc` removed it meanwhile
-        raise missing(artifact) from None
 
 
 def _put(beside: Path, path: Path) -> None:

@@ -91,11 +91,12 @@ class QuickAnswers:
         """Return the kept answer if nothing changed since, or None."""
         try:
             kept = json.loads(self._file.read_bytes())
-            before, sizes = State(**kept["state"]), kept["sizes"]
+            before, artifacts = State(**kept["state"]), kept["artifacts"]
             if before.surroundings != self._around or before.history is None:
                 return None
             same = before == state(self._around, before.files, before.home)
-            return kept["answers"].get(self._command) if same and sizes == _sizes(sizes) else None
+            same = same and artifacts == _read(artifacts)
+            return kept["answers"].get(self._command) if same else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -113,7 +114,8 @@ class QuickAnswers:
             return
         if before != state(self._around, before.files, before.home):
             return
-        content = {"state": asdict(before), "sizes": dict(sizes), "answers": {}}
+        artifacts = {path: [size, os.path.realpath(path)] for path, size in sizes.items()}
+        content = {"state": asdict(before), "artifacts": artifacts, "answers": {}}
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             kept = json.loads(self._file.read_bytes())
             if {**kept, "answers": {}} == content:
@@ -133,8 +135,9 @@ def _digest(path: str) -> str | None:
         return None
 
 
-def _sizes(paths: Iterable[str]) -> dict[str, int]:
-    return {path: Path(path).stat().st_size for path in paths}
+def _read(paths: Iterable[str]) -> dict[str, list[Any]]:
+    """Return the size of each file and where it is: a link in its place, or above it, differs."""
+    return {path: [Path(path).stat().st_size, os.path.realpath(path)] for path in paths}
 
 
 def _history(home: str) -> str | None:

@@ -170,6 +170,7 @@ def _damage(path: Path, damage: str, outside: Path) -> None:
         case "folder is a file":
             folder.write_bytes(DATA)
         case "folder is a link to another":
+            put(outside / path.name, DATA)
             folder.symlink_to(outside)
         case "folder is a link to nowhere":
             folder.symlink_to("nowhere")
@@ -561,7 +562,11 @@ def test_a_link_in_the_place_of_an_assets_folder_is_refused_and_nothing_behind_i
     root.mkdir()
     link = root / asset.partition("/")[0]
     link.symlink_to(elsewhere)
+    there = store.artifact(asset.partition("/")[0], "1" * 64, "file", 10)
     for attempt in (
+        lambda: store.size(there),
+        lambda: store.is_intact(there),
+        lambda: store.read(there),
         lambda: store.publish(asset, "file", DATA),
         lambda: store.garbage(asset, list, remove=True),
     ):

@@ -85,6 +85,21 @@ def test_nothing_is_given_while_a_run_is_unfinished(toy: Toy) -> None:
     assert checked(toy) == quick(toy).find()
 
 
+@pytest.mark.parametrize("above", range(3))
+def test_nothing_is_given_where_a_link_is_in_the_place_of_a_file_or_a_folder(
+    above: int, toy: Toy
+) -> None:
+    kept = checked(toy)
+    path = toy.path("total")
+    place = [path, *path.parents][above]
+    place.symlink_to(place.rename(toy.folder / "moved"))
+    assert path.is_file()
+    assert quick(toy).find() is None
+    place.unlink()
+    (toy.folder / "moved").rename(place)
+    assert quick(toy).find() == kept
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_after_random_changes_the_quick_answer_is_the_slow_one_or_none(
     seed: int, toy: Toy, monkeypatch: pytest.MonkeyPatch
