@@ -170,8 +170,7 @@ def main() -> None:
     before, rest = readme.read_text().split(MARKS[0])
     after = rest.split(MARKS[1])[1]
     readme.write_text(
-        f"{before}{MARKS[0]}\n\n{machine()}\n\n{table}\n\n{whole}\n\n"
-        f"{MARKS[1]}{after}"
+        f"{before}{MARKS[0]}\n\n{machine()}\n\n{table}\n\n{whole}\n\n{MARKS[1]}{after}"
     )
     print(page)
 
