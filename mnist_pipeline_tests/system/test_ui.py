@@ -330,7 +330,14 @@ def module(name: str) -> Callable[[Clone], None]:
             FROM_THE_MODEL_ON,
             id="model.alpha",
         ),
-        pytest.param(module("figures.py"), {"report"}, {"report"}, id="figures"),
+        pytest.param(
+            module("figures.py"),
+            {"report"},
+            {"report"},
+            id="figures",
+            # the same steps as of the ARFF reader
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             module("arff.py"),
             SPLITS,
