@@ -22,8 +22,9 @@ def opened(home: Path, template: Path | None = None) -> Iterator[dg.DagsterInsta
     """Open the instance in a home folder, which is created if needed; set `DAGSTER_HOME` to it.
 
     The `dagster.yaml` that is the template is copied into the home, without the parts that name its
-    folder of SQLite: these are in the home by default. Without a template, telemetry is off and
-    crashed runs are retried. A file in the home that was edited by hand stays.
+    folder of SQLite: these are in the home by default. Without a template, telemetry is off, runs
+    leave the queue within a second, and crashed runs are retried. A file in the home that was
+    edited by hand stays.
 
     Raises SettingsError if the folder cannot be created or written; HistoryError if the disk with
     Dagster's history is full, its database damaged, or its server gone.
@@ -82,6 +83,11 @@ def _names(part: Any, folder: str) -> bool:
 
 _DEFAULT: dict[str, Any] = {
     "telemetry": {"enabled": False},
+    "run_coordinator": {
+        "module": "dagster.core.run_coordinator",
+        "class": "QueuedRunCoordinator",
+        "config": {"dequeue_interval_seconds": 1},
+    },
     "run_retries": {"enabled": True, "max_retries": 3, "retry_on_asset_or_op_failure": False},
 }
 
