@@ -61,7 +61,7 @@ def mail_server(certificate: Path | None = None, *, implicit: bool = False) -> I
                         self.wfile.write(b"354 go on\r\n")
                         lines = iter(lambda: self.rfile.readline().rstrip(b"\r\n"), b".")
                         mail = message_from_bytes(b"\n".join(lines), policy=policy.default)
-                        found.mails.append(mail)  # type: ignore[arg-type]
+                        found.mails.append(mail)
                         self.wfile.write(b"250 ok\r\n")
                     case ["QUIT"]:
                         self.wfile.write(b"221 bye\r\n")
@@ -140,7 +140,8 @@ def test_a_mail_server_whose_certificate_is_not_trusted_gets_no_password(
         address = f"{scheme}://u:secret@localhost:{server.port}?from=a@b.org&to=b@b.org"
         with pytest.raises(OSError, match="certificate verify failed"):
             alerts.send([address], "it failed", "")
-    assert server.logins == server.mails == []
+    assert not server.logins
+    assert not server.mails
 
 
 def test_a_password_is_not_sent_where_the_connection_is_not_encrypted() -> None:
@@ -148,7 +149,8 @@ def test_a_password_is_not_sent_where_the_connection_is_not_encrypted() -> None:
         address = f"smtp://user:secret@127.0.0.1:{server.port}?from=a@b.org&to=b@b.org"
         with pytest.raises(OSError, match="STARTTLS"):
             alerts.send([address], "it failed", "")
-    assert server.logins == server.mails == []
+    assert not server.logins
+    assert not server.mails
 
 
 def test_a_webhook_gets_the_text_as_json_as_slack_takes_it() -> None:
@@ -163,9 +165,9 @@ def test_an_address_that_fails_keeps_no_other_from_its_alert_and_is_named_withou
     None
 ):
     gone = f"http://localhost:{free_port()}/services/secret"
-    with webhook() as (address, received):
-        with pytest.raises(OSError, match="sent to localhost: .*refused") as error:
-            alerts.send([gone, address], "it failed", "")
+    refused = pytest.raises(OSError, match=r"sent to localhost: .*refused")
+    with webhook() as (address, received), refused as error:
+        alerts.send([gone, address], "it failed", "")
     assert len(received) == 1
     assert "secret" not in str(error.value)
 
