@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import json
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -163,6 +164,7 @@ class Pipeline:
         again. In a worker whose code versions or store differ from the code server's, each step
         fails. If loading failed instead, Dagster would launch the worker again.
         """
+        _dagster.colour_logs_on_terminals_only(sys.stderr)
         now, here = self.versions, str(self.store.root)
         asked = _dagster.carried({"versions": now, "store": here})
         if asked and asked["store"] != here:
