@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, PdfMargins
 
 from mnist_pipeline.digits import report
 from mnist_pipeline.digits.data import validation
@@ -360,7 +360,7 @@ def test_nothing_is_cut_on_a_phone_a_screen_or_paper_also_with_counts_of_four_fi
 def test_on_paper_the_matrix_is_on_the_first_page_and_no_page_but_the_last_is_half_empty(
     paper: str, file: Path, tmp_path: Path, chromium: Browser
 ) -> None:
-    margin = dict.fromkeys(["top", "right", "bottom", "left"], "10mm")
+    margin: PdfMargins = {"top": "10mm", "right": "10mm", "bottom": "10mm", "left": "10mm"}
     with opened(chromium, file.as_uri()) as page:
         page.pdf(path=tmp_path / "report.pdf", format=paper, margin=margin)
     subprocess.run(
