@@ -225,7 +225,7 @@ class Pipeline:
         Its page in the UI shows the type, the description and the value.
         """
 
-        def effective(_: dg.InitResourceContext) -> object:
+        def effective(_: dg.InitResourceContext) -> Any:
             return value
 
         kind = type(value)
