@@ -69,6 +69,13 @@ def build(settings: Settings) -> Pipeline:
             "mirrors": settings.mirrors,
             "store": store,
         },
+        about={
+            "source": "The source of the digits (MNIST_SOURCE).",
+            "floor_params": "The accuracy that a champion needs, by source ([floor]).",
+            "openml_server": "The base URL of the OpenML API (MNIST_OPENML_SERVER).",
+            "mirrors": "Other places for the same digits, tried in order (MNIST_MIRRORS).",
+            "store": "Where the files of the assets are (MNIST_DATA_DIR).",
+        },
         store=store,
         home=settings.dagster_home,
         config=of_project("dagster.yaml"),

@@ -1,13 +1,13 @@
 """Which model is and was the champion: from Dagster's history.
 
 An asset cannot depend on itself, so the previous champion is read from the newest materialization,
-whose metadata holds it whole. `digits.evaluation.promotion` decides about models.
+whose metadata names it. `digits.evaluation.promotion` decides about models.
 """
 
 import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -47,8 +47,11 @@ ACCEPT = "mnist_pipeline/accept"
 PREVIOUS = "previous"
 LATEST = "latest"
 
-RECORD = "decision_record"
-"""Metadata of a materialization of `champion_model`: what was decided, and the champion then."""
+_DECIDED = "decided"
+"""Metadata of every materialization of `champion_model`: when the model was decided on."""
+
+_NONE = "none"
+"""Metadata in place of the champion's version where there is no champion."""
 
 _HISTORY = 1000
 
@@ -78,40 +81,43 @@ def decisions(instance: dg.DagsterInstance, limit: int = _HISTORY) -> list[Past]
     made = newest(instance, CHAMPION, limit)
     if not made:
         return _kept(instance)
-    found = [_past(one.run_id, one.timestamp, one.metadata) for one in made]
+    found = [_past(one.run_id, one.metadata) for one in made]
     return [one for one in found if one]
 
 
 def _kept(instance: dg.DagsterInstance) -> list[Past]:
     """Return the last decision, whatever happened to its event; none before the first."""
     kept = results.find(instance, CHAMPION, results.NEWEST)
-    found = _past(kept.run_id, 0.0, kept.metadata) if kept else None
+    found = _past(kept.run_id, kept.metadata) if kept else None
     return [found] if found else []
 
 
-def _past(run_id: str, timestamp: float, metadata: Mapping[str, Any]) -> Past | None:
-    if RECORD not in metadata:
+def _past(run_id: str, metadata: Mapping[str, Any]) -> Past | None:
+    if _DECIDED not in metadata:
         return None
-    content: dict[str, Any] = {"timestamp": timestamp, **metadata[RECORD].value}
-    champion = Champion(**content.pop("champion"))
-    accuracy = metadata.get("validation_accuracy")
+    version, accuracy = metadata["model_version"].value, metadata.get("validation_accuracy")
+    outcome, _, why = metadata["decision"].value.partition(": ")
     return Past(
-        run_id=run_id, champion=champion, accuracy=accuracy.value if accuracy else None, **content
+        metadata[_DECIDED].value,
+        run_id,
+        outcome,
+        why,
+        metadata["candidate"].value,
+        Champion(None if version == _NONE else version, metadata["blocked"].value),
+        accuracy.value if accuracy else None,
     )
 
 
-def record(decision: Decision, candidate: str) -> dg.JsonMetadataValue:
+def record(decision: Decision, candidate: str) -> dict[str, dg.MetadataValue[Any]]:
     """Return what a materialization records of a decision; `decisions` reads it."""
-    champion = asdict(decision.champion)
-    return dg.MetadataValue.json(
-        {
-            "timestamp": time.time(),
-            "outcome": decision.outcome,
-            "why": decision.why,
-            "candidate": candidate,
-            "champion": champion,
-        }
-    )
+    champion = decision.champion
+    return {
+        "decision": dg.MetadataValue.text(f"{decision.outcome}: {decision.why}"),
+        "candidate": dg.MetadataValue.text(candidate),
+        "model_version": dg.MetadataValue.text(champion.model_version or _NONE),
+        "blocked": dg.MetadataValue.json(dict(champion.blocked)),
+        _DECIDED: dg.MetadataValue.timestamp(time.time()),
+    }
 
 
 def is_wiped(instance: dg.DagsterInstance) -> bool:

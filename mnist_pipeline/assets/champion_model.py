@@ -85,10 +85,7 @@ def champion_model(
         {
             **decision.metadata,
             **past_models(decided),
-            "decision": f"{decision.outcome}: {decision.why}",
-            "candidate": version,
-            "model_version": decision.champion.model_version or "none",
-            champion_history.RECORD: champion_history.record(decision, version),
+            **champion_history.record(decision, version),
         },
         # a rollback is possible whatever the checks report of the newest model
         enforce=decision.outcome != "rolled back",

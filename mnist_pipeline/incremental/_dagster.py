@@ -6,12 +6,13 @@ A test compares the attributes that all other modules use with Dagster's public 
 import contextlib
 import json
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
@@ -36,6 +37,7 @@ from dagster._core.storage.runs.schema import KeyValueStoreTable
 from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._utils import log
 from dagster._utils.schedules import cron_string_iterator
 
 AssetJob = UnresolvedAssetJobDefinition
@@ -50,6 +52,23 @@ RE_EXECUTED = "dagster/parent_run_id"
 _CARRIED = "incremental"
 _REPOSITORY = "__repository__"
 _HEARTBEAT_SECONDS = 60.0
+
+
+# Logs
+
+
+def colour_logs_on_terminals_only(stream: TextIO) -> None:
+    """Log without colours in this process where a stream is not a terminal, or NO_COLOR is set.
+
+    By itself, a daemon logs in colours to every stream, and a run to every terminal.
+    """
+    if os.environ.get("NO_COLOR") or not stream.isatty():
+        cast(Any, log).coloredlogs.ColoredFormatter = _WithoutColours
+
+
+class _WithoutColours(logging.Formatter):
+    def __init__(self, fmt: str, datefmt: str, **styles: object) -> None:
+        super().__init__(fmt, datefmt)
 
 
 # Definitions

@@ -11,6 +11,7 @@ import ssl
 import urllib.request
 from collections.abc import Collection, Sequence
 from email.message import EmailMessage
+from http.client import HTTPException
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -30,26 +31,40 @@ def checked_address(address: str) -> str:
     url = urlsplit(address)
     if url.scheme not in {"http", "https", "smtp", "smtps"} or not url.hostname:
         raise ValueError("https://... or smtps://user:password@host:port?from=...&to=... is needed")
-    if url.scheme.startswith("smtp") and {"from", "to"} - parse_qs(url.query).keys():
+    url.port  # noqa: B018 - raises where it is not a port
+    if url.scheme.startswith("smtp") and {"from", "to"} - _query(address).keys():
         raise ValueError("a mail server needs ?from=...&to=... at its end")
     return address
 
 
 def send(addresses: Collection[str], subject: str, text: str) -> None:
-    """Send an alert to each address; raise OSError where a server does not take it."""
+    """Send an alert to each address; raise OSError, at the end, where a server did not take it."""
+    failed = []
     for address in addresses:
-        if address.startswith("smtp"):
-            _mail(address, subject, text)
-        else:
-            body = json.dumps({"text": f"{subject}\n{text}"}).encode()
-            request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
-            with urllib.request.urlopen(request, timeout=_SECONDS):
-                pass
+        try:
+            (_mail if address.startswith("smtp") else _post)(address, subject, text)
+        except (OSError, HTTPException) as error:
+            # the address may hold a secret
+            failed.append(f"no alert was sent to {urlsplit(address).hostname}: {error}")
+    if failed:
+        raise OSError("; ".join(failed))
+
+
+def _post(address: str, subject: str, text: str) -> None:
+    body = json.dumps({"text": f"{subject}\n{text}"}).encode()
+    request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=_SECONDS):
+        pass
+
+
+def _query(address: str) -> dict[str, list[str]]:
+    # + is part of mail addresses, and a blank is not
+    return parse_qs(urlsplit(address).query.replace("+", "%2B"))
 
 
 def _mail(address: str, subject: str, text: str) -> None:
     url = urlsplit(address)
-    asked = parse_qs(url.query)
+    asked = _query(address)
     message = EmailMessage()
     message["Subject"], message["From"], message["To"] = subject, asked["from"][0], asked["to"]
     message.set_content(text)

@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import json
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -46,6 +47,8 @@ class Pipeline:
     """Params and settings, by the resource that steps require; they count for those steps."""
     resources: Mapping[str, object] = field(default_factory=dict)
     """Further resources, which do not count."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """Descriptions of resources, by name, for their pages in the UI; pydantic models have one."""
     on_request: Mapping[str, Sequence[Asset]] = field(default_factory=dict)
     """Assets that `refresh` leaves alone, such as experiments, by the job that materializes them.
     A job without assets is left out."""
@@ -113,24 +116,22 @@ class Pipeline:
         Raises SettingsError if the cron expression is not valid.
         """
         values = {**self.inputs, **self.resources}
-        resources = {name: _resource(name, value) for name, value in values.items()}
+        resources = {name: self._resource(name, value) for name, value in values.items()}
         refreshed = dg.AssetSelection.assets(*self.keys)
         # before the assets, whose freshness policy takes the expression as valid
         schedules = [automation.schedule(self, self.cron)] if self.cron else []
-        jobs = [
-            dg.define_asset_job(
-                runs.REFRESH,
-                refreshed,
-                description="Materializes all assets; computes only what changed, reuses the rest.",
-            ),
-            dg.define_asset_job(
-                runs.RECOMPUTE_ALL,
-                refreshed,
-                tags={self.engine.force_tag: "true"},
-                description="Computes all assets again, whether anything changed or not.",
-            ),
-            verification.job(self),
-        ]
+        refresh = dg.define_asset_job(
+            runs.REFRESH,
+            refreshed,
+            description="Materializes all assets; computes only what changed, reuses the rest.",
+        )
+        recompute_all = dg.define_asset_job(
+            runs.RECOMPUTE_ALL,
+            refreshed,
+            tags={self.engine.force_tag: "true"},
+            description="Computes all assets again, whether anything changed or not.",
+        )
+        verify = verification.job(self)
         on_request = [
             dg.define_asset_job(
                 name,
@@ -143,14 +144,14 @@ class Pipeline:
         return dg.Definitions(
             assets=[self._defined(one) for one in self._every],
             asset_checks=[*self.checks, verification.checks(self)],
-            jobs=[*jobs, *on_request],
+            jobs=[refresh, recompute_all, verify, *on_request],
             schedules=schedules,
             sensors=[
-                automation.keep_fresh(self, jobs),
+                automation.keep_fresh(self, [refresh, verify]),
                 *(automation.a_run_each(self, job) for job in on_request),
                 *alerts.sensors(self),
             ],
-            resources={**resources, "io_manager": self.engine},
+            resources={**resources, "io_manager": self._resource("io_manager", self.engine)},
             loggers={"terminal": terminal},
             # steps take seconds: a process each would cost more than they do
             executor=dg.in_process_executor,
@@ -163,6 +164,7 @@ class Pipeline:
         again. In a worker whose code versions or store differ from the code server's, each step
         fails. If loading failed instead, Dagster would launch the worker again.
         """
+        _dagster.colour_logs_on_terminals_only(sys.stderr)
         now, here = self.versions, str(self.store.root)
         asked = _dagster.carried({"versions": now, "store": here})
         if asked and asked["store"] != here:
@@ -217,6 +219,25 @@ class Pipeline:
             opened.unfinished()
             yield opened
 
+    def _resource(self, name: str, value: object) -> dg.ResourceDefinition:
+        """Return a resource that no run's config can change: Dagster refuses such a config.
+
+        Its page in the UI shows the type, the description and the value.
+        """
+
+        def effective(_: dg.InitResourceContext) -> Any:
+            return value
+
+        kind = type(value)
+        effective.__module__, effective.__name__ = kind.__module__, kind.__qualname__
+        own = (inspect.getdoc(kind) or "").partition("\n")[0]
+        if isinstance(value, Engine):
+            return dg.IOManagerDefinition(effective, config_schema={}, description=own)
+        about = own if isinstance(value, BaseModel) else self.about.get(name, "")
+        shown = json.dumps(value, indent=2, default=_as_json)
+        text = f"{about}\n\n```\n{shown}\n```"
+        return dg.ResourceDefinition(effective, config_schema={}, description=text)
+
     def _defined(self, asset: Asset) -> dg.AssetsDefinition:
         def compute(context: dg.AssetExecutionContext) -> Iterator[Any]:
             yield from self.engine.run_step(asset, context)
@@ -230,23 +251,6 @@ class Pipeline:
             deadline_cron=self.cron, lower_bound_delta=timedelta(minutes=1)
         )
         return defined.map_asset_specs(lambda spec: dg.apply_freshness_policy(spec, policy))
-
-
-def _resource(name: str, value: object) -> dg.ResourceDefinition:
-    """Return a resource that no run's config can change: Dagster refuses such a config.
-
-    Its page in the UI shows the type and the value.
-    """
-
-    def effective(_: dg.InitResourceContext) -> object:
-        return value
-
-    kind = type(value)
-    effective.__module__, effective.__name__ = kind.__module__, kind.__qualname__
-    about = (inspect.getdoc(kind) or "") if isinstance(value, BaseModel) else name.replace("_", " ")
-    shown = json.dumps(value, indent=2, default=_as_json)
-    text = f"{about.splitlines()[0]}\n\n```\n{shown}\n```"
-    return dg.ResourceDefinition(effective, config_schema={}, description=text)
 
 
 def _differing(before: Mapping[str, str], now: Mapping[str, str]) -> str:

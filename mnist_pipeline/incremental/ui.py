@@ -83,5 +83,6 @@ def _end_with_the_parent() -> None:
 
 
 if __name__ == "__main__":
+    _dagster.colour_logs_on_terminals_only(sys.stdout)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     runpy.run_module("dagster._daemon", run_name="__main__")

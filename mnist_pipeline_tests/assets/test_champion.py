@@ -91,6 +91,9 @@ def test_a_bad_model_is_refused_a_good_one_promoted_and_a_rollback_returns(
     first = furnished.made("champion_model")
     good = furnished.made("sgd_model").data_version
     assert json.loads(first.path.read_bytes()) == {"model_version": good, "blocked": {}}
+    assert first.metadata["blocked"] == {}
+    named = {name for name, value in first.metadata.items() if good in str(value)}
+    assert named == {"candidate", "model_version"}, "no record beside what the page shows"
 
     fit = training.fit
     swapped()

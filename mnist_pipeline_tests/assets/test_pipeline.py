@@ -89,12 +89,14 @@ def test_each_group_is_a_stage_no_edge_goes_back_to_an_earlier_one(house: House)
             assert stages.index(graph.get(parent).group_name) <= stages.index(node.group_name)
 
 
-def test_the_page_of_a_resource_shows_its_type_and_its_value(house: House) -> None:
+def test_the_page_of_a_resource_shows_its_type_a_description_and_its_value(house: House) -> None:
     resources = dict(house.pipeline().definitions.resources or {})
-    assert not hasattr(resources.pop("io_manager"), "resource_fn")
-    for one in resources.values():
+    for name, one in resources.items():
         assert "lambda" not in one.resource_fn.__name__
-        assert one.description
+        description = one.description.partition("\n")[0]
+        assert description.endswith(".")
+        assert description != f"{name}."
+    assert resources["io_manager"].resource_fn.__name__ == "Engine"
     assert resources["split_params"].resource_fn.__name__ == "SplitParams"
     assert '"random_state": 42' in resources["split_params"].description
     assert str(house.folder) in resources["store"].description

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -267,21 +268,27 @@ def until(found: Callable[[], Any], seconds: float = 300, pause: float = 0.5) ->
 
 @contextmanager
 def running(
-    command: list[str], folder: Path, environment: Mapping[str, str]
+    command: list[str], folder: Path, environment: Mapping[str, str], *, terminal: bool = False
 ) -> Iterator[Webserver]:
-    """Run a command that serves the UI in a folder, and kill all of it at the end."""
+    """Run a command that serves the UI in a folder, and kill all of it at the end.
+
+    It prints to a file, or (`terminal`) to a terminal of which the file is a copy.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = folder.parent / f"ui-{port}.log"
-    with log.open("wb") as out:
+    program = [sys.executable, "-m", *command, "--port", str(port)]
+    if terminal:
+        program = ["script", "--quiet", "--flush", "--command", shlex.join(program), str(log)]
+    with log.open("ab") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command, "--port", str(port)],
+            program,
             env=environment,
             cwd=folder,
             stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
+            stdout=subprocess.DEVNULL if terminal else out,
+            stderr=subprocess.DEVNULL if terminal else out,
             start_new_session=True,
         )
     webserver = Webserver(port, log)

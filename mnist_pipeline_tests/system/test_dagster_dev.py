@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -124,12 +125,31 @@ def test_a_run_outlives_a_killed_ui_and_one_whose_process_is_killed_is_launched_
             assert webserver.process(again, held) != worker
 
 
+@pytest.mark.skipif(shutil.which("script") is None, reason="needs script(1) for a terminal")
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_on_a_terminal_daemon_and_runs_log_in_colours_unless_no_color_is_set(
+    clone: Clone, no_color: str
+) -> None:
+    environment = clone.environment(NO_COLOR=no_color)
+    with running(UI, clone.folder, environment, terminal=True) as webserver:
+        run_id = webserver.launch("verify")
+        webserver.over(run_id)
+        until(lambda: "RUN_SUCCESS" in webserver.output(), seconds=30)
+        lines = webserver.output().splitlines()
+    of_run = [line for line in lines if run_id in line]
+    of_daemon = [line for line in lines if "dagster.daemon" in line]
+    assert {"\x1b[" in line for line in [*of_daemon, *of_run]} == {no_color == ""}
+    assert of_daemon
+
+
 @needs_proc
 def test_a_ui_is_the_only_one_of_its_home_and_ends_without_its_daemon(clone: Clone) -> None:
     with running(UI, clone.folder, clone.environment()) as webserver:
         ui, [daemon] = ui_and_daemons(webserver)
         assert f"Dagster UI at {webserver.url}/" in webserver.output()
         assert "Warning" not in webserver.output()
+        until(lambda: "dagster.daemon" in webserver.output())
+        assert "\x1b" not in webserver.output(), "colours go to terminals only"
         for port in (webserver.port, free_port()):
             second = clone.cli("ui", "--port", str(port))
             assert second.returncode == 2

@@ -1,0 +1,124 @@
+"""The UI of clones, on the sample: first start, reload, materialize all, in Chromium.
+
+Each clone has its `make install` behind it; they take turns, each round with no data. Seconds are
+medians, and ratios are of `import dagster` in the same rounds. Run it with
+`python -m benchmarks.ui CLONE ...`.
+"""
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, expect
+
+from benchmarks.nothing_changed import seconds
+from mnist_pipeline_tests.support.browser import launched
+from mnist_pipeline_tests.support.servers import free_port
+from mnist_pipeline_tests.support.webserver import until
+
+ROUNDS = 3
+
+MATERIALIZED = "{ assetNodes { assetMaterializations(limit: 1) { timestamp } } }"
+RUNNING = """{ runsOrError(filter: {statuses: [QUEUED, NOT_STARTED, STARTING, STARTED]}) {
+    ... on Runs { results { runId } } } }"""
+
+IMPORT = "`import dagster`"
+
+
+def asked(url: str, query: str) -> Any:
+    """Return the answer of the UI's GraphQL."""
+    body = json.dumps({"query": query}).encode()
+    request = urllib.request.Request(f"{url}/graphql", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return json.load(response)["data"]
+
+
+def is_green(url: str) -> bool:
+    """Return whether every asset is materialized and no run goes on."""
+    nodes = asked(url, MATERIALIZED)["assetNodes"]
+    made = all(one["assetMaterializations"] for one in nodes)
+    return made and not asked(url, RUNNING)["runsOrError"]["results"]
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the seconds that something takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def measured(clone: Path, page: Page) -> dict[str, float]:
+    """Start the UI of a clone without data, reload, click *Materialize all*; stop it."""
+    url = f"http://127.0.0.1:{(port := free_port())}"
+
+    def usable() -> None:
+        until(lambda: asked(url, "{ version }"), pause=0.05)
+        page.goto(f"{url}/asset-groups")
+        expect(page.get_by_role("button", name="Materialize all")).to_be_enabled(timeout=60_000)
+
+    def reload() -> None:
+        page.get_by_role("button", name="Reload definitions").click()
+        page.get_by_text("Definitions reloaded!").wait_for()
+
+    def materialize() -> None:
+        page.get_by_role("button", name="Materialize all").click()
+        until(lambda: is_green(url), pause=0.1)
+
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as data:
+        environment = {
+            "MNIST_SOURCE": "sample",
+            "MNIST_DATA_DIR": data,
+            "DAGSTER_HOME": f"{data}/dagster_home",
+        }
+        command = [str(clone / ".venv/bin/mnist-pipeline"), "ui"]
+        process = subprocess.Popen(
+            [*command, "--port", str(port)],
+            env=os.environ | environment,
+            cwd=clone,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            return {
+                "first start to a usable page": timed(usable),
+                "reload of the definitions": timed(reload),
+                "*Materialize all* to all green": timed(materialize),
+            }
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+
+
+def table(clones: list[Path]) -> str:
+    """Measure all clones in turn; return the Markdown table."""
+    imported = [sys.executable, "-c", "import dagster"]
+    found: dict[tuple[str, str], list[float]] = {}
+    with launched() as browser:
+        page = browser.new_page()
+        page.set_default_timeout(120_000)
+        for _ in range(ROUNDS):
+            found.setdefault((IMPORT, ""), []).append(seconds(imported, {}, Path.cwd()))
+            for clone in clones:
+                for name, taken in measured(clone, page).items():
+                    found.setdefault((name, clone.name), []).append(taken)
+    one = statistics.median(found[IMPORT, ""])
+    lines = [f"| in the UI | clone | s | of {IMPORT} |", "|---|---|---|---|"]
+    for (name, where), every in sorted(found.items()):
+        taken = statistics.median(every)
+        lines.append(f"| {name} | {where} | {taken:.2f} | {taken / one:.1f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table([Path(one).resolve() for one in sys.argv[1:]]))
