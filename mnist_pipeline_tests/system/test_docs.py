@@ -188,7 +188,7 @@ def commands() -> Iterator[list[str]]:
     """Yield each command of a console on the pages, as words without variables before it."""
     for _, block in blocks("console"):
         for line in re.findall(r"^\$ (.*)", block, re.MULTILINE):
-            words = shlex.split(line)
+            words = shlex.split(line, comments=True)
             while words and re.match(r"[A-Z_]+=", words[0]):
                 del words[0]
             yield words
