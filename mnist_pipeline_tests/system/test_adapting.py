@@ -17,6 +17,7 @@ from mnist_pipeline.config.settings import PROJECT
 from mnist_pipeline.digits.errors import FitError
 from mnist_pipeline.digits.model.pipeline import build
 from mnist_pipeline.digits.params import ModelParams
+from mnist_pipeline.digits.sources.sample import Sample
 from mnist_pipeline_tests.support import garments
 from mnist_pipeline_tests.support.clones import ASSETS, Clone
 from mnist_pipeline_tests.support.openml_server import OpenML, serve
@@ -150,6 +151,13 @@ def test_the_drawing_page_has_their_size(adapted: Clone) -> None:
     assert len(answer["pixels"]) == 8
     assert answer["digit"] == labels[0]
     assert len(answer["nearest"]) == 8
+
+
+def test_a_source_with_another_number_of_class_names_is_refused() -> None:
+    with pytest.raises(TypeError, match="Cats has 2 class_names: a source has 10"):
+
+        class Cats(Sample):
+            class_names = ("cat", "no cat")
 
 
 def test_more_cells_than_pixels_are_refused_with_what_to_set() -> None:

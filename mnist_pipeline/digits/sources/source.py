@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.data.dataset import Origin
-from mnist_pipeline.digits.data.shape import Shape
+from mnist_pipeline.digits.data.shape import CLASSES, Shape
 from mnist_pipeline.digits.data.table import DigitTable
 from mnist_pipeline.digits.sources.archive import Archive
 from mnist_pipeline.incremental.check import CheckResult
@@ -159,6 +159,11 @@ class Source(ABC):
     class_names: tuple[str, ...] = tuple("0123456789")
     larger: str = ""
     promises_mnist: bool = False
+
+    def __init_subclass__(cls) -> None:
+        if len(cls.class_names) != CLASSES:
+            found = f"{len(cls.class_names)} class_names"
+            raise TypeError(f"{cls.__name__} has {found}: a source has {CLASSES}")
 
     @property
     def allowed(self) -> str:
