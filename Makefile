@@ -1,6 +1,6 @@
 # Entry points for people. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install run refresh status ui test slow-test kill-test hostile-test fuzz audit screenshots \
+.PHONY: help install run refresh status ui test coverage slow-test kill-test hostile-test fuzz audit screenshots \
 	lint format docs bench lock s3 workers clean
 
 PYTHON ?= python3
@@ -32,6 +32,13 @@ ui: install ## the Dagster UI on 127.0.0.1 (PORT=3001, SOURCE=openml for all 70,
 
 test: .venv/dev.stamp ## the tests
 	@$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+
+coverage: .venv/dev.stamp ## lines and branches of config, digits and incremental that their tests reach
+	@rm -rf .coverage && mkdir .coverage
+	@$(BIN)/coverage run -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder \
+		$(foreach folder,config digits incremental,mnist_pipeline_tests/$(folder))
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
 
 slow-test: .venv/dev.stamp ## the tests that take minutes: the tutorial itself on all 70,000
 	@$(BIN)/pytest -m slow
@@ -84,7 +91,7 @@ s3: .venv/s3.stamp ## boto3 into .venv, for a store in a bucket
 workers: .venv/workers.stamp ## Celery and PostgreSQL into .venv, for many machines
 
 clean: ## remove .venv and caches; data/ and settings.env stay
-	@rm -rf .venv .fuzz .hypothesis .mypy_cache .ruff_cache .pytest_cache .cache dist build .tmp_dagster_home_*
+	@rm -rf .venv .coverage .fuzz .hypothesis .mypy_cache .ruff_cache .pytest_cache .cache dist build .tmp_dagster_home_*
 	@find . -name __pycache__ -not -path './data/*' -prune -exec rm -rf {} +
 
 # of an earlier version's .env, if there is one

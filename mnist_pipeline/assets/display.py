@@ -55,19 +55,25 @@ def prediction_columns() -> dict[str, dg.TableSchema]:
 
 def whose(origin: Origin) -> str:
     """Whose digits these are, and whether they are not what their source promises."""
-    as_promised = registry.by_name(origin.source).keeps_promise(origin)
-    return origin.description if as_promised else f"{origin.description}, which are not MNIST"
+    source = registry.by_name(origin.source)
+    text = origin.described(source.noun)
+    return text if source.keeps_promise(origin) else f"{text}, which are not {source.card.name}"
 
 
 def class_balance(digits: Digits) -> dg.TableMetadataValue:
     """How many digits of each class, and their share."""
     counts = np.bincount(digits.labels, minlength=CLASSES)
+    source = registry.by_name(digits.origin.source)
     return dg.MetadataValue.table(
         [
             dg.TableRecord(
-                {"digit": digit, "count": int(count), "share": round(float(count) / len(digits), 4)}
+                {
+                    source.noun: name,
+                    "count": int(count),
+                    "share": round(float(count) / len(digits), 4),
+                }
             )
-            for digit, count in enumerate(counts)
+            for name, count in zip(source.class_names, counts, strict=True)
         ]
     )
 
@@ -87,7 +93,8 @@ def fit(model: TrainedModel, train: Digits) -> dict[str, dg.MarkdownMetadataValu
     weights = contents.pixel_weights(model)
     if weights is None:
         return {}
-    maps = figures.class_maps(LIGHT, weights, contents.mean_images(train))
+    names = registry.by_name(train.origin.source).class_names
+    maps = figures.class_maps(LIGHT, weights, contents.mean_images(train), names)
     return {"weights": _picture("weights of each class", maps)}
 
 
@@ -104,9 +111,10 @@ def worst_mistakes(
     return {"mistakes": len(mistakes), "worst_mistakes": _picture("the worst mistakes", png)}
 
 
-def confusion_matrix(evaluation: Evaluation) -> dg.MarkdownMetadataValue:
+def confusion_matrix(evaluation: Evaluation, origin: Origin) -> dg.MarkdownMetadataValue:
     """The confusion matrix."""
-    png = figures.confusion_matrix(LIGHT, evaluation.confusion_matrix)
+    names = registry.by_name(origin.source).class_names
+    png = figures.confusion_matrix(LIGHT, evaluation.confusion_matrix, names)
     return _picture("confusion matrix", png)
 
 

@@ -31,7 +31,7 @@ def evaluation(
         {
             **_numbers(result),
             "digits": display.whose(predictions.origin),
-            "confusion_matrix": display.confusion_matrix(result),
+            "confusion_matrix": display.confusion_matrix(result, predictions.origin),
             **display.calibration(predictions),
         },
     )

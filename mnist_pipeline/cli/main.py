@@ -13,6 +13,7 @@ import click
 
 from mnist_pipeline.cli.champion import champion
 from mnist_pipeline.cli.experiments import compare, promote
+from mnist_pipeline.cli.export import export
 from mnist_pipeline.cli.history import gc, history
 from mnist_pipeline.cli.init import init
 from mnist_pipeline.cli.output import Answer, debug_flag, show
@@ -32,7 +33,7 @@ def cli() -> None:
 
 for command in (run, status, refresh, history, champion, gc, compare, promote):
     cli.add_command(command)
-for command in (report, predict, draw, ui, init):
+for command in (report, predict, draw, export, ui, init):
     cli.add_command(command)
 
 

@@ -31,13 +31,19 @@ def predict(images: tuple[str, ...]) -> Answer:
     could not be read; the others are answered.
     """
     from mnist_pipeline.assets import champion_history
+    from mnist_pipeline.digits.sources import registry
 
     with open_session() as session:
         model = champion_history.load_champion(session.instance, session.pipeline.store)
     seen: list[Pixels] = []
     found = [_predicted(model, image, seen) for image in images]
     status = int(any("error" in one for one in found))
-    return Answer(found, lambda: f"{_text(found)}\n\n{_drawn(seen)}".rstrip(), status=status)
+
+    def text() -> str:
+        source = registry.by_name(model.origin.source)
+        return f"{_text(found, source.noun, source.class_names)}\n\n{_drawn(seen)}".rstrip()
+
+    return Answer(found, text, status=status)
 
 
 def _predicted(model: "TrainedModel", image: str, seen: list["Pixels"]) -> dict[str, Any]:
@@ -56,7 +62,7 @@ def _predicted(model: "TrainedModel", image: str, seen: list["Pixels"]) -> dict[
         return {"path": path, "error": f"{path} {error}"}
 
 
-def _text(found: Sequence[Mapping[str, Any]]) -> str:
+def _text(found: Sequence[Mapping[str, Any]], noun: str, names: Sequence[str]) -> str:
     """One line a file: the digit and the next probable one, or the error."""
     from mnist_pipeline.digits.images.classify import warning
 
@@ -66,10 +72,10 @@ def _text(found: Sequence[Mapping[str, Any]]) -> str:
             rows.append(["-", "", one["error"]])
             continue
         second = sorted(one["scores"], key=one["scores"].get)[-2]
-        sure = f"{one['confidence']:.1%} ({second}: {one['scores'][second]:.1%})"
+        sure = f"{one['confidence']:.1%} ({names[int(second)]}: {one['scores'][second]:.1%})"
         sure = " ".join(filter(None, [sure, warning(one["typicality"])]))
-        rows.append([str(one["digit"]), sure, one["path"]])
-    return table(["digit", "confidence", "file"], [[_shown(text) for text in row] for row in rows])
+        rows.append([one["name"], sure, one["path"]])
+    return table([noun, "confidence", "file"], [[_shown(text) for text in row] for row in rows])
 
 
 def _drawn(seen: Sequence["Pixels"]) -> str:

@@ -140,7 +140,8 @@ def build_app(served: Served) -> WithHeaders:
         return templates.TemplateResponse(request, name, values, status)
 
     def of_model(model: TrainedModel) -> dict[str, Any]:
-        return {"model": model, "shape": registry.by_name(model.origin.source).shape}
+        source = registry.by_name(model.origin.source)
+        return {"model": model, "source": source, "shape": source.shape}
 
     def draw(request: Request) -> Response:
         return page(request, "draw.html", **of_model(served.model()))

@@ -11,6 +11,7 @@ import pytest
 from mnist_pipeline.assets import own
 from mnist_pipeline.config.settings import PROJECT
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
+from mnist_pipeline.incremental.steps import Asset
 from mnist_pipeline_tests.conftest import House
 
 
@@ -23,7 +24,7 @@ def test_own_assets_and_checks_are_refreshed_and_a_blocking_check_stops_what_is_
     furnished: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = (PROJECT / "docs" / "extending.md").read_text()
-    asset, check, _ = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    asset, check, listed = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (tmp_path / "own_grade.py").write_text(asset)
     (tmp_path / "own_check.py").write_text(check)
     monkeypatch.syspath_prepend(tmp_path)
@@ -32,8 +33,10 @@ def test_own_assets_and_checks_are_refreshed_and_a_blocking_check_stops_what_is_
     for name in ("own_grade", "own_check"):
         monkeypatch.delitem(sys.modules, name)
 
-    monkeypatch.setattr(own, "ASSETS", [grade])
-    monkeypatch.setattr(own, "CHECKS", [enough_digits])
+    names = {"Asset": Asset, "dg": dg, "grade": grade, "enough_digits": enough_digits}
+    exec(listed, names)
+    for name in ("ASSETS", "CHECKS"):
+        monkeypatch.setattr(own, name, names[name])
     status = furnished.session().status()
     assert status[grade.key].status == "missing"
     assert status[dg.AssetKey("evaluation")].causes == [

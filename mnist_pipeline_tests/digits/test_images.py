@@ -426,7 +426,7 @@ def test_predict_answers_what_it_can_and_says_what_it_cannot(
     assert answers.pop() == answers[0], "asked twice, answered twice"
     assert [answer["digit"] for answer in answers[:3]] == [0, 3, 7]
     for answer in answers[:3]:
-        assert set(answer) == {"path", "digit", "confidence", "typicality", "scores"}
+        assert set(answer) == {"path", "digit", "name", "confidence", "typicality", "scores"}
         assert 0 <= answer["typicality"] <= 1
         assert list(answer["scores"]) == [str(digit) for digit in range(10)]
         assert sum(answer["scores"].values()) == pytest.approx(1)

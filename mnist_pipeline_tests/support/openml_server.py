@@ -1,4 +1,4 @@
-"""Loopback HTTP servers: OpenML as it is for mnist_784, or as it fails, and a folder of files."""
+"""Loopback HTTP servers: OpenML with one data set, or as it fails, and a folder of files."""
 
 import gzip
 import hashlib
@@ -69,6 +69,8 @@ class OpenML:
         The ARFF, gzip-compressed.
     md5 : str
         What the description promises of the decompressed ARFF.
+    name : str
+        Of the data set.
     down : bool
         Answer 503 to everything.
     instead : dict
@@ -85,6 +87,7 @@ class OpenML:
 
     packed: bytes
     md5: str
+    name: str = "mnist_784"
     down: bool = False
     instead: dict[str, bytes] = field(default_factory=dict)
     compress: bool = True
@@ -94,10 +97,10 @@ class OpenML:
     url: str = ""
 
     @classmethod
-    def of(cls, arff: bytes) -> "OpenML":
+    def of(cls, arff: bytes, name: str = "mnist_784") -> "OpenML":
         """Serve this ARFF with a true md5."""
         md5 = hashlib.md5(arff, usedforsecurity=False).hexdigest()
-        return cls(gzip.compress(arff, 1, mtime=0), md5)
+        return cls(gzip.compress(arff, 1, mtime=0), md5, name)
 
     @property
     def downloads(self) -> int:
@@ -119,13 +122,13 @@ def serve(openml: OpenML, certificate: Path | None = None) -> Iterator[OpenML]:
                 self._answer(b"{}", "application/json", status=503)
             elif self.path in openml.instead:
                 self._answer(openml.instead[self.path], "application/json")
-            elif self.path.startswith("/api/v1/json/data/list/data_name/mnist_784/"):
-                dataset = {"did": 554, "name": "mnist_784", "version": 1, "status": "active"}
+            elif self.path.startswith(f"/api/v1/json/data/list/data_name/{openml.name}/"):
+                dataset = {"did": 554, "name": openml.name, "version": 1, "status": "active"}
                 self._json({"data": {"dataset": [dataset]}})
             elif self.path == "/api/v1/json/data/554":
                 description = {
                     "id": "554",
-                    "name": "mnist_784",
+                    "name": openml.name,
                     "version": "1",
                     "status": "active",
                     "description": "The MNIST database of handwritten digits",

@@ -17,22 +17,25 @@ from mnist_pipeline.config.settings import PROJECT
 from mnist_pipeline.digits.errors import FitError
 from mnist_pipeline.digits.model.pipeline import build
 from mnist_pipeline.digits.params import ModelParams
+from mnist_pipeline.digits.sources.sample import Sample
+from mnist_pipeline_tests.support import garments
 from mnist_pipeline_tests.support.clones import ASSETS, Clone
+from mnist_pipeline_tests.support.openml_server import OpenML, serve
 from mnist_pipeline_tests.support.photos import encoded
 
 SOURCES = "mnist_pipeline/digits/sources"
 VARIABLES = {"MNIST_SOURCE": "sklearn"}
+GARMENTS = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+            "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def adapted(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A copy of the project after the guide's steps, run once."""
-    clone = Clone.make(tmp_path_factory.mktemp("adapting") / "clone")
-    guide = (PROJECT / "docs" / "adapting.md").read_text()
-    module, imported, registered, cells = re.findall(
-        r"```(?:python|toml|text)\n(.*?)```", guide, re.S
+def follow(clone: Clone, part: str, anchor: str) -> None:
+    """Do what a part of the guide describes; its TOML goes below a line of the params."""
+    [file] = re.findall(r"^`(\S+)`:\n\n```python\n\"\"\"The source", part, re.M)
+    module, imported, registered, params = re.findall(
+        r"```(?:python|toml|text)\n(.*?)```", part, re.S
     )
-    (clone.folder / SOURCES / "sklearn_digits.py").write_text(module)
+    (clone.folder / file).write_text(module)
     registry = f"{SOURCES}/registry.py"
     clone.edit(registry, "    Infinite(),\n", "    Infinite(),\n" + registered)
     clone.edit(
@@ -40,16 +43,31 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> Clone:
         "from mnist_pipeline.digits.sources.source",
         imported + "from mnist_pipeline.digits.sources.source",
     )
-    clone.edit("params.toml", 'preset = "fast"\n', 'preset = "fast"\n' + cells)
+    clone.edit("params.toml", anchor, anchor + params)
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[str, str]:
+    """The parts of the guide, for scikit-learn's digits and for Fashion-MNIST."""
+    guide = (PROJECT / "docs" / "adapting.md").read_text()
+    first, second = guide.split("## Fashion-MNIST from OpenML")
+    return first, second
+
+
+@pytest.fixture(scope="module")
+def adapted(parts: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A copy of the project after the guide's steps, run once."""
+    clone = Clone.make(tmp_path_factory.mktemp("adapting") / "clone")
+    follow(clone, parts[0], 'preset = "fast"\n')
     done = clone.json("run", **VARIABLES)
     assert done["status"] == "success"
     return clone
 
 
 @contextlib.contextmanager
-def drawing(clone: Clone) -> Iterator[http.client.HTTPConnection]:
+def drawing(clone: Clone, **variables: str) -> Iterator[http.client.HTTPConnection]:
     """The drawing page's server."""
-    process = clone.popen("draw", "--port", "0", PYTHONUNBUFFERED="1", **VARIABLES)
+    process = clone.popen("draw", "--port", "0", PYTHONUNBUFFERED="1", **variables)
     assert process.stdout is not None
     try:
         port = re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())
@@ -117,7 +135,7 @@ def test_the_report_names_the_data_set_and_not_mnist(adapted: Clone) -> None:
 
 def test_the_drawing_page_has_their_size(adapted: Clone) -> None:
     pixels, labels = images(adapted, "test")
-    with drawing(adapted) as server:
+    with drawing(adapted, **VARIABLES) as server:
         server.request("GET", "/")
         page = server.getresponse().read().decode()
         assert "8 x 8 pixels, prepared" in page
@@ -135,6 +153,13 @@ def test_the_drawing_page_has_their_size(adapted: Clone) -> None:
     assert len(answer["nearest"]) == 8
 
 
+def test_a_source_with_another_number_of_class_names_is_refused() -> None:
+    with pytest.raises(TypeError, match="Cats has 2 class_names: a source has 10"):
+
+        class Cats(Sample):
+            class_names = ("cat", "no cat")
+
+
 def test_more_cells_than_pixels_are_refused_with_what_to_set() -> None:
     with pytest.raises(
         FitError, match=r"\[9, 5, 3\], but images of 8 x 8 .* as in cells = \[6, 3\]"
@@ -146,3 +171,82 @@ def test_a_source_that_there_is_not_is_named_with_those_that_there_are(adapted: 
     refused = adapted.cli("status", MNIST_SOURCE="mnist")
     assert refused.returncode == 2
     assert "'sklearn'" in refused.stderr
+
+
+@pytest.fixture(scope="module")
+def fashion(
+    parts: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Clone, dict[str, str]]:
+    """A copy of the project after the steps for Fashion-MNIST, run once, and its variables.
+
+    The server is gone then.
+    """
+    clone = Clone.make(tmp_path_factory.mktemp("fashion") / "clone")
+    follow(clone, parts[1], "openml = 0.85\n")
+    with serve(OpenML.of(garments.arff(1000), "Fashion-MNIST")) as openml:
+        variables = {"MNIST_SOURCE": "fashion", "MNIST_OPENML_SERVER": openml.url}
+        done = clone.json("run", **variables)
+    assert done["status"] == "success"
+    assert openml.downloads == 1
+    return clone, variables
+
+
+def test_fashion_mnist_is_downloaded_learned_and_promoted_above_its_floor(
+    fashion: tuple[Clone, dict[str, str]],
+) -> None:
+    clone, variables = fashion
+    assets = clone.json("status", **variables)["assets"]
+    assert {one["key"]: one["status"] for one in assets} == dict.fromkeys(ASSETS, "fresh")
+    assert len(list(clone.data.glob("raw_mnist/*/Fashion-MNIST.arff.gz"))) == 1
+    [decision] = clone.json("champion", **variables)["history"]
+    assert decision["outcome"] == "promoted"
+    assert "beats the floor 0.8000" in decision["why"]
+    again = clone.json("run", "--select", "raw_mnist", **variables)
+    assert again["status"] == "success", "without a server the kept file is used"
+
+
+def test_predict_names_the_class_of_a_picture_of_any_size(
+    fashion: tuple[Clone, dict[str, str]], tmp_path: Path
+) -> None:
+    clone, variables = fashion
+    pixels, labels = garments.images(10, seed=1)
+    files = []
+    for place, label in enumerate(labels):
+        small = Image.fromarray(pixels[place].reshape(28, 28))
+        large = Image.fromarray(255 - np.array(small.resize((300, 300))))
+        for kind, image in {"small": small, "large": large}.items():
+            files.append(str(tmp_path / f"{label}-{kind}.png"))
+            image.save(files[-1])
+    answers = clone.json("predict", *files, **variables)
+    names = [GARMENTS[label] for label in labels for _ in range(2)]
+    right = [one.get("name") == name for one, name in zip(answers, names, strict=True)]
+    assert sum(right) >= 18, answers
+    assert answers[-1]["digit"] == 9
+    shown = clone.cli("predict", files[-1], **variables)
+    assert shown.stdout.startswith("garment")
+    assert re.search(r"^Ankle boot +\d", shown.stdout, re.M)
+    (tmp_path / "empty.png").write_bytes(encoded(Image.new("L", (50, 50), 255)))
+    empty = clone.cli("predict", str(tmp_path / "empty.png"), **variables)
+    assert "shows no garment" in empty.stdout
+
+
+def test_the_report_and_the_drawing_page_name_the_classes(
+    fashion: tuple[Clone, dict[str, str]],
+) -> None:
+    clone, variables = fashion
+    [file] = clone.data.glob("report/*/report.html")
+    page = re.sub(r"base64,[^\"]*", "", file.read_text())
+    assert "test garments right</title>" in page
+    assert all(f'<th scope="row">{name}</th>' in page for name in GARMENTS)
+    assert "Zalando" in page
+    body = page[page.index("<body>") : page.index("<script>")]
+    assert re.findall(r"\bdigits?\b(?!-title)", re.sub(r"<[^>]*>", "", body)) == []
+    with drawing(clone, **variables) as server:
+        server.request("GET", "/")
+        drawn = server.getresponse().read().decode()
+        assert "Draw a garment" in drawn
+        assert "Ankle boot" in drawn
+        server.request("GET", "/api/openapi.json")
+        described = json.loads(server.getresponse().read())
+    prediction = described["components"]["schemas"]["Prediction"]["properties"]
+    assert prediction["name"]["enum"] == GARMENTS

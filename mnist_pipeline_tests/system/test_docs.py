@@ -31,11 +31,7 @@ from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline_tests.support import reference
 from mnist_pipeline_tests.support.browser import SCHEMES, WIDTHS, opened
 from mnist_pipeline_tests.support.clones import Clone, Forked
-
-PAGES = {
-    str(file.relative_to(PROJECT)): file.read_text()
-    for file in [*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md")]
-}
+from mnist_pipeline_tests.support.pages import PAGES, blocks
 
 FOLLOWED = {"docs/adapting.md", "docs/engine.md"}
 """Pages with TOML that is not a whole params file; other tests do what these pages describe."""
@@ -177,21 +173,13 @@ def test_no_retired_word_is_on_the_page(name: str) -> None:
     assert re.findall(rf"\b(?:{RETIRED})\b", prose, re.IGNORECASE) == []
 
 
-def blocks(language: str) -> Iterator[tuple[str, str]]:
-    """Yield page and text of each block of code of a language."""
-    for name, text in PAGES.items():
-        for indent, block in re.findall(rf"^( *)```{language}\n(.*?)^ *```", text, re.M | re.S):
-            yield name, re.sub(f"^{indent}", "", block, flags=re.MULTILINE)
-
-
 def commands() -> Iterator[list[str]]:
     """Yield each command of a console on the pages, as words without variables before it."""
-    for _, block in blocks("console"):
-        for line in re.findall(r"^\$ (.*)", block, re.MULTILINE):
-            words = shlex.split(line)
-            while words and re.match(r"[A-Z_]+=", words[0]):
-                del words[0]
-            yield words
+    for line in [line for block in blocks("console") for line in block.commands]:
+        words = shlex.split(line, comments=True)
+        while words and re.match(r"[A-Z_]+=", words[0]):
+            del words[0]
+        yield words
 
 
 def test_every_command_line_of_a_console_is_one_that_the_command_line_takes() -> None:
@@ -251,12 +239,12 @@ def test_every_page_and_variable_that_code_or_a_page_names_exists() -> None:
 def test_every_block_of_toml_is_a_valid_params_file_and_every_one_of_python_compiles(
     tmp_path: Path,
 ) -> None:
-    for name, block in blocks("toml"):
-        if name not in FOLLOWED:
-            (tmp_path / "params.toml").write_text(block)
+    for block in blocks("toml"):
+        if block.page not in FOLLOWED:
+            (tmp_path / "params.toml").write_text(block.text)
             Params.load(tmp_path / "params.toml")
-    for name, block in blocks("python"):
-        compile(block, name, "exec")
+    for block in blocks("python"):
+        compile(block.text, block.page, "exec")
 
 
 def same(text: str) -> str:
@@ -266,7 +254,7 @@ def same(text: str) -> str:
 
 def test_the_tutorial_prints_what_it_shows(forked: Forked) -> None:
     page = PAGES["docs/tutorial.md"]
-    [model] = [block for name, block in blocks("toml") if name == "docs/tutorial.md"]
+    [model] = [block.text for block in blocks("toml") if block.page == "docs/tutorial.md"]
     [line] = [one for one in model.splitlines() if one.startswith("alpha")]
     preset = 'preset = "fast"\n'
     steps = re.split(r"^```console\n\$ (?:make|\S+/mnist-pipeline) (.*)\n", page, flags=re.M)

@@ -77,8 +77,12 @@ class Origin:
     @property
     def description(self) -> str:
         """Whose digits these are, in a few words."""
+        return self.described("digit")
+
+    def described(self, noun: str) -> str:
+        """Whose images these are, in a few words; `noun` is what one shows."""
         whole = ", all of MNIST" if self.is_mnist else ""
-        return f"{self.rows:,} digits of the source {self.source}{whole}"
+        return f"{self.rows:,} {noun}s of the source {self.source}{whole}"
 
     @property
     def is_large(self) -> bool:

@@ -23,10 +23,13 @@ class Shape:
         Pixels a side.
     box : int
         Pixels of the longer side of the digit itself, which is centred by its mass.
+    searched : bool
+        Whether a picture is searched for the digit in it. If not, all of it is scaled to the image.
     """
 
     width: int = WIDTH
     box: int = 20
+    searched: bool = True
 
     @property
     def pixels(self) -> int:

@@ -42,16 +42,25 @@ class Reading:
         Their mean over several thresholds of ink.
     typicality : float
         Share of the digits known to the model that are as unlike the others or more, 0-1.
+    class_names : tuple of str
+        Of the source that the model was fitted on.
     """
 
     seen: npt.NDArray[np.uint8]
     probabilities: npt.NDArray[np.float64]
     typicality: float
+    class_names: tuple[str, ...]
 
     @property
     def digit(self) -> int:
         """The most probable digit."""
         return int(self.probabilities.argmax())
+
+    @property
+    def most_probable(self) -> tuple[int, int]:
+        """The most probable digit and the second."""
+        second, first = self.probabilities.argsort()[-2:]
+        return int(first), int(second)
 
     @property
     def confidence(self) -> float:
@@ -63,6 +72,7 @@ class Reading:
         """The answer as `predict --json` and the API give it."""
         return {
             "digit": self.digit,
+            "name": self.class_names[self.digit],
             "confidence": self.confidence,
             "typicality": self.typicality,
             "scores": {str(digit): float(p) for digit, p in enumerate(self.probabilities)},
@@ -81,12 +91,15 @@ def read_digit(model: TrainedModel, image: bytes) -> Reading:
     ValueError
         The model has no probabilities: nothing was held out of its fit.
     """
-    shape = registry.by_name(model.origin.source).shape
-    seen = normalize.prepare(files.grey(image), shape, _calibrated(model)[1])
-    reading = _reading(model, seen.pixels, seen.weights, seen.typicality)
-    if reading.confidence < _LEAST_CONFIDENCE:
-        second = int(reading.probabilities.argsort()[-2])
-        raise PictureError(f"is not clear: a {reading.digit} or a {second}: {segments.WANTED}")
+    source = registry.by_name(model.origin.source)
+    try:
+        seen = normalize.prepare(files.grey(image), source.shape, _calibrated(model)[1])
+        reading = _reading(model, seen.pixels, seen.weights, seen.typicality)
+        if reading.confidence < _LEAST_CONFIDENCE:
+            first, second = (source.class_names[one] for one in reading.most_probable)
+            raise PictureError(f"is not clear: a {first} or a {second}: {segments.WANTED}")
+    except PictureError as error:
+        raise PictureError(str(error).replace("digit", source.noun)) from None
     return reading
 
 
@@ -116,7 +129,8 @@ def _reading(
     typicality: float,
 ) -> Reading:
     found = probabilities(model.scores(pixels), _calibrated(model)[0].temperature)
-    return Reading(pixels[0], weights @ found, typicality)
+    names = registry.by_name(model.origin.source).class_names
+    return Reading(pixels[0], weights @ found, typicality, names)
 
 
 def _calibrated(model: TrainedModel) -> tuple[Validated, Reference]:

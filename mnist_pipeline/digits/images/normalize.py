@@ -81,6 +81,8 @@ def prepare(grey: npt.NDArray[np.float32], shape: Shape, reference: Reference) -
         The picture is too small, shows nothing that looks like a digit, or more than one digit.
     """
     as_it_is = grey.shape == (shape.width, shape.width) and shape.box == shape.width
+    if not shape.searched:
+        as_it_is, grey = True, _resized(grey, shape.width)
     if not as_it_is and (np.sort(grey.shape) < _LEAST_SIDES).any():
         raise PictureError("has too few pixels a side to show a digit")
     if as_it_is:
@@ -97,6 +99,13 @@ def prepare(grey: npt.NDArray[np.float32], shape: Shape, reference: Reference) -
             f"shows nothing that looks like a digit the model knows: {segments.WANTED}"
         )
     return Prepared(pixels[order], weights[order] / weights.sum(), best)
+
+
+def _resized(grey: npt.NDArray[np.float32], width: int) -> npt.NDArray[np.float32]:
+    """Return a whole picture as a square of `width` pixels a side."""
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(grey).resize((width, width), Image.Resampling.BOX))
 
 
 def _whole(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:

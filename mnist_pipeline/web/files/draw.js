@@ -7,6 +7,8 @@ const predicted = document.getElementById("predicted");
 const here = document.getElementById("here");
 const file = document.getElementById("file");
 const pen = sheet.getContext("2d", { willReadFrequently: true });
+const { noun } = document.getElementById("bars").dataset;
+const names = JSON.parse(document.getElementById("bars").dataset.names);
 const meters = [];
 let strokes = []; // lists of points, or one picture
 let drawing = null; // the pointer that draws
@@ -17,9 +19,9 @@ for (let digit = 0; digit < 10; digit += 1) {
   const row = document.querySelector("#bars tbody").insertRow();
   const head = document.createElement("th");
   head.scope = "row";
-  head.textContent = digit;
+  head.textContent = names[digit];
   const meter = document.createElement("meter");
-  meter.setAttribute("aria-label", `probability of ${digit}`);
+  meter.setAttribute("aria-label", `probability of ${names[digit]}`);
   row.append(head);
   row.insertCell().append(meter);
   meters.push([meter, row.insertCell()]);
@@ -97,7 +99,7 @@ function restart() {
   }
   clearTimeout(timer);
   asked?.abort();
-  show(null, "Nothing yet: draw a digit.");
+  show(null, `Nothing yet: draw a ${noun}.`);
 }
 
 async function read(picture) {
@@ -123,7 +125,7 @@ function show(answer, message) {
   predicted.replaceChildren();
   if (answer) {
     const digit = document.createElement("strong");
-    digit.textContent = answer.digit;
+    digit.textContent = answer.name;
     predicted.append(digit, `with ${(100 * answer.confidence).toFixed(1)}% confidence`);
     if (answer.warning) {
       const warning = document.createElement("em");
@@ -145,10 +147,10 @@ function show(answer, message) {
     const picture = document.createElement("canvas");
     picture.className = "digit";
     picture.setAttribute("role", "img");
-    picture.setAttribute("aria-label", `training digit ${one.label}`);
+    picture.setAttribute("aria-label", `training ${noun} ${names[one.label]}`);
     ink(picture, one.pixels);
     const label = document.createElement("b");
-    label.textContent = one.label;
+    label.textContent = names[one.label];
     item.append(picture, label, one.row_id);
     return item;
   });
@@ -189,4 +191,4 @@ addEventListener("drop", (event) => {
 });
 
 paint();
-show(null, "Nothing yet: draw a digit.");
+show(null, `Nothing yet: draw a ${noun}.`);
