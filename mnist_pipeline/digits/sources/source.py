@@ -105,9 +105,9 @@ class Card:
         What a model of it is for, what it is not for, and where it is likely to be wrong.
     creators : tuple of str
     url, licence_url : str
-        Where it is published, and the text of its licence; empty where there is none.
+        Where it is published, and the text of its licence; empty if not known.
     published : str
-        When it was, as YYYY-MM-DD; empty where that is not known.
+        When it was, as YYYY-MM-DD; empty if not known.
     """
 
     name: str
