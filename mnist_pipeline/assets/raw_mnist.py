@@ -68,7 +68,7 @@ def raw_mnist(
             "origin": dg.MetadataValue.url(origin) if "://" in origin else origin,
             "md5": acquired.checksum.metadata.get("md5", "none: it cannot be unpacked"),
             "downloaded": acquired.downloaded,
-            "failed": acquired.failed,
+            **({"failed": acquired.failed} if acquired.failed else {}),
         },
     )
 
