@@ -77,11 +77,15 @@ def test_without_a_champion_the_floor_alone_decides(
     candidate = wrong_in(fitted, drawn, range(40))
     decision = decided(candidate, drawn, evaluation)
     assert (decision.outcome, decision.champion) == ("promoted", Champion(candidate.data_version))
-    assert decision.metadata["validation_accuracy"] == 0.9
+    assert decision.accuracy == decision.metadata["validation_accuracy"] == 0.9
     assert "there was no champion" in decision.why
+    assert promotion.is_champion(candidate.data_version, decision).passed
     refused = decided(candidate, drawn, evaluation, gate=Gate(0.901, 0.05))
     assert (refused.outcome, refused.champion) == ("refused", Champion())
     assert "both must be at least 0.9010" in refused.why
+    check = promotion.is_champion(candidate.data_version, refused)
+    assert not check.passed
+    assert check.description == f"refused: {refused.why}"
 
 
 def test_labels_mixed_up_in_all_training_rows_are_caught_by_the_evaluation(
@@ -237,6 +241,20 @@ def test_a_champion_whose_fitted_rows_are_not_known_is_not_comparable(
     found = promotion.champion_predictions(fitted, drawn.train, champion, never)
     assert isinstance(found, NotComparable)
     assert "not known which rows" in found.why
+
+
+def test_a_champion_fitted_on_all_validation_rows_is_not_comparable(
+    fitted: TrainedModel, drawn: Split
+) -> None:
+    assert fitted.validated is not None
+    others = np.setdiff1d(drawn.train.row_id, fitted.validated.row_id)[:ROWS]
+    validated = dataclasses.replace(fitted.validated, row_id=others)
+    champion = dataclasses.replace(fitted, validated=validated)
+    rows = validation.digest_of_rows(validation.fitted_rows(champion, drawn.train.row_id))
+    champion = dataclasses.replace(champion, rows=rows)
+    found = promotion.champion_predictions(fitted, drawn.train, champion, never)
+    assert isinstance(found, NotComparable)
+    assert "fitted on all validation rows" in found.why
 
 
 def test_digits_that_are_not_what_their_source_promises_are_promoted_by_a_person_only(
