@@ -53,8 +53,10 @@ def assess(
     compared with the recorded one; else only its size is.
     """
     keys = [key for key in engine.order if key in wanted]
+    # before the materializations: one that another run records meanwhile was not deleted
+    records = instance.get_asset_records(keys)
     newest = {key: next(iter(history.newest(instance, key, 1)), None) for key in keys}
-    attempts = _attempts(instance, newest)
+    attempts = _attempts(instance, records, newest)
     assessment = _Assessment(engine, instance, newest, verify)
     statuses: dict[dg.AssetKey, AssetStatus] = {}
     for key in keys:
@@ -191,15 +193,19 @@ def state_of_files(
 
 
 def _attempts(
-    instance: dg.DagsterInstance, newest: Mapping[dg.AssetKey, Materialization | None]
+    instance: dg.DagsterInstance,
+    records: Sequence[_dagster.AssetRecord],
+    newest: Mapping[dg.AssetKey, Materialization | None],
 ) -> dict[dg.AssetKey, list[str]]:
     """Return why assets are stale whose newest materialization was deleted or attempt failed."""
     found: dict[dg.AssetKey, list[str]] = {}
-    for record in instance.get_asset_records(list(newest)):
+    for record in records:
         entry = record.asset_entry
-        made = newest[entry.asset_key]
-        if gone := history.deleted(entry.last_materialization_record, made):
+        made, indexed = newest[entry.asset_key], entry.last_materialization_record
+        if gone := history.deleted(indexed, made):
             found[entry.asset_key] = [f"its newest materialization was deleted with run {gone}"]
+        elif made and (indexed is None or indexed.storage_id < made.storage_id):
+            continue  # recorded since the entry was read
         elif entry.last_run_id and not (made and made.run_id == entry.last_run_id):
             last = instance.get_run_by_id(entry.last_run_id)
             if last and last.is_failure_or_canceled:

@@ -88,6 +88,21 @@ def test_without_a_champion_the_floor_alone_decides(
     assert check.description == f"refused: {refused.why}"
 
 
+def test_what_is_exactly_at_a_limit_passes(
+    fitted: TrainedModel, drawn: Split, evaluation: Evaluation
+) -> None:
+    candidate, at_floor = wrong_in(fitted, drawn, range(40)), Gate(0.9, 0.05)
+    for accuracy in (0.95, 0.9):
+        evaluation = dataclasses.replace(evaluation, accuracy=accuracy)
+        assert decided(candidate, drawn, evaluation, gate=at_floor).outcome == "promoted"
+    # 4 rows lost, none won
+    candidate = wrong_in(fitted, drawn, range(4))
+    champion = champion_wrong_in(fitted, drawn, range(0))
+    at_level = Gate(0.8, level=1 / 16)
+    decision = decided(candidate, drawn, evaluation, Champion("champion"), champion, gate=at_level)
+    assert (decision.outcome, decision.metadata["p_value"]) == ("promoted", 1 / 16)
+
+
 def test_labels_mixed_up_in_all_training_rows_are_caught_by_the_evaluation(
     fitted: TrainedModel, drawn: Split, evaluation: Evaluation
 ) -> None:
@@ -105,6 +120,7 @@ def test_labels_mixed_up_in_all_training_rows_are_caught_by_the_evaluation(
         (5, 0, 1 / 32, False),
         (4, 0, 1 / 16, True),
         (20, 12, 0.1077, True),
+        (5, 5, 638 / 1024, True),
         (0, 0, 1.0, True),
         (3, 30, 1.0, True),
     ],
@@ -128,6 +144,8 @@ def test_a_candidate_is_refused_if_it_is_worse_beyond_chance(
     assert decision.metadata["only_champion_right"] == lost
     assert decision.metadata["only_candidate_right"] == won
     assert f"{won} are right only now and {lost} were right only with the champion" in decision.why
+    words = "not significantly worse" if promoted else "refused: significantly worse"
+    assert words in f"{decision.outcome}: {decision.why}"
     # again, of the same candidate
     assert decided(candidate, drawn, evaluation, before, champion) == decision
     if promoted:
@@ -297,6 +315,8 @@ def test_a_rollback_blocks_what_it_replaces_until_that_is_allowed(
     version = candidate.data_version
     decision = promotion.roll_back(Champion(version), "good")
     assert decision.champion == Champion("good", {version: "rolled back to good"})
+    unblocked = promotion.roll_back(Champion(version, {"good": "why"}), "good")
+    assert unblocked.champion == decision.champion
     refused = decided(candidate, drawn, evaluation, decision.champion)
     assert (refused.outcome, refused.champion) == ("refused", decision.champion)
     assert refused.why == "the model is blocked: rolled back to good"

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -52,6 +53,27 @@ def test_the_cause_of_a_stale_asset_is_named(
     found = toy.status()[name]
     assert found.status == "stale"
     assert cause in found.causes
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_another_run_records_while_the_state_is_read_was_not_deleted(
+    first: bool, toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy.edit("total.py", "return int(left", "raise ValueError('wrong')\n    return int(left")
+    assert not toy.run("total", force=True).success
+    toy.edit("total.py", "raise ValueError('wrong')\n    ", "")
+    read = dg.DagsterInstance.get_asset_records
+
+    def overtaken(*arguments: Any) -> Any:
+        monkeypatch.setattr(dg.DagsterInstance, "get_asset_records", read)
+        found = None if first else read(*arguments)
+        assert toy.run(*ALL, force=True).success
+        return found or read(*arguments)
+
+    monkeypatch.setattr(dg.DagsterInstance, "get_asset_records", overtaken)
+    with toy.session() as session:
+        found = session.status()
+    assert {key: one.causes for key, one in found.items() if one.causes} == {}
 
 
 def test_a_changed_param_is_named_with_both_values_and_downstream_waits(toy: Toy) -> None:
