@@ -295,17 +295,27 @@ def test_digits_that_are_not_what_their_source_promises_are_promoted_by_a_person
     assert decided(proven, drawn, evaluation, gate=must).outcome == "promoted"
 
 
-@pytest.mark.parametrize(("rows", "outcome"), [(4, "refused"), (5, "promoted")])
+@pytest.mark.parametrize(
+    ("rows", "level", "outcome"),
+    [(4, 0.05, "refused"), (5, 0.05, "promoted"), (5, 1 / 32, "refused")],
+)
 def test_too_few_rows_to_refuse_anything_are_no_comparison(
-    rows: int, outcome: str, fitted: TrainedModel, drawn: Split, evaluation: Evaluation
+    rows: int,
+    level: float,
+    outcome: str,
+    fitted: TrainedModel,
+    drawn: Split,
+    evaluation: Evaluation,
 ) -> None:
-    """Of 4 rows, a candidate that loses all has p = 1/16, which no level of 0.05 refuses."""
+    """Of n rows, a candidate that loses all has p = 1 / 2 ** n: the level must be above that."""
     all_rows = champion_wrong_in(fitted, drawn, range(0))
     few = ChampionPredictions(all_rows.row_id[:rows], all_rows.prediction[:rows])
     candidate = wrong_in(fitted, drawn, range(0))
-    decision = decided(candidate, drawn, evaluation, Champion("champion"), few)
+    gate = Gate(0.8, level)
+    decision = decided(candidate, drawn, evaluation, Champion("champion"), few, gate=gate)
     assert decision.outcome == outcome
-    assert ("only 4 validation rows are new to the champion" in decision.why) == (rows == 4)
+    found = f"only {rows} validation rows are new to the champion" in decision.why
+    assert found == (outcome == "refused")
 
 
 def test_a_rollback_blocks_what_it_replaces_until_that_is_allowed(
