@@ -47,7 +47,7 @@ kill-test: .venv/dev.stamp ## kill a run at 60 points of its life, let eight pro
 	@$(BIN)/pytest mnist_pipeline_tests/system/test_killed.py mnist_pipeline_tests/system/test_crowd.py \
 		--kill-points 60 --crowd-rounds 5 --numprocesses 2 --durations 2
 
-hostile-test: .venv/dev.stamp ## 100,000 hostile ARFF files and 20,000 pictures (a few minutes)
+hostile-test: .venv/dev.stamp ## 100,000 hostile ARFF files and 20,000 pictures (half an hour)
 	@$(BIN)/pytest mnist_pipeline_tests/system/test_hostile.py --hypothesis-profile many --durations 12
 
 fuzz: .venv/dev.stamp ## fuzz the ARFF reader and pictures, guided by coverage, ten minutes each
@@ -79,7 +79,7 @@ docs: .venv/dev.stamp ## the docs as a site: build/site/index.html
 screenshots: .venv/dev.stamp ## pictures of the Dagster UI for the docs (needs chromium)
 	@$(BIN)/pytest mnist_pipeline_tests/system/test_ui.py -k "plots_pictures or alpha" --screenshots docs/images
 
-bench: .venv/dev.stamp ## what refresh costs when nothing changed; everything on all digits, into docs/benchmarks.md
+bench: .venv/dev.stamp ## what refresh costs when nothing changed; everything on all digits, into docs/benchmarks.md (half an hour)
 	@$(BIN)/python -m benchmarks.full
 
 lock: | .venv/bin/uv ## lock what pyproject.toml asks for, keeping pins that still fit
