@@ -12,7 +12,7 @@ import tempfile
 import venv
 from pathlib import Path
 
-from benchmarks import growth, nothing_changed
+from benchmarks import growth, nothing_changed, ui
 from benchmarks.processes import Measured, measure
 from benchmarks.tables import data_table, machine, models_table, pipeline_table
 from mnist_pipeline.config.settings import PROJECT, Settings
@@ -162,6 +162,12 @@ def main() -> None:
             "all assets together, and as many results that a run could reuse.",
             "",
             growth.table(),
+            "",
+            "## In the UI",
+            "",
+            f"On the sample, in Chromium, {ui.ROUNDS} rounds.",
+            "",
+            ui.table([PROJECT]),
             "",
         ]
     )
