@@ -5,7 +5,6 @@ medians, and ratios are of `import dagster` in the same rounds. Run it with
 `python -m benchmarks.ui CLONE ...`.
 """
 
-import json
 import os
 import signal
 import statistics
@@ -13,17 +12,15 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from playwright.sync_api import Page, expect
 
 from benchmarks.nothing_changed import seconds
 from mnist_pipeline_tests.support.browser import launched
 from mnist_pipeline_tests.support.servers import free_port
-from mnist_pipeline_tests.support.webserver import until
+from mnist_pipeline_tests.support.webserver import Webserver, until
 
 ROUNDS = 3
 
@@ -34,19 +31,11 @@ RUNNING = """{ runsOrError(filter: {statuses: [QUEUED, NOT_STARTED, STARTING, ST
 IMPORT = "`import dagster`"
 
 
-def asked(url: str, query: str) -> Any:
-    """Return the answer of the UI's GraphQL."""
-    body = json.dumps({"query": query}).encode()
-    request = urllib.request.Request(f"{url}/graphql", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as response:
-        return json.load(response)["data"]
-
-
-def is_green(url: str) -> bool:
+def is_green(webserver: Webserver) -> bool:
     """Return whether every asset is materialized and no run goes on."""
-    nodes = asked(url, MATERIALIZED)["assetNodes"]
+    nodes = webserver.ask(MATERIALIZED)["assetNodes"]
     made = all(one["assetMaterializations"] for one in nodes)
-    return made and not asked(url, RUNNING)["runsOrError"]["results"]
+    return made and not webserver.ask(RUNNING)["runsOrError"]["results"]
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -58,11 +47,11 @@ def timed(work: Callable[[], object]) -> float:
 
 def measured(clone: Path, page: Page) -> dict[str, float]:
     """Start the UI of a clone without data, reload, click *Materialize all*; stop it."""
-    url = f"http://127.0.0.1:{(port := free_port())}"
+    webserver = Webserver(free_port(), Path(os.devnull))
 
     def usable() -> None:
-        until(lambda: asked(url, "{ version }"), pause=0.05)
-        page.goto(f"{url}/asset-groups")
+        until(lambda: webserver.ask("{ version }"), pause=0.05)
+        page.goto(f"{webserver.url}/asset-groups")
         expect(page.get_by_role("button", name="Materialize all")).to_be_enabled(timeout=60_000)
 
     def reload() -> None:
@@ -71,7 +60,7 @@ def measured(clone: Path, page: Page) -> dict[str, float]:
 
     def materialize() -> None:
         page.get_by_role("button", name="Materialize all").click()
-        until(lambda: is_green(url), pause=0.1)
+        until(lambda: is_green(webserver), pause=0.1)
 
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as data:
         environment = {
@@ -81,7 +70,7 @@ def measured(clone: Path, page: Page) -> dict[str, float]:
         }
         command = [str(clone / ".venv/bin/mnist-pipeline"), "ui"]
         process = subprocess.Popen(
-            [*command, "--port", str(port)],
+            [*command, "--port", str(webserver.port)],
             env=os.environ | environment,
             cwd=clone,
             stdin=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ from mnist_pipeline.assets import champion_history
 from mnist_pipeline.assets.champion_history import MODEL, TRAIN
 from mnist_pipeline.digits.report import cards
 from mnist_pipeline.digits.report.cards import Listed
-from mnist_pipeline.incremental import history
+from mnist_pipeline.incremental import files, history
 from mnist_pipeline.incremental.engine import COMPUTED_WITH, Engine
 from mnist_pipeline.incremental.errors import StoreError
 from mnist_pipeline.incremental.history import Materialization
@@ -51,15 +51,20 @@ def export(engine: Engine, instance: dg.DagsterInstance, folder: Path) -> list[P
         raise StoreError(
             f"{folder} has {', '.join(existing)}: nothing is overwritten. Name another folder."
         )
+    beside = files.temporary(folder / "export")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        beside.mkdir(parents=True)
         for key in _COPIED:
             with engine.store.local(found[key]) as file:
-                shutil.copyfile(file, folder / file.name)
+                shutil.copyfile(file, beside / file.name)
         for name, text in written.items():
-            (folder / name).write_text(text, encoding="utf-8")
+            (beside / name).write_text(text, encoding="utf-8")
+        for path in paths:
+            (beside / path.name).rename(path)
     except OSError as error:
         raise StoreError(f"cannot write {error.filename}: {error.strerror}") from None
+    finally:
+        files.remove(beside)
     return paths
 
 

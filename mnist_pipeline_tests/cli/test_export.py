@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from mnist_pipeline_tests.conftest import flip_a_byte
 from mnist_pipeline_tests.support.clones import Forked
 
 FILES = {
@@ -137,3 +138,14 @@ def test_without_a_champion_it_is_named_what_to_do(forked: Forked, tmp_path: Pat
     assert refused.returncode == 1
     assert "there is no champion yet: run `mnist-pipeline refresh`" in refused.stderr
     assert not (tmp_path / "none").exists()
+
+
+def test_where_a_file_is_damaged_nothing_is_written(
+    furnished_forked: Forked, tmp_path: Path
+) -> None:
+    [file] = furnished_forked.data.glob("test_set/*/test_set.parquet")
+    flip_a_byte(file)
+    refused = furnished_forked.cli("export", str(tmp_path / "out"))
+    assert refused.returncode == 1
+    assert "test_set is damaged" in refused.stderr
+    assert list((tmp_path / "out").iterdir()) == []
