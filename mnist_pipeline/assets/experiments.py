@@ -169,46 +169,35 @@ class Comparison:
     fitted: list[str]
     leaderboard: Leaderboard | None
     error: str | None
-    trace: str | None = None
+    trace: str | None
 
 
 def compare(session: Session, wanted: Collection[str]) -> Comparison:
-    """Fit the wanted variants, each unless it would be reused, then compute the leaderboard.
+    """Fit the wanted variants in one run, which reuses what it can; then compute the leaderboard.
 
-    Each fit is a run of its own. What fails leaves the others as they are.
+    What fails leaves the others as they are.
 
     Raises
     ------
     StoreError
         The training digits are not up to date.
     """
-    instance, engine = session.instance, session.pipeline.engine
     train = session.status()[champion_history.TRAIN]
     if train.status != "fresh":
         raise StoreError(
             f"train_set is {train.status} ({'; '.join(train.causes)}): run `mnist-pipeline "
             "refresh` first"
         )
-    fitted: list[str] = []
-    problems: list[str] = []
-    traces: list[str] = []
+    names = {key_of(name).to_user_string(): name for name in wanted}
     trigger = "mnist-pipeline compare"
-    try:
-        for number, name in enumerate(wanted, 1):
-            # another process may fit variants too
-            found = _fitted(engine, instance, [name], train.data_version).get(name)
-            made = history.newest(instance, key_of(name), 1)
-            if found and made and made[0].data_version == found.data_version:
-                continue
-            session.report(f"fitting {name}, {number} of {len(wanted)}")
-            done = session.run([key_of(name)], trigger=trigger)
-            fitted += [name] if done.computed else []
-            problems += [f"{name}: {done.error}"] if done.error else []
-            traces += [done.trace] if done.trace else []
-        done = session.run([LEADERBOARD], trigger=trigger)
-    except KeyboardInterrupt:
-        return Comparison(fitted, None, "interrupted")
-    problems += [done.error] if done.error else []
-    traces += [done.trace] if done.trace else []
-    board = None if done.error else newest_leaderboard(instance, engine.store)
-    return Comparison(fitted, board, "\n".join(problems) or None, "\n".join(traces) or None)
+    session.report(f"fitting what is not fitted yet of {', '.join(wanted)}")
+    fits = session.run([key_of(name) for name in wanted], trigger=trigger)
+    # a run of its own: it compares what was fitted though one of them failed
+    compared = session.run([LEADERBOARD], trigger=trigger)
+    failed = [one for one in (fits, compared) if one.error]
+    return Comparison(
+        [name for key, name in names.items() if key in fits.computed],
+        None if compared.error else newest_leaderboard(session.instance, session.pipeline.store),
+        "\n".join(str(one.error) for one in failed) or None,
+        "\n".join(one.trace or "" for one in failed) or None,
+    )
