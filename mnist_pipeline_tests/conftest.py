@@ -321,18 +321,26 @@ def house(_new_house: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def _furnish(folder: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "mnist_pipeline.cli", "run", "--json"],
-        env=os.environ | NEUTRAL | house_of(folder),
-        capture_output=True,
-        check=True,
-        timeout=240,
-    )
+    with folder.with_suffix(".out").open("wb") as out, folder.with_suffix(".err").open("wb") as err:
+        subprocess.run(
+            [sys.executable, "-m", "mnist_pipeline.cli", "run", "--json"],
+            env=os.environ | NEUTRAL | house_of(folder),
+            stdout=out,
+            stderr=err,
+            check=True,
+            timeout=240,
+        )
 
 
 @pytest.fixture(scope="session")
 def _furnished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     return once(tmp_path_factory, worker_id, "furnished", _furnish)
+
+
+@pytest.fixture
+def first_run(_furnished: Path) -> tuple[str, str]:
+    """What the run of `furnished` printed on stdout and stderr."""
+    return _furnished.with_suffix(".out").read_text(), _furnished.with_suffix(".err").read_text()
 
 
 @pytest.fixture(scope="session")

@@ -368,7 +368,7 @@ def test_a_refusal_holds_however_many_runs_came_after_it(
 
     assert not furnished.materialize("train_set", checks=[by_hand]).success
     furnished.made("raw_mnist").path.unlink()
-    for _ in range(30):  # planned, and never judged: their input is gone
+    for _ in range(12):  # planned, and never judged: their input is gone
         assert not furnished.materialize("train_set", checks=[by_hand]).success
     result = furnished.materialize("sgd_model", checks=[by_hand])
     assert "was refused by by_hand" in str(result.error)

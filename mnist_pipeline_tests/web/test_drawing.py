@@ -116,16 +116,16 @@ def draw(page: Page, digits: Digits, place: int) -> Response:
     return answered.value
 
 
-def test_of_40_test_digits_drawn_with_the_mouse_38_are_read_right(
+def test_of_20_test_digits_drawn_with_the_mouse_19_are_read_right(
     full_port: int, drawn: Digits, chromium: Browser
 ) -> None:
-    places = np.random.default_rng(7).choice(len(drawn), 100, replace=False)[:40]
+    places = np.random.default_rng(7).choice(len(drawn), 100, replace=False)[:20]
     right = 0
     with opened(chromium, f"http://127.0.0.1:{full_port}/") as page:
         for place in places:
             answer = draw(page, drawn, place)
             right += answer.ok and answer.json()["digit"] == drawn.labels[place]
-    assert right >= 38, right
+    assert right >= 19, right
 
 
 def test_the_page_shows_digit_bars_what_was_seen_and_the_nearest(
@@ -363,18 +363,7 @@ def test_a_picture_that_is_too_large_is_not_taken_in(full_port: int) -> None:
     assert ask(full_port, "GET", "/")[0] == 200
 
 
-def test_a_picture_that_does_not_come_ends_with_the_server(full_size: Path) -> None:
-    with drawing(full_size) as port, contextlib.ExitStack() as stack:
-        for _ in range(3):
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-            stack.callback(connection.close)
-            connection.putrequest("POST", PREDICT)
-            connection.putheader("Content-Length", "1000")
-            connection.endheaders(b"x")
-        assert ask(port, "GET", "/")[0] == 200
-
-
-def test_connections_without_a_whole_request_end_and_new_clients_get_an_answer(
+def test_connections_without_a_whole_request_end_before_the_server_and_with_it(
     furnished: House,
 ) -> None:
     head = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
@@ -394,6 +383,14 @@ def test_connections_without_a_whole_request_end_and_new_clients_get_an_answer(
         for connection in [*idle, kept.sock]:
             while connection.recv(1000):  # until it is closed; some got 503 before
                 pass
+        # the server ends though these pictures do not come
+        for _ in range(3):
+            coming = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            stack.callback(coming.close)
+            coming.putrequest("POST", PREDICT)
+            coming.putheader("Content-Length", "1000")
+            coming.endheaders(b"x")
+        assert ask(port, "GET", "/")[0] == 200
 
 
 def test_only_one_finger_draws(full_port: int, drawn: Digits, chromium: Browser) -> None:
