@@ -52,7 +52,7 @@ def _running(
     toy = Toy.make(tmp_path_factory.mktemp("daemon") / "project")
     # the sensors tick more often than by default
     toy.edit("pipeline.py", "import Pipeline,", "import alerts, automation, Pipeline,")
-    seconds = "automation.TICK_SECONDS = alerts.TICK_SECONDS = 1"
+    seconds = "automation.TICK_SECONDS = alerts.TICK_SECONDS = 2"
     toy.edit("pipeline.py", "\nFOLDER", f"\n{seconds}\nFOLDER")
     toy.edit("pipeline.py", '"name": "toy",', f'"name": "toy", "alerts": ["{webhook}"],')
     (toy.folder / "workspace.yaml").write_text(WORKSPACE)
