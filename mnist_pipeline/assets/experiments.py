@@ -138,10 +138,9 @@ def newest_leaderboard(instance: dg.DagsterInstance, store: Store) -> Leaderboar
     StoreError, FormatError
         Its file is gone, damaged or something else.
     """
-    for made in history.newest(instance, LEADERBOARD, 1):
-        if artifact := made.artifact(store):
-            return Leaderboard.from_json(store.read(artifact))
-    return None
+    made = history.newest(instance, LEADERBOARD)
+    artifact = made.artifact(store) if made else None
+    return Leaderboard.from_json(store.read(artifact)) if artifact else None
 
 
 def assets(variants: Mapping[str, ModelParams]) -> list[Asset]:
@@ -197,8 +196,8 @@ def compare(session: Session, wanted: Collection[str]) -> Comparison:
         for number, name in enumerate(wanted, 1):
             # another process may fit variants too
             found = _fitted(engine, instance, [name], train.data_version).get(name)
-            made = history.newest(instance, key_of(name), 1)
-            if found and made and made[0].data_version == found.data_version:
+            made = history.newest(instance, key_of(name))
+            if found and made and made.data_version == found.data_version:
                 continue
             session.report(f"fitting {name}, {number} of {len(wanted)}")
             done = session.run([key_of(name)], trigger=trigger)

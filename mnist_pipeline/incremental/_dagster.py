@@ -85,7 +85,7 @@ def select(definitions: dg.Definitions, selection: str) -> set[dg.AssetKey]:
 
 
 def job_of(definitions: dg.Definitions, name: str | None) -> dg.JobDefinition:
-    """Return a job, or without a name Dagster's own of all assets, whatever their partitions."""
+    """Return a job, or without a name Dagster's own of all assets."""
     if name is None:
         return definitions.resolve_implicit_global_asset_job_def()
     return definitions.resolve_job_def(name)

@@ -38,7 +38,6 @@ class Materialization:
     timestamp: float
     metadata: Mapping[str, Any]
     inputs: Mapping[dg.AssetKey, str]
-    partition: str | None = None
     trigger: str | None = None
 
     @classmethod
@@ -60,7 +59,6 @@ class Materialization:
             record.timestamp,
             event.metadata,
             inputs,
-            record.partition_key,
         )
 
     @property
@@ -97,10 +95,15 @@ def artifact_metadata(artifact: Artifact) -> dict[str, dg.MetadataValue[Any]]:
     }
 
 
-def newest(instance: dg.DagsterInstance, key: dg.AssetKey, limit: int) -> list[Materialization]:
-    """Return the newest materializations of an asset, newest first."""
+def recent(instance: dg.DagsterInstance, key: dg.AssetKey, limit: int) -> list[Materialization]:
+    """Return so many materializations of an asset, newest first."""
     records = instance.fetch_materializations(key, limit=limit).records
     return [Materialization.of(record) for record in records]
+
+
+def newest(instance: dg.DagsterInstance, key: dg.AssetKey) -> Materialization | None:
+    """Return the newest materialization of an asset, or None."""
+    return next(iter(recent(instance, key, 1)), None)
 
 
 def deleted(indexed: dg.EventLogRecord | None, found: Materialization | None) -> str | None:
@@ -121,13 +124,11 @@ def at(instance: dg.DagsterInstance, key: dg.AssetKey, storage_id: int) -> Mater
     return Materialization.of(records[0]) if records else None
 
 
-def all_of(
-    instance: dg.DagsterInstance, wanted: dg.AssetKey | dg.AssetRecordsFilter
-) -> Iterator[Materialization]:
+def all_of(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[Materialization]:
     """Yield all materializations of an asset, newest first."""
     cursor, limit = None, 1  # the wanted one is mostly new
     while True:
-        found = instance.fetch_materializations(wanted, limit=limit, cursor=cursor)
+        found = instance.fetch_materializations(key, limit=limit, cursor=cursor)
         yield from map(Materialization.of, found.records)
         if not found.has_more:
             return
@@ -146,18 +147,11 @@ def with_version(
     return None
 
 
-def of_partition(
-    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str
-) -> Materialization | None:
-    """Return the newest materialization of a partition, or None."""
-    return next(all_of(instance, dg.AssetRecordsFilter(key, asset_partitions=[partition])), None)
-
-
 def events(
     instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey], limit: int, trigger_tag: str
 ) -> list[Materialization]:
     """Return the newest materializations of some assets, newest first, with their triggers."""
-    found = [one for key in keys for one in newest(instance, key, limit)]
+    found = [one for key in keys for one in recent(instance, key, limit)]
     found = sorted(found, key=lambda one: one.storage_id, reverse=True)[:limit]
     run_ids = list({one.run_id for one in found})
     # an empty list is no filter

@@ -124,13 +124,12 @@ class Session:
         trigger: str = "run",
         force: bool = False,
         tags: Mapping[str, str] | None = None,
-        partition: str | None = None,
     ) -> RunResult:
         """Materialize assets, by default all that `refresh` knows, in a run in this process.
 
-        `trigger` is what started the run, as the history shows it; `tags` are further tags of it;
-        `partition` is the one to materialize. With `force`, all is computed, nothing reused. Raises
-        KeyboardInterrupt if the run was interrupted.
+        `trigger` is what started the run, as the history shows it; `tags` are further tags of it.
+        With `force`, all is computed, nothing reused. Raises KeyboardInterrupt if the run was
+        interrupted.
         """
         pipeline, run_id = self.pipeline, str(uuid.uuid4())
         wanted = set(pipeline.keys if assets is None else assets)
@@ -141,7 +140,6 @@ class Session:
             **(tags or {}),
             pipeline.engine.trigger_tag: trigger,
             **({pipeline.engine.force_tag: "true"} if force else {}),
-            **({"dagster/partition": partition} if partition else {}),
             # a command reports the failure itself
             runs.MAX_RETRIES: "0",
             **runs.owner(self.instance, pipeline.store, run_id),
@@ -186,8 +184,8 @@ class Session:
 
     def newest_file(self, asset: str) -> Artifact | None:
         """Return the file of an asset's newest materialization, or None."""
-        made = history.newest(self.instance, dg.AssetKey.from_user_string(asset), 1)
-        return made[0].artifact(self.pipeline.store) if made else None
+        made = history.newest(self.instance, dg.AssetKey.from_user_string(asset))
+        return made.artifact(self.pipeline.store) if made else None
 
     def collect_garbage(self, *, keep: int, dry_run: bool = True) -> list[Garbage]:
         """Return the files that nothing points at; remove them unless it is a dry run.

@@ -55,7 +55,7 @@ def assess(
     keys = [key for key in engine.order if key in wanted]
     # before the materializations: one that another run records meanwhile was not deleted
     records = instance.get_asset_records(keys)
-    newest = {key: next(iter(history.newest(instance, key, 1)), None) for key in keys}
+    newest = {key: history.newest(instance, key) for key in keys}
     attempts = _attempts(instance, records, newest)
     assessment = _Assessment(engine, instance, newest, verify)
     statuses: dict[dg.AssetKey, AssetStatus] = {}

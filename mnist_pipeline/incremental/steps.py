@@ -187,6 +187,8 @@ def asset(
     options
         Further arguments of `dagster.asset`, such as `group_name`, `kinds`, `metadata`.
     """
+    if "partitions_def" in options:
+        raise TypeError("an asset of this engine has no partitions: declare an asset for each")
 
     def decorate(step: Callable[..., Any]) -> Asset:
         signature = inspect.signature(step).parameters
