@@ -165,5 +165,5 @@ def plan(engine: Engine, statuses: "Mapping[dg.AssetKey, AssetStatus]") -> list[
 
 def in_progress(pipeline: "Pipeline", instance: dg.DagsterInstance) -> str | None:
     """Name the oldest run in progress on the pipeline's assets, or return None."""
-    found = runs.unfinished(instance, pipeline.keys)
+    found = runs.unfinished(pipeline, instance, pipeline.keys)
     return f"run {found[0].run_id} is in progress on these assets" if found else None

@@ -4,8 +4,7 @@ import inspect
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from graphlib import TopologicalSorter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +50,6 @@ class Engine(dg.IOManager):
     def trigger_tag(self) -> str:
         """Tag of a run that names what started it."""
         return f"{self.name}/trigger"
-
-    @cached_property
-    def order(self) -> list[dg.AssetKey]:
-        """Keys of all assets, upstream before downstream."""
-        return list(
-            TopologicalSorter({key: self.parents(key) for key in self.assets}).static_order()
-        )
 
     def pointed_at(self, instance: dg.DagsterInstance) -> dict[dg.AssetKey, set[str]]:
         """Return, by asset, the data versions of earlier results that newest values need."""

@@ -77,7 +77,7 @@ class Pipeline:
     def jobs(self) -> dict[str, set[dg.AssetKey]]:
         """Keys of the assets that each job materializes."""
         on_request = {name: {one.key for one in made} for name, made in self.on_request.items()}
-        return {name: set(self.keys) for name in runs.JOBS} | on_request
+        return {name: set(self.keys) for name in (runs.REFRESH, runs.RECOMPUTE_ALL)} | on_request
 
     @property
     def _every(self) -> list[Asset]:

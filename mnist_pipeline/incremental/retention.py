@@ -43,7 +43,7 @@ def collect(
             )
 
     def kept(key: dg.AssetKey) -> set[str]:
-        if remove and runs.in_progress(instance, assets, jobs=pipeline.jobs):
+        if remove and runs.in_progress(pipeline, instance, assets):
             raise StoreError("a run began meanwhile: wait for its end, then run gc again")
         pointed_at = pipeline.engine.pointed_at(instance).get(key, ())
         found = [made.artifact(store) for made in history.recent(instance, key, keep)]

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -16,13 +16,14 @@ from .errors import HistoryError
 from .locks import locks_of
 from .store import Store
 
+if TYPE_CHECKING:
+    from .pipeline import Pipeline
+
 Report = Callable[[str], None]
 """Called with messages about the progress."""
 
 REFRESH = "refresh"
 RECOMPUTE_ALL = "recompute_all"
-JOBS = [REFRESH, RECOMPUTE_ALL]
-"""The jobs of the assets that `refresh` brings up to date, with reuse and without."""
 
 # the UI's list of runs does not show tags with this prefix
 OWNER = ".dagster/owner_process"
@@ -64,24 +65,23 @@ def owner_of(run: dg.DagsterRun) -> tuple[str, str, str] | None:
 
 
 def unfinished(
+    pipeline: "Pipeline",
     instance: dg.DagsterInstance,
     assets: Collection[dg.AssetKey],
     report: Report = lambda text: None,
-    jobs: Collection[str] = JOBS,
 ) -> list[dg.DagsterRun]:
     """Return the unfinished runs on these assets, oldest first.
 
-    `jobs` are the names of the jobs that materialize some of them. Runs of dead processes are
-    marked failed first, and `report` is called for each.
+    Runs of dead processes are marked failed first, and `report` is called for each.
     """
+    jobs = pipeline.jobs
     records = instance.get_run_records(
         dg.RunsFilter(statuses=_UNFINISHED), order_by="create_timestamp", ascending=True
     )
     found = []
     for record in records:
         run = record.dagster_run
-        selected = run.asset_selection
-        if not (set(assets) & selected if selected else run.job_name in jobs):
+        if not set(assets) & (run.asset_selection or jobs.get(run.job_name, set())):
             continue
         why = why_dead(instance, record)
         if why is None:
@@ -95,10 +95,10 @@ def unfinished(
 
 
 def in_progress(
+    pipeline: "Pipeline",
     instance: dg.DagsterInstance,
     assets: Collection[dg.AssetKey],
     report: Report = lambda text: None,
-    jobs: Collection[str] = JOBS,
 ) -> list[dg.DagsterRun]:
     """Return the unfinished runs on these assets that go on by themselves.
 
@@ -106,20 +106,20 @@ def in_progress(
     """
     return [
         run
-        for run in unfinished(instance, assets, report, jobs)
+        for run in unfinished(pipeline, instance, assets, report)
         if run.status is not dg.DagsterRunStatus.QUEUED or _dagster.daemon_is_alive(instance)
     ]
 
 
 def wait(
+    pipeline: "Pipeline",
     instance: dg.DagsterInstance,
     assets: Collection[dg.AssetKey],
     report: Report,
-    jobs: Collection[str] = JOBS,
 ) -> None:
     """Return when no run on these assets is in progress."""
     reported = set()
-    while others := in_progress(instance, assets, report, jobs):
+    while others := in_progress(pipeline, instance, assets, report):
         for run in others:
             if run.run_id not in reported:
                 reported.add(run.run_id)

@@ -106,15 +106,14 @@ class Session:
     def unfinished(self) -> list[dg.DagsterRun]:
         """Return the unfinished runs, oldest first; those of dead processes are marked failed."""
         every = self.pipeline.engine.assets
-        return runs.unfinished(self.instance, every, self.report, self.pipeline.jobs)
+        return runs.unfinished(self.pipeline, self.instance, every, self.report)
 
     @contextmanager
     def alone(self, assets: Collection[dg.AssetKey]) -> Iterator[None]:
         """Hold the lock of the store's refresh while no run on these assets is in progress."""
         waiting = partial(self.report, "another refresh is in progress: waiting for it")
         with locks_of(self.instance, self.pipeline.store).hold("refresh", waiting):
-            jobs = [name for name, keys in self.pipeline.jobs.items() if keys & set(assets)]
-            runs.wait(self.instance, assets, self.report, jobs)
+            runs.wait(self.pipeline, self.instance, assets, self.report)
             yield
 
     def run(

@@ -6,6 +6,7 @@ count. So do, beyond that, upstream assets, files, checks, deleted events and fa
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from typing import Literal
 
 import dagster as dg
@@ -52,7 +53,8 @@ def assess(
     `wanted` must hold all that is upstream, too. With `verify`, every file is read and its digest
     compared with the recorded one; else only its size is.
     """
-    keys = [key for key in engine.order if key in wanted]
+    graph = {key: engine.parents(key) for key in engine.assets}
+    keys = [key for key in TopologicalSorter(graph).static_order() if key in wanted]
     # before the materializations: one that another run records meanwhile was not deleted
     records = instance.get_asset_records(keys)
     newest = {key: history.newest(instance, key) for key in keys}
@@ -176,6 +178,8 @@ def state_of_files(
     store: Store, artifacts: Sequence[Artifact | None], *, verify: bool
 ) -> tuple[State, list[str]]:
     """Return the state of files, and why it is not `fresh`; only `verify` reads them."""
+    if not artifacts:
+        return "missing", ["never materialized"]
     for artifact in artifacts:
         if artifact is None:
             return "missing", ["its newest materialization was not made here and names no file"]

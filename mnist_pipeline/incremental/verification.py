@@ -27,7 +27,17 @@ def checks(pipeline: "Pipeline") -> dg.AssetChecksDefinition:
     )
     def files(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         for check in context.selected_asset_check_keys:
-            yield _result(pipeline, context.instance, check)
+            made = history.newest(context.instance, check.asset_key)
+            artifacts = status.files_of(pipeline.engine, context.instance, made) if made else []
+            state, causes = status.state_of_files(pipeline.store, artifacts, verify=True)
+            intact = "the file has the size and the digest that were recorded"
+            yield dg.AssetCheckResult(
+                passed=state == "fresh",
+                asset_key=check.asset_key,
+                check_name=check.name,
+                description="; ".join(causes) or intact,
+                metadata={"size_bytes": sum(one.size for one in artifacts if one)},
+            )
 
     return files
 
@@ -38,21 +48,4 @@ def job(pipeline: "Pipeline") -> _dagster.AssetJob:
         JOB,
         dg.AssetSelection.checks(*map(history.intact, pipeline.keys)),
         description="Reads the file of every asset and checks that it is intact; computes nothing.",
-    )
-
-
-def _result(
-    pipeline: "Pipeline", instance: dg.DagsterInstance, check: dg.AssetCheckKey
-) -> dg.AssetCheckResult:
-    made = history.newest(instance, check.asset_key)
-    artifacts = status.files_of(pipeline.engine, instance, made) if made else []
-    state, causes = "missing", ["never materialized"]
-    if made:
-        state, causes = status.state_of_files(pipeline.store, artifacts, verify=True)
-    return dg.AssetCheckResult(
-        passed=state == "fresh",
-        asset_key=check.asset_key,
-        check_name=check.name,
-        description="; ".join(causes) or "the file has the size and the digest that were recorded",
-        metadata={"size_bytes": sum(one.size for one in artifacts if one)},
     )
