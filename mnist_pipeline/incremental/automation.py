@@ -1,19 +1,20 @@
 """The schedule, and the sensor `keep_fresh`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from . import _dagster, retention, runs, status, verification
+from . import _dagster, runs, status, verification
 from .digest import content_digest
 from .engine import Engine
 from .errors import SettingsError
+from .session import Session
+from .status import AssetStatus
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
-    from .status import AssetStatus
 
 TICK_SECONDS = 10
 
@@ -27,8 +28,9 @@ def schedule(pipeline: "Pipeline", cron: str) -> dg.ScheduleDefinition:
     """
 
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        retention.prune(pipeline, context.instance)
-        if busy := in_progress(pipeline, context.instance):
+        session = Session(pipeline, context.instance)
+        session.prune(dry_run=False)
+        if busy := _in_progress(session):
             return dg.SkipReason(busy)
         return dg.RunRequest()
 
@@ -67,11 +69,11 @@ def keep_fresh(pipeline: "Pipeline", jobs: Sequence[_dagster.AssetJob]) -> dg.Se
     def sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         if reason := pipeline.changed():
             return dg.SkipReason(f"{reason}: reload them first")
-        if busy := in_progress(pipeline, context.instance):
+        session = Session(pipeline, context.instance)
+        if busy := _in_progress(session):
             return dg.SkipReason(busy)
-        engine = pipeline.engine
-        statuses = status.assess(engine, context.instance, pipeline.keys)
-        wanted = plan(engine, statuses)
+        engine, statuses = pipeline.engine, session.status()
+        wanted = session.outdated(statuses)
         if not wanted:
             return _verified_daily(context.instance)
         # not the causes: a failed attempt adds one, which would be another state
@@ -92,7 +94,7 @@ def keep_fresh(pipeline: "Pipeline", jobs: Sequence[_dagster.AssetJob]) -> dg.Se
                 f"run {run_id} was asked for in this state already, and {names} are not up to "
                 f"date: {why}. Fix the cause, then materialize them."
             )
-        retention.prune(pipeline, context.instance)
+        session.prune(dry_run=False)
         return dg.RunRequest(key, job_name=runs.REFRESH, asset_selection=list(wanted))
 
     return sensor
@@ -144,7 +146,7 @@ def _verified_daily(instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReas
     return dg.RunRequest(key, job_name=verification.JOB)
 
 
-def _recorded(engine: Engine, key: dg.AssetKey, found: "AssetStatus") -> int | str | None:
+def _recorded(engine: Engine, key: dg.AssetKey, found: AssetStatus) -> int | str | None:
     """Return what changes with an asset's records.
 
     A check that runs after publication can refuse the same data version again and again: there
@@ -154,16 +156,7 @@ def _recorded(engine: Engine, key: dg.AssetKey, found: "AssetStatus") -> int | s
     return found.data_version if refused else found.storage_id
 
 
-def plan(engine: Engine, statuses: "Mapping[dg.AssetKey, AssetStatus]") -> list[dg.AssetKey]:
-    """Return what `refresh` materializes: what is not up to date, and all downstream of it."""
-    wanted: list[dg.AssetKey] = []
-    for key, one in statuses.items():
-        if one.status != "fresh" or set(engine.parents(key)) & set(wanted):
-            wanted.append(key)
-    return wanted
-
-
-def in_progress(pipeline: "Pipeline", instance: dg.DagsterInstance) -> str | None:
+def _in_progress(session: Session) -> str | None:
     """Name the oldest run in progress on the pipeline's assets, or return None."""
-    found = runs.unfinished(pipeline, instance, pipeline.keys)
+    found = runs.unfinished(session, session.pipeline.keys)
     return f"run {found[0].run_id} is in progress on these assets" if found else None

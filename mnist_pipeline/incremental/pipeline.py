@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 from pydantic import BaseModel
@@ -22,11 +22,9 @@ from .console import terminal
 from .engine import COMPUTED_WITH, Engine
 from .errors import PipelineError
 from .runs import Report
+from .session import Session
 from .steps import Asset
 from .store import Store
-
-if TYPE_CHECKING:
-    from .session import Session
 
 
 @dataclass(frozen=True)
@@ -205,15 +203,13 @@ class Pipeline:
         return str(self.store.root), self.home, self.cron, self.alerts, resources, self.keys
 
     @contextmanager
-    def session(self, report: Report = lambda text: None) -> "Iterator[Session]":
+    def session(self, report: Report = lambda text: None) -> Iterator[Session]:
         """Open the pipeline in this process; its runs are recorded in the same home as the UI's.
 
         Runs whose process is dead are marked failed first. Raises SettingsError if the home cannot
         be used; HistoryError if the disk with Dagster's history is full, its database damaged, or
         its server gone.
         """
-        from .session import Session
-
         with dagster_instance.opened(self.home, self.config) as instance:
             opened = Session(self, instance, report)
             opened.unfinished()

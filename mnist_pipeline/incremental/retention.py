@@ -11,7 +11,7 @@ from .errors import StoreError
 from .store import Garbage
 
 if TYPE_CHECKING:
-    from .pipeline import Pipeline
+    from .session import Session
 
 RUN_DAYS = 90
 """Days after which a finished run and its logs are deleted, unless it is needed."""
@@ -24,15 +24,14 @@ RUN_MATERIALIZATIONS = 10
 so many newest data versions."""
 
 
-def collect(
-    pipeline: "Pipeline", instance: dg.DagsterInstance, *, keep: int, remove: bool
-) -> list[Garbage]:
+def collect(session: "Session", *, keep: int, remove: bool) -> list[Garbage]:
     """Return the files that nothing points at, and remove them and their results if asked.
 
     The newest `keep` materializations of each asset point at files, and the assets' `points_at`.
     Raises StoreError if the instance has no record of an asset's files, or if a run began
     meanwhile.
     """
+    pipeline, instance = session.pipeline, session.instance
     store, assets = pipeline.store, pipeline.engine.assets
     for key, asset in assets.items():
         if store.holds(asset.name) and not history.newest(instance, key):
@@ -43,7 +42,7 @@ def collect(
             )
 
     def kept(key: dg.AssetKey) -> set[str]:
-        if remove and runs.in_progress(pipeline, instance, assets):
+        if remove and runs.in_progress(session, assets):
             raise StoreError("a run began meanwhile: wait for its end, then run gc again")
         pointed_at = pipeline.engine.pointed_at(instance).get(key, ())
         found = [made.artifact(store) for made in history.recent(instance, key, keep)]
@@ -61,31 +60,33 @@ def collect(
     return found
 
 
-def prune(pipeline: "Pipeline", instance: dg.DagsterInstance, *, remove: bool = True) -> list[str]:
+def prune(session: "Session", *, remove: bool) -> list[str]:
     """Delete this pipeline's old finished runs with their events and logs; return their ids.
 
     Runs stay that some asset needs, or that made the newest materialization of a version that one
     points at.
     """
+    instance = session.instance
     before = dg.RunsFilter(created_before=datetime.now(UTC) - timedelta(days=RUN_DAYS))
     old = {record.dagster_run.run_id for record in instance.get_run_records(before)}
     every = [record.dagster_run for record in instance.get_run_records()]
-    ours = [one for one in every if _dagster.is_of(one, pipeline.name, runs.OWNER)]
+    ours = [one for one in every if _dagster.is_of(one, session.pipeline.name, runs.OWNER)]
     old |= {one.run_id for one in ours[MOST_RUNS:]}
     gone = [one.run_id for one in ours if one.is_finished and one.run_id in old]
     if gone:
-        needed = _needed(pipeline, instance)
+        needed = _needed(session)
         gone = [run_id for run_id in gone if run_id not in needed]
     for run_id in gone if remove else ():
         _dagster.forget_run(instance, run_id)
     return gone
 
 
-def _needed(pipeline: "Pipeline", instance: dg.DagsterInstance) -> set[str]:
+def _needed(session: "Session") -> set[str]:
     """Return the runs whose materializations something needs: reuse, rollback, plots."""
     found: set[str] = set()
-    pointed_at = pipeline.engine.pointed_at(instance)
-    for key in pipeline.engine.assets:
+    engine, instance = session.pipeline.engine, session.instance
+    pointed_at = engine.pointed_at(instance)
+    for key in engine.assets:
         versions: set[str | None] = set()
         for number, made in enumerate(history.all_of(instance, key)):
             version = made.data_version

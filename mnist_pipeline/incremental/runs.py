@@ -17,7 +17,7 @@ from .locks import locks_of
 from .store import Store
 
 if TYPE_CHECKING:
-    from .pipeline import Pipeline
+    from .session import Session
 
 Report = Callable[[str], None]
 """Called with messages about the progress."""
@@ -64,17 +64,12 @@ def owner_of(run: dg.DagsterRun) -> tuple[str, str, str] | None:
     return (owner[0], owner[1], owner[2]) if run_id == run.run_id and len(owner) == 3 else None
 
 
-def unfinished(
-    pipeline: "Pipeline",
-    instance: dg.DagsterInstance,
-    assets: Collection[dg.AssetKey],
-    report: Report = lambda text: None,
-) -> list[dg.DagsterRun]:
+def unfinished(session: "Session", assets: Collection[dg.AssetKey]) -> list[dg.DagsterRun]:
     """Return the unfinished runs on these assets, oldest first.
 
-    Runs of dead processes are marked failed first, and `report` is called for each.
+    Runs of dead processes are marked failed first, each of which is reported.
     """
-    jobs = pipeline.jobs
+    instance, jobs = session.instance, session.pipeline.jobs
     records = instance.get_run_records(
         dg.RunsFilter(statuses=_UNFINISHED), order_by="create_timestamp", ascending=True
     )
@@ -90,41 +85,32 @@ def unfinished(
         elif (again := instance.get_run_by_id(run.run_id)) and not again.is_finished:
             message = f"{why}: the run is marked as failed, what it finished stays"
             _dagster.mark_failed(instance, again, message)
-            report(f"run {run.run_id} was interrupted: {why}; what it finished stays")
+            session.report(f"run {run.run_id} was interrupted: {why}; what it finished stays")
     return found
 
 
-def in_progress(
-    pipeline: "Pipeline",
-    instance: dg.DagsterInstance,
-    assets: Collection[dg.AssetKey],
-    report: Report = lambda text: None,
-) -> list[dg.DagsterRun]:
+def in_progress(session: "Session", assets: Collection[dg.AssetKey]) -> list[dg.DagsterRun]:
     """Return the unfinished runs on these assets that go on by themselves.
 
     Runs in the daemon's queue count only while a daemon is alive.
     """
     return [
         run
-        for run in unfinished(pipeline, instance, assets, report)
-        if run.status is not dg.DagsterRunStatus.QUEUED or _dagster.daemon_is_alive(instance)
+        for run in unfinished(session, assets)
+        if run.status is not dg.DagsterRunStatus.QUEUED
+        or _dagster.daemon_is_alive(session.instance)
     ]
 
 
-def wait(
-    pipeline: "Pipeline",
-    instance: dg.DagsterInstance,
-    assets: Collection[dg.AssetKey],
-    report: Report,
-) -> None:
+def wait(session: "Session", assets: Collection[dg.AssetKey]) -> None:
     """Return when no run on these assets is in progress."""
     reported = set()
-    while others := in_progress(pipeline, instance, assets, report):
+    while others := in_progress(session, assets):
         for run in others:
             if run.run_id not in reported:
                 reported.add(run.run_id)
                 process = " ".join((owner_of(run) or ("none so far",))[:2])
-                report(
+                session.report(
                     f"waiting for run {run.run_id} on these assets (owner: {process}); if "
                     "its process is on another machine and dead, terminate the run in the UI"
                 )

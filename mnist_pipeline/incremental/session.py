@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from . import _dagster, automation, history, retention, runs, status
+from . import _dagster, history, retention, runs, status
 from .errors import SettingsError
 from .history import Materialization
 from .locks import locks_of
@@ -56,7 +56,7 @@ class Session:
 
     pipeline: "Pipeline"
     instance: dg.DagsterInstance
-    report: Report
+    report: Report = lambda text: None
 
     def status(self, *, verify: bool = False) -> dict[dg.AssetKey, AssetStatus]:
         """Return the state of each asset, upstream before downstream.
@@ -78,8 +78,15 @@ class Session:
 
     def plan(self, statuses: Mapping[dg.AssetKey, AssetStatus]) -> list[str]:
         """Return what `refresh` would materialize, given the state of the assets."""
-        wanted = automation.plan(self.pipeline.engine, statuses)
-        return [key.to_user_string() for key in wanted]
+        return [key.to_user_string() for key in self.outdated(statuses)]
+
+    def outdated(self, statuses: Mapping[dg.AssetKey, AssetStatus]) -> list[dg.AssetKey]:
+        """Return the assets that are not up to date, and all downstream of them."""
+        wanted: list[dg.AssetKey] = []
+        for key, one in statuses.items():
+            if one.status != "fresh" or set(self.pipeline.engine.parents(key)) & set(wanted):
+                wanted.append(key)
+        return wanted
 
     def refresh(self, *, verify: bool = False, trigger: str = "refresh") -> RunResult:
         """Materialize what is not up to date and all downstream of it, in one run, or in none.
@@ -90,7 +97,7 @@ class Session:
         try:
             with self.alone(self.pipeline.keys):
                 statuses = self.status(verify=verify)
-                if wanted := automation.plan(self.pipeline.engine, statuses):
+                if wanted := self.outdated(statuses):
                     done = self.run(wanted, trigger=trigger)
                     statuses = self.status()
         except KeyboardInterrupt:
@@ -105,15 +112,14 @@ class Session:
 
     def unfinished(self) -> list[dg.DagsterRun]:
         """Return the unfinished runs, oldest first; those of dead processes are marked failed."""
-        every = self.pipeline.engine.assets
-        return runs.unfinished(self.pipeline, self.instance, every, self.report)
+        return runs.unfinished(self, self.pipeline.engine.assets)
 
     @contextmanager
     def alone(self, assets: Collection[dg.AssetKey]) -> Iterator[None]:
         """Hold the lock of the store's refresh while no run on these assets is in progress."""
         waiting = partial(self.report, "another refresh is in progress: waiting for it")
         with locks_of(self.instance, self.pipeline.store).hold("refresh", waiting):
-            runs.wait(self.pipeline, self.instance, assets, self.report)
+            runs.wait(self, assets)
             yield
 
     def run(
@@ -144,7 +150,7 @@ class Session:
             **runs.owner(self.instance, pipeline.store, run_id),
         }
         success, events = _dagster.execute(self.instance, job, origin, run_id, assets, all_tags)
-        retention.prune(pipeline, self.instance)
+        retention.prune(self, remove=True)
         if not success and runs.was_interrupted(self.instance, run_id):
             raise KeyboardInterrupt
         made = {
@@ -192,7 +198,7 @@ class Session:
         The newest `keep` materializations of each asset point at their files.
         """
         with nullcontext() if dry_run else self.alone(self.pipeline.engine.assets):
-            return retention.collect(self.pipeline, self.instance, keep=keep, remove=not dry_run)
+            return retention.collect(self, keep=keep, remove=not dry_run)
 
     def undefined(self) -> list[str]:
         """Return the recorded assets that the pipeline does not have any more, sorted."""
@@ -201,4 +207,4 @@ class Session:
 
     def prune(self, *, dry_run: bool = True) -> list[str]:
         """Return the ids of old runs that nothing needs; delete them unless it is a dry run."""
-        return retention.prune(self.pipeline, self.instance, remove=not dry_run)
+        return retention.prune(self, remove=not dry_run)
