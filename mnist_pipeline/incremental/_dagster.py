@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -73,6 +74,45 @@ def colour_logs_on_terminals_only(stream: TextIO) -> None:
 class _WithoutColours(logging.Formatter):
     def __init__(self, fmt: str, datefmt: str, **styles: object) -> None:
         super().__init__(fmt, datefmt)
+
+
+class _Progress(logging.StreamHandler[TextIO]):
+    """Prints what steps log, and that they are done; failures are reported once, at the end."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        event = _meta(record)["dagster_event"]
+        if event:
+            return bool(event.is_step_success)
+        return logging.INFO <= record.levelno < logging.ERROR
+
+    def format(self, record: logging.LogRecord) -> str:
+        meta = _meta(record)
+        text = meta["orig_message"]
+        if event := meta["dagster_event"]:
+            text = f"done in {event.step_success_data.duration_ms / 1000:.1f} s"
+        return f"  {meta['step_key'] or '':<15} {text}"
+
+
+def _meta(record: logging.LogRecord) -> Any:
+    return cast("Any", record).dagster_meta
+
+
+@cache
+def _stderr() -> TextIO:
+    """Return stderr as it was before a step began.
+
+    While a step runs, Dagster redirects it to a file and prints that with `tail`, which may end
+    before the last line.
+    """
+    return os.fdopen(os.dup(2), "w", buffering=1)
+
+
+@dg.logger({}, description="Progress in a terminal: one line a log message, on stderr.")
+def terminal(context: dg.InitLoggerContext) -> logging.Logger:
+    """Return the logger of command-line runs."""
+    logger = logging.Logger("incremental.terminal", logging.DEBUG)
+    logger.addHandler(_Progress(_stderr()))
+    return logger
 
 
 # Definitions
@@ -273,20 +313,6 @@ def failures(instance: dg.DagsterInstance, run_id: str) -> list[tuple[str | None
             if error or int(entry.level) >= logging.ERROR:
                 found.append((None, error, event.message or ""))
     return found
-
-
-def progress(record: logging.LogRecord) -> tuple[str, str] | None:
-    """Return step and text of a log record that is progress, or None."""
-    meta = cast("Any", record).dagster_meta
-    event = meta["dagster_event"]
-    if event and event.is_step_success:
-        text = f"done in {event.step_success_data.duration_ms / 1000:.1f} s"
-    # failures are reported once, at the end
-    elif not event and logging.INFO <= record.levelno < logging.ERROR:
-        text = meta["orig_message"]
-    else:
-        return None
-    return meta["step_key"] or "", text
 
 
 # What a step reads

@@ -1,12 +1,12 @@
-"""The schedule, and the sensor `keep_fresh`."""
+"""The schedule, the sensors that keep assets up to date, and the check of their files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from . import _dagster, runs, status, verification
+from . import _dagster, history, runs, status
 from .digest import content_digest
 from .engine import Engine
 from .errors import SettingsError
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .pipeline import Pipeline
 
 TICK_SECONDS = 10
+
+VERIFY = "verify"
+"""Name of the job that checks the files of all assets."""
 
 _RUN_KEY = "dagster/run_key"
 
@@ -132,6 +135,35 @@ def a_run_each(pipeline: "Pipeline", job: _dagster.AssetJob) -> dg.SensorDefinit
     return sensor
 
 
+def intact(pipeline: "Pipeline") -> dg.AssetChecksDefinition:
+    """Define the check `file_is_intact` of every asset, one step for all of them."""
+    text = "The file of the newest materialization exists and has its size and its digest."
+
+    @dg.multi_asset_check(
+        name="check_files",
+        specs=[
+            dg.AssetCheckSpec(history.INTACT, asset=key, description=text) for key in pipeline.keys
+        ],
+        description="Reads every file and compares it with what was recorded.",
+        can_subset=True,
+    )
+    def files(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        for check in context.selected_asset_check_keys:
+            made = history.newest(context.instance, check.asset_key)
+            artifacts = status.files_of(pipeline.engine, context.instance, made) if made else []
+            state, causes = status.state_of_files(pipeline.store, artifacts, verify=True)
+            intact = "the file has the size and the digest that were recorded"
+            yield dg.AssetCheckResult(
+                passed=state == "fresh",
+                asset_key=check.asset_key,
+                check_name=check.name,
+                description="; ".join(causes) or intact,
+                metadata={"size_bytes": sum(one.size for one in artifacts if one)},
+            )
+
+    return files
+
+
 def _asked_for(instance: dg.DagsterInstance, run_key: str) -> str | None:
     """Return the run that was requested with a key, or None."""
     found = instance.get_run_records(dg.RunsFilter(tags={_RUN_KEY: run_key}), limit=1)
@@ -140,10 +172,10 @@ def _asked_for(instance: dg.DagsterInstance, run_key: str) -> str | None:
 
 def _verified_daily(instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
     """Request the job `verify`, once a day (UTC)."""
-    key = f"{verification.JOB} {datetime.now(UTC).date()}"
+    key = f"{VERIFY} {datetime.now(UTC).date()}"
     if _asked_for(instance, key):
         return dg.SkipReason("all assets are up to date")
-    return dg.RunRequest(key, job_name=verification.JOB)
+    return dg.RunRequest(key, job_name=VERIFY)
 
 
 def _recorded(engine: Engine, key: dg.AssetKey, found: AssetStatus) -> int | str | None:

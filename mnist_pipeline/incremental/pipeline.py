@@ -15,10 +15,9 @@ from typing import Any
 import dagster as dg
 from pydantic import BaseModel
 
-from . import _dagster, alerts, automation, code_version, runs, verification
+from . import _dagster, alerts, automation, code_version, history, runs
 from . import instance as dagster_instance
 from .code_version import CodeVersion, Sources
-from .console import terminal
 from .engine import COMPUTED_WITH, Engine
 from .errors import PipelineError
 from .runs import Report
@@ -129,7 +128,13 @@ class Pipeline:
             tags={self.engine.force_tag: "true"},
             description="Computes all assets again, whether anything changed or not.",
         )
-        verify = verification.job(self)
+        verify = dg.define_asset_job(
+            automation.VERIFY,
+            dg.AssetSelection.checks(*map(history.intact, self.keys)),
+            description=(
+                "Reads the file of every asset and checks that it is intact; computes nothing."
+            ),
+        )
         on_request = [
             dg.define_asset_job(
                 name,
@@ -141,7 +146,7 @@ class Pipeline:
         ]
         return dg.Definitions(
             assets=[self._defined(one) for one in self._every],
-            asset_checks=[*self.checks, verification.checks(self)],
+            asset_checks=[*self.checks, automation.intact(self)],
             jobs=[refresh, recompute_all, verify, *on_request],
             schedules=schedules,
             sensors=[
@@ -150,7 +155,7 @@ class Pipeline:
                 *alerts.sensors(self),
             ],
             resources={**resources, "io_manager": self._resource("io_manager", self.engine)},
-            loggers={"terminal": terminal},
+            loggers={"terminal": _dagster.terminal},
             # steps take seconds: a process each would cost more than they do
             executor=dg.in_process_executor,
         )

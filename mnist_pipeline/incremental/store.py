@@ -135,21 +135,16 @@ class Store:
         That is artifacts, also of the earlier layout, and temporary files older than an hour.
         `keep` returns the SHA-256 of each artifact to keep; it is called again before each removal.
         """
-        try:
-            kept = keep()
-            found = [one for one in self._recognized(asset) if one.path.name not in kept]
-            if not remove:
-                return found
-            removed = []
+        kept = keep()
+        found = [one for one in self._recognized(asset) if one.path.name not in kept]
+        if not remove:
+            return found
+        removed = []
+        with _permitted("remove"):
             for one in found:
                 if one.path.name not in keep():
                     self._remove(one)
                     removed.append(one)
-        except OSError as error:
-            raise StoreError(
-                f"cannot remove {error.filename}: {error.strerror}. Fix the permissions there, "
-                "then try again."
-            ) from error
         return removed
 
     def _open(self, artifact: Artifact) -> io.BufferedReader:
@@ -196,7 +191,7 @@ class Store:
         """Return everything of an asset that may be garbage."""
         folder = self._folder_of(asset)
         found = []
-        try:
+        with _permitted("list"):
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
                 if path.is_symlink():
                     raise StoreError(f"{path} is a link: the store has none. Remove it.")
@@ -206,11 +201,6 @@ class Store:
                     is_ours = is_folder and is_artifact(path.name, [one.name for one in inside])
                     if is_ours or files.is_left_behind(path):
                         found.append(Garbage(path, sum(one.lstat().st_size for one in inside)))
-        except OSError as error:
-            raise StoreError(
-                f"cannot list {error.filename}: {error.strerror}. Fix the permissions there, then "
-                "try again."
-            ) from error
         return found
 
     def _remove(self, garbage: Garbage) -> None:
@@ -268,6 +258,17 @@ def _reading(artifact: Artifact) -> Iterator[None]:
     except OSError as error:
         raise StoreError(
             f"cannot read {artifact.path}: {error.strerror or error}. Fix that first."
+        ) from error
+
+
+@contextlib.contextmanager
+def _permitted(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"cannot {what} {error.filename}: {error.strerror}. Fix the permissions there, then "
+            "try again."
         ) from error
 
 
