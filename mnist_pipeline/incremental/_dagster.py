@@ -32,7 +32,7 @@ from dagster._core.remote_origin import (
     RemoteRepositoryOrigin,
 )
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from dagster._core.storage.event_log import AssetRecord as _AssetRecord
+from dagster._core.storage.event_log import AssetRecord as AssetRecord
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.runs.schema import KeyValueStoreTable
@@ -44,9 +44,6 @@ from dagster._utils.schedules import cron_string_iterator
 
 AssetJob = UnresolvedAssetJobDefinition
 """What `dagster.define_asset_job` returns."""
-
-AssetRecord = _AssetRecord
-"""What `DagsterInstance.get_asset_records` returns of one asset."""
 
 CheckTarget = AssetCheckEvaluationTargetMaterializationData
 """Names the materialization that a check was of."""

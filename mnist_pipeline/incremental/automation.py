@@ -78,7 +78,10 @@ def keep_fresh(pipeline: "Pipeline", jobs: Sequence[_dagster.AssetJob]) -> dg.Se
         engine, statuses = pipeline.engine, session.status()
         wanted = session.outdated(statuses)
         if not wanted:
-            return _verified_daily(context.instance)
+            daily = f"{VERIFY} {datetime.now(UTC).date()}"
+            if _asked_for(context.instance, daily):
+                return dg.SkipReason("all assets are up to date")
+            return dg.RunRequest(daily, job_name=VERIFY)
         # not the causes: a failed attempt adds one, which would be another state
         key = content_digest(
             {
@@ -168,14 +171,6 @@ def _asked_for(instance: dg.DagsterInstance, run_key: str) -> str | None:
     """Return the run that was requested with a key, or None."""
     found = instance.get_run_records(dg.RunsFilter(tags={_RUN_KEY: run_key}), limit=1)
     return found[0].dagster_run.run_id if found else None
-
-
-def _verified_daily(instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
-    """Request the job `verify`, once a day (UTC)."""
-    key = f"{VERIFY} {datetime.now(UTC).date()}"
-    if _asked_for(instance, key):
-        return dg.SkipReason("all assets are up to date")
-    return dg.RunRequest(key, job_name=VERIFY)
 
 
 def _recorded(engine: Engine, key: dg.AssetKey, found: AssetStatus) -> int | str | None:

@@ -66,18 +66,22 @@ def prune(session: "Session", *, remove: bool) -> list[str]:
     Runs stay that some asset needs, or that made the newest materialization of a version that one
     points at.
     """
-    instance = session.instance
-    before = dg.RunsFilter(created_before=datetime.now(UTC) - timedelta(days=RUN_DAYS))
-    old = {record.dagster_run.run_id for record in instance.get_run_records(before)}
-    every = [record.dagster_run for record in instance.get_run_records()]
-    ours = [one for one in every if _dagster.is_of(one, session.pipeline.name, runs.OWNER)]
-    old |= {one.run_id for one in ours[MOST_RUNS:]}
-    gone = [one.run_id for one in ours if one.is_finished and one.run_id in old]
-    if gone:
-        needed = _needed(session)
-        gone = [run_id for run_id in gone if run_id not in needed]
+    ours = [
+        record
+        for record in session.instance.get_run_records()
+        if _dagster.is_of(record.dagster_run, session.pipeline.name, runs.OWNER)
+    ]
+    before = datetime.now(UTC) - timedelta(days=RUN_DAYS)
+    gone = [
+        record.dagster_run.run_id
+        for number, record in enumerate(ours)
+        if record.dagster_run.is_finished
+        and (number >= MOST_RUNS or record.create_timestamp < before)
+    ]
+    needed = _needed(session) if gone else set()
+    gone = [run_id for run_id in gone if run_id not in needed]
     for run_id in gone if remove else ():
-        _dagster.forget_run(instance, run_id)
+        _dagster.forget_run(session.instance, run_id)
     return gone
 
 
