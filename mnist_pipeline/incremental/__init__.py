@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _MODULES = {
+    "codecs": "codecs",
     "AssetStatus": "status",
     "CheckResult": "check",
     "Codec": "codecs",
@@ -21,7 +22,6 @@ _MODULES = {
     "RunResult": "session",
     "Session": "session",
     "asset": "steps",
-    "codecs": "codecs",
     "content_digest": "digest",
     "open_store": "store",
 }
