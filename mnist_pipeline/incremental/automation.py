@@ -76,7 +76,7 @@ def keep_fresh(pipeline: "Pipeline", jobs: Sequence[_dagster.AssetJob]) -> dg.Se
         if busy := _in_progress(session):
             return dg.SkipReason(busy)
         engine, statuses = pipeline.engine, session.status()
-        wanted = session.outdated(statuses)
+        wanted = status.outdated(engine, statuses)
         if not wanted:
             daily = f"{VERIFY} {datetime.now(UTC).date()}"
             if _asked_for(context.instance, daily):

@@ -1,5 +1,6 @@
 """What Dagster recorded: materializations, with their versions, files and inputs."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -95,15 +96,32 @@ def artifact_metadata(artifact: Artifact) -> dict[str, dg.MetadataValue[Any]]:
     }
 
 
+def all_of(
+    instance: dg.DagsterInstance, wanted: dg.AssetKey | dg.AssetRecordsFilter, limit: int = 1
+) -> Iterator[Materialization]:
+    """Yield all materializations of an asset, newest first; the first query is for so many."""
+    cursor = None
+    while True:
+        found = instance.fetch_materializations(wanted, limit=limit, cursor=cursor)
+        yield from map(Materialization.of, found.records)
+        if not found.has_more:
+            return
+        cursor, limit = found.cursor, min(10 * limit, 1000)
+
+
 def recent(instance: dg.DagsterInstance, key: dg.AssetKey, limit: int) -> list[Materialization]:
     """Return so many materializations of an asset, newest first."""
-    records = instance.fetch_materializations(key, limit=limit).records
-    return [Materialization.of(record) for record in records]
+    return list(itertools.islice(all_of(instance, key, limit), limit))
 
 
 def newest(instance: dg.DagsterInstance, key: dg.AssetKey) -> Materialization | None:
     """Return the newest materialization of an asset, or None."""
-    return next(iter(recent(instance, key, 1)), None)
+    return next(all_of(instance, key), None)
+
+
+def at(instance: dg.DagsterInstance, key: dg.AssetKey, storage_id: int) -> Materialization | None:
+    """Return the materialization at a place in the event log, or None if it was deleted."""
+    return next(all_of(instance, dg.AssetRecordsFilter(key, storage_ids=[storage_id])), None)
 
 
 def deleted(indexed: dg.EventLogRecord | None, found: Materialization | None) -> str | None:
@@ -115,24 +133,6 @@ def deleted(indexed: dg.EventLogRecord | None, found: Materialization | None) ->
     if indexed and (found is None or found.storage_id < indexed.storage_id):
         return indexed.run_id
     return None
-
-
-def at(instance: dg.DagsterInstance, key: dg.AssetKey, storage_id: int) -> Materialization | None:
-    """Return the materialization at a place in the event log, or None if it was deleted."""
-    wanted = dg.AssetRecordsFilter(key, storage_ids=[storage_id])
-    records = instance.fetch_materializations(wanted, limit=1).records
-    return Materialization.of(records[0]) if records else None
-
-
-def all_of(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[Materialization]:
-    """Yield all materializations of an asset, newest first."""
-    cursor, limit = None, 1  # the wanted one is mostly new
-    while True:
-        found = instance.fetch_materializations(key, limit=limit, cursor=cursor)
-        yield from map(Materialization.of, found.records)
-        if not found.has_more:
-            return
-        cursor, limit = found.cursor, min(10 * limit, 1000)
 
 
 def with_version(

@@ -77,16 +77,8 @@ class Session:
         return {path: size for one in statuses.values() for path, size in one.sizes.items()}
 
     def plan(self, statuses: Mapping[dg.AssetKey, AssetStatus]) -> list[str]:
-        """Return what `refresh` would materialize, given the state of the assets."""
-        return [key.to_user_string() for key in self.outdated(statuses)]
-
-    def outdated(self, statuses: Mapping[dg.AssetKey, AssetStatus]) -> list[dg.AssetKey]:
-        """Return the assets that are not up to date, and all downstream of them."""
-        wanted: list[dg.AssetKey] = []
-        for key, one in statuses.items():
-            if one.status != "fresh" or set(self.pipeline.engine.parents(key)) & set(wanted):
-                wanted.append(key)
-        return wanted
+        """Return what `refresh` materializes: what is not up to date, and all downstream of it."""
+        return [key.to_user_string() for key in status.outdated(self.pipeline.engine, statuses)]
 
     def refresh(self, *, verify: bool = False, trigger: str = "refresh") -> RunResult:
         """Materialize what is not up to date and all downstream of it, in one run, or in none.
@@ -97,7 +89,7 @@ class Session:
         try:
             with self.alone(self.pipeline.keys):
                 statuses = self.status(verify=verify)
-                if wanted := self.outdated(statuses):
+                if wanted := status.outdated(self.pipeline.engine, statuses):
                     done = self.run(wanted, trigger=trigger)
                     statuses = self.status()
         except KeyboardInterrupt:

@@ -68,6 +68,15 @@ def assess(
     return statuses
 
 
+def outdated(engine: Engine, statuses: Mapping[dg.AssetKey, AssetStatus]) -> list[dg.AssetKey]:
+    """Return the assets that are not up to date, and all downstream of them."""
+    wanted: list[dg.AssetKey] = []
+    for key, one in statuses.items():
+        if one.status != "fresh" or set(engine.parents(key)) & set(wanted):
+            wanted.append(key)
+    return wanted
+
+
 @dataclass(frozen=True)
 class _Assessment:
     engine: Engine
