@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .digest import content_digest
-from .errors import FormatError, PipelineError, StoreError
-from .store import Artifact, Store
+from .errors import FormatError, PipelineError
+from .store import Artifact, Store, reported
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,13 +59,9 @@ class Codec(Generic[T]):
             return
         with tempfile.TemporaryDirectory(prefix="artifact-") as folder:
             file = Path(folder, self.name_of(value))
-            try:
+            remedy = "Make room there, or point TMPDIR to where there is some."
+            with reported("write", remedy, file):
                 self.write(value, file)
-            except OSError as error:
-                raise StoreError(
-                    f"cannot write {file}: {error.strerror or error}. Make room there, or point "
-                    "TMPDIR to where there is some."
-                ) from error
             yield file
 
     def read(self, store: Store, artifact: Artifact) -> T:
