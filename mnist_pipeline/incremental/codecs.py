@@ -103,9 +103,6 @@ def text(filename: str) -> Codec[str]:
 def table(filename: str) -> Codec["pd.DataFrame"]:
     """Return a codec for pandas data frames, as Parquet."""
 
-    def dump(frame: "pd.DataFrame") -> bytes:
-        return bytes(frame.to_parquet())
-
     def load(data: bytes, name: str) -> "pd.DataFrame":
         import pandas as pd
 
@@ -118,4 +115,4 @@ def table(filename: str) -> Codec["pd.DataFrame"]:
         rows = pd.util.hash_pandas_object(frame).to_numpy()
         return content_digest({"columns": list(columns.items())}, rows)
 
-    return Codec(filename, dump, load, version)
+    return Codec(filename, lambda frame: bytes(frame.to_parquet()), load, version)
