@@ -33,10 +33,8 @@ NOT_COUNTED = {
 def build(settings: Settings) -> Pipeline:
     """Return the pipeline for these settings.
 
-    Raises
-    ------
-    SettingsError
-        The params file is missing or holds what is not allowed; the cron expression is not valid.
+    Raises SettingsError if the params file is missing or holds what is not allowed, or the cron
+    expression is not valid.
     """
     params = Params.load(settings.params_file)
     store = open_store(settings.data_dir, locks=settings.dagster_home)

@@ -22,7 +22,7 @@ from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.incremental import results
 from mnist_pipeline.incremental.engine import Engine
 from mnist_pipeline.incremental.errors import SettingsError, StoreError
-from mnist_pipeline.incremental.history import deleted, newest
+from mnist_pipeline.incremental.history import deleted, newest, recent
 from mnist_pipeline.incremental.store import DamagedError, Store
 
 CHAMPION = dg.AssetKey("champion_model")
@@ -78,7 +78,7 @@ def decisions(instance: dg.DagsterInstance, limit: int = _HISTORY) -> list[Past]
 
     Where all events were wiped or deleted, the last decision is left.
     """
-    made = newest(instance, CHAMPION, limit)
+    made = recent(instance, CHAMPION, limit)
     if not made:
         return _kept(instance)
     found = [_past(one.run_id, one.metadata) for one in made]
@@ -122,13 +122,13 @@ def record(decision: Decision, candidate: str) -> dict[str, dg.MetadataValue[Any
 
 def is_wiped(instance: dg.DagsterInstance) -> bool:
     """Return whether the events of all decisions were wiped or deleted."""
-    return not newest(instance, CHAMPION, 1) and bool(_kept(instance))
+    return not newest(instance, CHAMPION) and bool(_kept(instance))
 
 
 def deleted_with(instance: dg.DagsterInstance) -> str | None:
     """Return the run that was deleted together with the newest decision, or None."""
     for found in instance.get_asset_records([CHAMPION]):
-        left = next(iter(newest(instance, CHAMPION, 1)), None)
+        left = newest(instance, CHAMPION)
         return deleted(found.asset_entry.last_materialization_record, left)
     return None
 
@@ -283,7 +283,7 @@ def training_digits(engine: Engine, instance: dg.DagsterInstance) -> Digits:
     StoreError
         They were never materialized, or their file is gone, damaged or refused.
     """
-    for made in newest(instance, TRAIN, 1):
+    if made := newest(instance, TRAIN):
         digits: Digits = engine.load(instance, made)
         return digits
     raise StoreError("train_set was never materialized: run `mnist-pipeline refresh`")

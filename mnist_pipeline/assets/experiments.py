@@ -138,10 +138,9 @@ def newest_leaderboard(instance: dg.DagsterInstance, store: Store) -> Leaderboar
     StoreError, FormatError
         Its file is gone, damaged or something else.
     """
-    for made in history.newest(instance, LEADERBOARD, 1):
-        if artifact := made.artifact(store):
-            return Leaderboard.from_json(store.read(artifact))
-    return None
+    made = history.newest(instance, LEADERBOARD)
+    artifact = made.artifact(store) if made else None
+    return Leaderboard.from_json(store.read(artifact)) if artifact else None
 
 
 def assets(variants: Mapping[str, ModelParams]) -> list[Asset]:

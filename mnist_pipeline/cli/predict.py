@@ -122,7 +122,7 @@ def draw(port: int) -> None:
     with serving.listen("127.0.0.1", port) as listening, open_session() as session:
         served = Served(session)
         served.model()  # without one there is nothing to draw for
-        app = serving.SameOrigin(build_app(served), serving.HEADERS)
+        app = serving.SameOrigin(build_app(served))
         with contextlib.suppress(KeyboardInterrupt):
             click.echo(f"Draw at {serving.url_of('127.0.0.1', listening)} (Ctrl+C ends it)")
             serving.server(app, limit_concurrency=32).run(sockets=[listening])

@@ -50,7 +50,7 @@ def ui(port: int, host: str) -> None:
         with started(session, of_project("workspace.yaml"), lock) as (app, daemon):
             serving.mount(app.routes, "/digits", build_app(Served(session)))
             names = {"localhost", host.lower(), socket.gethostname().lower()}
-            protected = serving.SameOrigin(app, serving.HEADERS, names, posted=("/graphql",))
+            protected = serving.SameOrigin(app, names, posted=("/graphql",))
             server = serving.server(protected)
 
             def stop_without_the_daemon() -> None:

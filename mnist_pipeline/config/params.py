@@ -8,7 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field, ValidationError, create_model, model_validator
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 from mnist_pipeline.config import variants
 from mnist_pipeline.config.settings import describe
@@ -45,10 +51,13 @@ class Params(Table):
     floor: FloorParams = FloorParams()
     variants: Mapping[str, ModelParams] = {}
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _expand_variants(cls, content: Any) -> Any:
-        return variants.expanded(content, ModelParams.model_fields)
+    def _with_variants(cls, content: Any, validated: ModelWrapValidatorHandler[Self]) -> Self:
+        expanded, chosen = variants.expanded(content, ModelParams.model_fields)
+        # a variant may replace all of [model], which must be valid all the same
+        params = validated(expanded)
+        return params.model_copy(update={"model": params.variants[chosen]}) if chosen else params
 
     @classmethod
     def load(cls, file: Path) -> Self:
@@ -60,11 +69,7 @@ class Params(Table):
         try:
             if file.exists() and not file.is_file():
                 raise SettingsError(f"MNIST_PARAMS: {file} is not a regular file")
-            content = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-            # a variant may replace all of [model], which must be valid all the same
-            if (plain := variants.without_choice(content)) != content:
-                cls.model_validate(plain)
-            return cls.model_validate(content)
+            return cls.model_validate(tomllib.loads(file.read_text(encoding="utf-8-sig")))
         except OSError as error:
             raise SettingsError(
                 f"MNIST_PARAMS: cannot read {file}: {error.strerror}. Point MNIST_PARAMS at a "

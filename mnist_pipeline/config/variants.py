@@ -24,21 +24,16 @@ def asset_name(name: str) -> str:
     return re.sub(r"\W", "_", name)
 
 
-def without_choice(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of a params file with `[model]` as it is, whichever variant it names."""
-    model = content.get("model")
-    if isinstance(model, dict):
-        model = {key: value for key, value in model.items() if key != CHOSEN}
-        return {**content, "model": model}
-    return dict(content)
-
-
-def expanded(content: Mapping[str, Any], known_keys: Collection[str]) -> dict[str, Any]:
+def expanded(
+    content: Mapping[str, Any], known_keys: Collection[str]
+) -> tuple[dict[str, Any], str | None]:
     """Return the content of a params file with all its variants in `variants`, and no `sweep`.
+
+    Also returns the variant that `[model]` names, or None.
 
     A variant starts from `[model]`, or, if it names a preset, from that preset alone. A sweep leads
     to each combination of its values, named after them: `alpha=1e-05:whitening=0.01`, keys in the
-    order of the alphabet; these are among `known_keys`. `model` becomes the variant that it names.
+    order of the alphabet; these are among `known_keys`.
 
     Raises ValueError where a value is not a table, a key or name is not allowed or given twice,
     there are more than `MOST`, or there is no variant that `[model]` names.
@@ -75,7 +70,7 @@ def expanded(content: Mapping[str, Any], known_keys: Collection[str]) -> dict[st
             f"model.{CHOSEN} = {chosen!r}: there is no such variant (any more) in [variants] or "
             f"[sweep]. {known(found)} Restore it, name another, or take the line out"
         )
-    return content | {"model": model if chosen is None else found[chosen], "variants": found}
+    return content | {"model": model, "variants": found}, chosen
 
 
 def known(names: Collection[str]) -> str:

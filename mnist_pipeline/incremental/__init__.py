@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _MODULES = {
+    "codecs": "codecs",
     "AssetStatus": "status",
     "CheckResult": "check",
     "Codec": "codecs",
@@ -25,7 +26,7 @@ _MODULES = {
     "open_store": "store",
 }
 
-__all__ = ["codecs", *_MODULES]
+__all__ = [*_MODULES]
 
 if TYPE_CHECKING:  # a type checker shall find names that do not exist
     from . import codecs as codecs
@@ -44,8 +45,7 @@ else:
 
     def __getattr__(name: str) -> Any:
         """Import a public name's module when the name is first used."""
-        if name == "codecs":
-            return importlib.import_module(f"{__name__}.codecs")
         if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+        module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+        return getattr(module, name, module)  # `codecs` is a module

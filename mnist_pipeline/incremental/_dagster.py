@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -31,7 +32,7 @@ from dagster._core.remote_origin import (
     RemoteRepositoryOrigin,
 )
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from dagster._core.storage.event_log import AssetRecord as _AssetRecord
+from dagster._core.storage.event_log import AssetRecord as AssetRecord
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.runs.schema import KeyValueStoreTable
@@ -43,9 +44,6 @@ from dagster._utils.schedules import cron_string_iterator
 
 AssetJob = UnresolvedAssetJobDefinition
 """What `dagster.define_asset_job` returns."""
-
-AssetRecord = _AssetRecord
-"""What `DagsterInstance.get_asset_records` returns of one asset."""
 
 CheckTarget = AssetCheckEvaluationTargetMaterializationData
 """Names the materialization that a check was of."""
@@ -75,6 +73,45 @@ class _WithoutColours(logging.Formatter):
         super().__init__(fmt, datefmt)
 
 
+class _Progress(logging.StreamHandler[TextIO]):
+    """Prints what steps log, and that they are done; failures are reported once, at the end."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        event = _meta(record)["dagster_event"]
+        if event:
+            return bool(event.is_step_success)
+        return logging.INFO <= record.levelno < logging.ERROR
+
+    def format(self, record: logging.LogRecord) -> str:
+        meta = _meta(record)
+        text = meta["orig_message"]
+        if event := meta["dagster_event"]:
+            text = f"done in {event.step_success_data.duration_ms / 1000:.1f} s"
+        return f"  {meta['step_key'] or '':<15} {text}"
+
+
+def _meta(record: logging.LogRecord) -> Any:
+    return cast("Any", record).dagster_meta
+
+
+@cache
+def _stderr() -> TextIO:
+    """Return stderr as it was before a step began.
+
+    While a step runs, Dagster redirects it to a file and prints that with `tail`, which may end
+    before the last line.
+    """
+    return os.fdopen(os.dup(2), "w", buffering=1)
+
+
+@dg.logger({}, description="Progress in a terminal: one line a log message, on stderr.")
+def terminal(context: dg.InitLoggerContext) -> logging.Logger:
+    """Return the logger of command-line runs."""
+    logger = logging.Logger("incremental.terminal", logging.DEBUG)
+    logger.addHandler(_Progress(_stderr()))
+    return logger
+
+
 # Definitions
 
 
@@ -85,7 +122,7 @@ def select(definitions: dg.Definitions, selection: str) -> set[dg.AssetKey]:
 
 
 def job_of(definitions: dg.Definitions, name: str | None) -> dg.JobDefinition:
-    """Return a job, or without a name Dagster's own of all assets, whatever their partitions."""
+    """Return a job, or without a name Dagster's own of all assets."""
     if name is None:
         return definitions.resolve_implicit_global_asset_job_def()
     return definitions.resolve_job_def(name)
@@ -196,15 +233,7 @@ def webserver(instance: dg.DagsterInstance, workspace: Path) -> Iterator[tuple[A
     from dagster._core.workspace.context import WorkspaceProcessContext
     from dagster._core.workspace.load_target import WorkspaceFileTarget
     from dagster_webserver.app import create_app_from_workspace_process_context
-    from dagster_webserver.cli import (
-        DEFAULT_DB_STATEMENT_TIMEOUT,
-        DEFAULT_POOL_MAX_OVERFLOW,
-        DEFAULT_POOL_RECYCLE,
-    )
 
-    instance.optimize_for_webserver(
-        DEFAULT_DB_STATEMENT_TIMEOUT, DEFAULT_POOL_RECYCLE, DEFAULT_POOL_MAX_OVERFLOW
-    )
     started = WorkspaceFileTarget([str(workspace)])
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -273,20 +302,6 @@ def failures(instance: dg.DagsterInstance, run_id: str) -> list[tuple[str | None
             if error or int(entry.level) >= logging.ERROR:
                 found.append((None, error, event.message or ""))
     return found
-
-
-def progress(record: logging.LogRecord) -> tuple[str, str] | None:
-    """Return step and text of a log record that is progress, or None."""
-    meta = cast("Any", record).dagster_meta
-    event = meta["dagster_event"]
-    if event and event.is_step_success:
-        text = f"done in {event.step_success_data.duration_ms / 1000:.1f} s"
-    # failures are reported once, at the end
-    elif not event and logging.INFO <= record.levelno < logging.ERROR:
-        text = meta["orig_message"]
-    else:
-        return None
-    return meta["step_key"] or "", text
 
 
 # What a step reads

@@ -96,7 +96,9 @@ def sensors(pipeline: "Pipeline") -> Sequence[dg.SensorDefinition]:
     def on_failure(context: dg.RunFailureSensorContext) -> None:
         run = context.dagster_run
         why = runs.why_failed(context.instance, run.run_id)
-        subject = f"{pipeline.name}: {_shown(run.job_name)} failed"
+        chosen = run.job_name.startswith("__")
+        what = "a run of chosen assets" if chosen else f"the job {run.job_name}"
+        subject = f"{pipeline.name}: {what} failed"
         send(pipeline.alerts, subject, f"{why}\nRun {run.run_id}")
 
     @dg.run_status_sensor(
@@ -118,8 +120,3 @@ def sensors(pipeline: "Pipeline") -> Sequence[dg.SensorDefinition]:
             send(pipeline.alerts, f"{pipeline.name}: a check failed", text)
 
     return [on_failure, on_checks]
-
-
-def _shown(job: str) -> str:
-    """Return a job's name as people know it."""
-    return "a run of chosen assets" if job.startswith("__") else f"the job {job}"

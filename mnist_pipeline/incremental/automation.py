@@ -1,21 +1,25 @@
-"""The schedule, and the sensor `keep_fresh`."""
+"""The schedule, the sensors that keep assets up to date, and the check of their files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from . import _dagster, retention, runs, status, verification
+from . import _dagster, history, runs, status
 from .digest import content_digest
 from .engine import Engine
 from .errors import SettingsError
+from .session import Session
+from .status import AssetStatus
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
-    from .status import AssetStatus
 
 TICK_SECONDS = 10
+
+VERIFY = "verify"
+"""Name of the job that checks the files of all assets."""
 
 _RUN_KEY = "dagster/run_key"
 
@@ -27,8 +31,9 @@ def schedule(pipeline: "Pipeline", cron: str) -> dg.ScheduleDefinition:
     """
 
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        retention.prune(pipeline, context.instance)
-        if busy := in_progress(pipeline, context.instance):
+        session = Session(pipeline, context.instance)
+        session.prune(dry_run=False)
+        if busy := _in_progress(session):
             return dg.SkipReason(busy)
         return dg.RunRequest()
 
@@ -67,13 +72,16 @@ def keep_fresh(pipeline: "Pipeline", jobs: Sequence[_dagster.AssetJob]) -> dg.Se
     def sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         if reason := pipeline.changed():
             return dg.SkipReason(f"{reason}: reload them first")
-        if busy := in_progress(pipeline, context.instance):
+        session = Session(pipeline, context.instance)
+        if busy := _in_progress(session):
             return dg.SkipReason(busy)
-        engine = pipeline.engine
-        statuses = status.assess(engine, context.instance, pipeline.keys)
-        wanted = plan(engine, statuses)
+        engine, statuses = pipeline.engine, session.status()
+        wanted = status.outdated(engine, statuses)
         if not wanted:
-            return _verified_daily(context.instance)
+            daily = f"{VERIFY} {datetime.now(UTC).date()}"
+            if _asked_for(context.instance, daily):
+                return dg.SkipReason("all assets are up to date")
+            return dg.RunRequest(daily, job_name=VERIFY)
         # not the causes: a failed attempt adds one, which would be another state
         key = content_digest(
             {
@@ -92,7 +100,7 @@ def keep_fresh(pipeline: "Pipeline", jobs: Sequence[_dagster.AssetJob]) -> dg.Se
                 f"run {run_id} was asked for in this state already, and {names} are not up to "
                 f"date: {why}. Fix the cause, then materialize them."
             )
-        retention.prune(pipeline, context.instance)
+        session.prune(dry_run=False)
         return dg.RunRequest(key, job_name=runs.REFRESH, asset_selection=list(wanted))
 
     return sensor
@@ -130,21 +138,42 @@ def a_run_each(pipeline: "Pipeline", job: _dagster.AssetJob) -> dg.SensorDefinit
     return sensor
 
 
+def intact(pipeline: "Pipeline") -> dg.AssetChecksDefinition:
+    """Define the check `file_is_intact` of every asset, one step for all of them."""
+    text = "The file of the newest materialization exists and has its size and its digest."
+
+    @dg.multi_asset_check(
+        name="check_files",
+        specs=[
+            dg.AssetCheckSpec(history.INTACT, asset=key, description=text) for key in pipeline.keys
+        ],
+        description="Reads every file and compares it with what was recorded.",
+        can_subset=True,
+    )
+    def files(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        for check in context.selected_asset_check_keys:
+            made = history.newest(context.instance, check.asset_key)
+            artifacts = status.files_of(pipeline.engine, context.instance, made) if made else []
+            state, causes = status.state_of_files(pipeline.store, artifacts, verify=True)
+            intact = "the file has the size and the digest that were recorded"
+            yield dg.AssetCheckResult(
+                passed=state == "fresh",
+                asset_key=check.asset_key,
+                check_name=check.name,
+                description="; ".join(causes) or intact,
+                metadata={"size_bytes": sum(one.size for one in artifacts if one)},
+            )
+
+    return files
+
+
 def _asked_for(instance: dg.DagsterInstance, run_key: str) -> str | None:
     """Return the run that was requested with a key, or None."""
     found = instance.get_run_records(dg.RunsFilter(tags={_RUN_KEY: run_key}), limit=1)
     return found[0].dagster_run.run_id if found else None
 
 
-def _verified_daily(instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
-    """Request the job `verify`, once a day (UTC)."""
-    key = f"{verification.JOB} {datetime.now(UTC).date()}"
-    if _asked_for(instance, key):
-        return dg.SkipReason("all assets are up to date")
-    return dg.RunRequest(key, job_name=verification.JOB)
-
-
-def _recorded(engine: Engine, key: dg.AssetKey, found: "AssetStatus") -> int | str | None:
+def _recorded(engine: Engine, key: dg.AssetKey, found: AssetStatus) -> int | str | None:
     """Return what changes with an asset's records.
 
     A check that runs after publication can refuse the same data version again and again: there
@@ -154,16 +183,7 @@ def _recorded(engine: Engine, key: dg.AssetKey, found: "AssetStatus") -> int | s
     return found.data_version if refused else found.storage_id
 
 
-def plan(engine: Engine, statuses: "Mapping[dg.AssetKey, AssetStatus]") -> list[dg.AssetKey]:
-    """Return what `refresh` materializes: what is not up to date, and all downstream of it."""
-    wanted: list[dg.AssetKey] = []
-    for key, one in statuses.items():
-        if one.status != "fresh" or set(engine.parents(key)) & set(wanted):
-            wanted.append(key)
-    return wanted
-
-
-def in_progress(pipeline: "Pipeline", instance: dg.DagsterInstance) -> str | None:
+def _in_progress(session: Session) -> str | None:
     """Name the oldest run in progress on the pipeline's assets, or return None."""
-    found = runs.unfinished(instance, pipeline.keys)
+    found = runs.unfinished(session, session.pipeline.keys)
     return f"run {found[0].run_id} is in progress on these assets" if found else None

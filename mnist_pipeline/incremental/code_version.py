@@ -223,8 +223,12 @@ def _normalized(tree: ast.Module) -> ast.Module:
                     argument.annotation = None
             _Locals().generic_visit(node)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
-            # bare strings do nothing, as docstrings of attributes do
-            node.body = [part for part in node.body if not _is_text(part)] or [ast.Pass()]
+            # bare constants do nothing, as docstrings of attributes do
+            node.body = [
+                part
+                for part in node.body
+                if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
+            ] or [ast.Pass()]
     return tree
 
 
@@ -237,10 +241,3 @@ class _Locals(ast.NodeTransformer):
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         plain = ast.Assign([node.target], node.value) if node.value else ast.Pass()
         return ast.copy_location(plain, node)
-
-
-def _is_text(part: ast.stmt) -> bool:
-    match part:
-        case ast.Expr(ast.Constant(str())):
-            return True
-    return False

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .digest import content_digest
-from .errors import FormatError, PipelineError, StoreError
-from .store import Artifact, Store
+from .errors import FormatError, PipelineError
+from .store import Artifact, Store, reported
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,13 +59,9 @@ class Codec(Generic[T]):
             return
         with tempfile.TemporaryDirectory(prefix="artifact-") as folder:
             file = Path(folder, self.name_of(value))
-            try:
+            remedy = "Make room there, or point TMPDIR to where there is some."
+            with reported("write", remedy, file):
                 self.write(value, file)
-            except OSError as error:
-                raise StoreError(
-                    f"cannot write {file}: {error.strerror or error}. Make room there, or point "
-                    "TMPDIR to where there is some."
-                ) from error
             yield file
 
     def read(self, store: Store, artifact: Artifact) -> T:
@@ -107,9 +103,6 @@ def text(filename: str) -> Codec[str]:
 def table(filename: str) -> Codec["pd.DataFrame"]:
     """Return a codec for pandas data frames, as Parquet."""
 
-    def dump(frame: "pd.DataFrame") -> bytes:
-        return bytes(frame.to_parquet())
-
     def load(data: bytes, name: str) -> "pd.DataFrame":
         import pandas as pd
 
@@ -122,4 +115,4 @@ def table(filename: str) -> Codec["pd.DataFrame"]:
         rows = pd.util.hash_pandas_object(frame).to_numpy()
         return content_digest({"columns": list(columns.items())}, rows)
 
-    return Codec(filename, dump, load, version)
+    return Codec(filename, lambda frame: bytes(frame.to_parquet()), load, version)

@@ -4,8 +4,7 @@ import inspect
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from graphlib import TopologicalSorter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +51,6 @@ class Engine(dg.IOManager):
         """Tag of a run that names what started it."""
         return f"{self.name}/trigger"
 
-    @cached_property
-    def order(self) -> list[dg.AssetKey]:
-        """Keys of all assets, upstream before downstream."""
-        return list(
-            TopologicalSorter({key: self.parents(key) for key in self.assets}).static_order()
-        )
-
     def pointed_at(self, instance: dg.DagsterInstance) -> dict[dg.AssetKey, set[str]]:
         """Return, by asset, the data versions of earlier results that newest values need."""
         found: dict[dg.AssetKey, set[str]] = {}
@@ -90,19 +82,19 @@ class Engine(dg.IOManager):
 
         Other runs of the same step wait until the result is recorded, then find it.
         """
-        partition = context.partition_key if context.has_partition_key else None
-        lock = "-".join(["step", asset.name, *([partition] if partition else [])])
         waiting = partial(context.log.info, f"another run computes {asset.name}: waiting for it")
         if self.stopped:
             raise dg.Failure(self.stopped[0], allow_retries=False)
         try:
             with (
                 as_history_error(self.home),
-                locks_of(context.instance, self.store).hold(lock, waiting) as confirm,
+                locks_of(context.instance, self.store).hold(
+                    f"step-{asset.name}", waiting
+                ) as confirm,
             ):
                 self._claim(context)
                 # Dagster records what is yielded before it asks for more: under the lock
-                yield self._result(asset, context, partition, confirm)
+                yield self._result(asset, context, confirm)
         except PipelineError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
 
@@ -119,11 +111,7 @@ class Engine(dg.IOManager):
         _dagster.add_tags(instance, run_id, tags)
 
     def _result(
-        self,
-        asset: Asset,
-        context: dg.AssetExecutionContext,
-        partition: str | None,
-        confirm: Confirm,
+        self, asset: Asset, context: dg.AssetExecutionContext, confirm: Confirm
     ) -> dg.MaterializeResult[Any]:
         start = time.perf_counter()
         instance = context.instance
@@ -133,7 +121,6 @@ class Engine(dg.IOManager):
         key = results.key_of(
             self.code_versions[asset.key].digest,
             {one: made.data_version for one, made in read.items()},
-            partition,
             asset.reads(context) if asset.reads else None,
         )
         earlier = results.find(instance, asset.key, key) if asset.reuse else None
@@ -310,28 +297,17 @@ class Engine(dg.IOManager):
 
         Raises dagster.Failure, which names what to materialize, where that cannot be read.
         """
+        key = context.asset_key
         instance, place, is_check = _dagster.input_of(context)
         try:
-            made = _existing(context.asset_key, self._of_input(context, instance, place))
+            found = (
+                history.newest(instance, key) if place is None else history.at(instance, key, place)
+            )
+            made = _existing(key, found)
             # a check also reads what it refused: else it could never pass again
             return self._read(made) if is_check else self.load(instance, made)
         except PipelineError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
-
-    def _of_input(
-        self, context: dg.InputContext, instance: dg.DagsterInstance, place: int | None
-    ) -> Materialization | None:
-        key = context.asset_key
-        if context.has_asset_partitions:
-            if len(context.asset_partition_keys) != 1:
-                raise StoreError(
-                    f"{key.to_user_string()} is read one partition at a time, not "
-                    f"{len(context.asset_partition_keys)}: depend on it with `deps`."
-                )
-            return history.of_partition(instance, key, context.asset_partition_keys[0])
-        if place is not None:
-            return history.at(instance, key, place)
-        return next(iter(history.newest(instance, key, 1)), None)
 
 
 def _existing(key: dg.AssetKey, made: Materialization | None) -> Materialization:

@@ -42,12 +42,9 @@ def write(path: Path, data: bytes | Path) -> None:
     if isinstance(data, Path):
         os.utime(data)  # `is_left_behind` looks at its age
         shutil.move(os.path.realpath(data), path)
-        sync(path)
-        return
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    else:
+        path.write_bytes(data)
+    sync(path)
 
 
 def sync(path: Path) -> None:

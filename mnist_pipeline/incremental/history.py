@@ -1,5 +1,6 @@
 """What Dagster recorded: materializations, with their versions, files and inputs."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -38,7 +39,6 @@ class Materialization:
     timestamp: float
     metadata: Mapping[str, Any]
     inputs: Mapping[dg.AssetKey, str]
-    partition: str | None = None
     trigger: str | None = None
 
     @classmethod
@@ -60,7 +60,6 @@ class Materialization:
             record.timestamp,
             event.metadata,
             inputs,
-            record.partition_key,
         )
 
     @property
@@ -97,10 +96,32 @@ def artifact_metadata(artifact: Artifact) -> dict[str, dg.MetadataValue[Any]]:
     }
 
 
-def newest(instance: dg.DagsterInstance, key: dg.AssetKey, limit: int) -> list[Materialization]:
-    """Return the newest materializations of an asset, newest first."""
-    records = instance.fetch_materializations(key, limit=limit).records
-    return [Materialization.of(record) for record in records]
+def all_of(
+    instance: dg.DagsterInstance, wanted: dg.AssetKey | dg.AssetRecordsFilter, limit: int = 1
+) -> Iterator[Materialization]:
+    """Yield all materializations of an asset, newest first; the first query is for so many."""
+    cursor = None
+    while True:
+        found = instance.fetch_materializations(wanted, limit=limit, cursor=cursor)
+        yield from map(Materialization.of, found.records)
+        if not found.has_more:
+            return
+        cursor, limit = found.cursor, min(10 * limit, 1000)
+
+
+def recent(instance: dg.DagsterInstance, key: dg.AssetKey, limit: int) -> list[Materialization]:
+    """Return so many materializations of an asset, newest first."""
+    return list(itertools.islice(all_of(instance, key, limit), limit))
+
+
+def newest(instance: dg.DagsterInstance, key: dg.AssetKey) -> Materialization | None:
+    """Return the newest materialization of an asset, or None."""
+    return next(all_of(instance, key), None)
+
+
+def at(instance: dg.DagsterInstance, key: dg.AssetKey, storage_id: int) -> Materialization | None:
+    """Return the materialization at a place in the event log, or None if it was deleted."""
+    return next(all_of(instance, dg.AssetRecordsFilter(key, storage_ids=[storage_id])), None)
 
 
 def deleted(indexed: dg.EventLogRecord | None, found: Materialization | None) -> str | None:
@@ -112,26 +133,6 @@ def deleted(indexed: dg.EventLogRecord | None, found: Materialization | None) ->
     if indexed and (found is None or found.storage_id < indexed.storage_id):
         return indexed.run_id
     return None
-
-
-def at(instance: dg.DagsterInstance, key: dg.AssetKey, storage_id: int) -> Materialization | None:
-    """Return the materialization at a place in the event log, or None if it was deleted."""
-    wanted = dg.AssetRecordsFilter(key, storage_ids=[storage_id])
-    records = instance.fetch_materializations(wanted, limit=1).records
-    return Materialization.of(records[0]) if records else None
-
-
-def all_of(
-    instance: dg.DagsterInstance, wanted: dg.AssetKey | dg.AssetRecordsFilter
-) -> Iterator[Materialization]:
-    """Yield all materializations of an asset, newest first."""
-    cursor, limit = None, 1  # the wanted one is mostly new
-    while True:
-        found = instance.fetch_materializations(wanted, limit=limit, cursor=cursor)
-        yield from map(Materialization.of, found.records)
-        if not found.has_more:
-            return
-        cursor, limit = found.cursor, min(10 * limit, 1000)
 
 
 def with_version(
@@ -146,18 +147,11 @@ def with_version(
     return None
 
 
-def of_partition(
-    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str
-) -> Materialization | None:
-    """Return the newest materialization of a partition, or None."""
-    return next(all_of(instance, dg.AssetRecordsFilter(key, asset_partitions=[partition])), None)
-
-
 def events(
     instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey], limit: int, trigger_tag: str
 ) -> list[Materialization]:
     """Return the newest materializations of some assets, newest first, with their triggers."""
-    found = [one for key in keys for one in newest(instance, key, limit)]
+    found = [one for key in keys for one in recent(instance, key, limit)]
     found = sorted(found, key=lambda one: one.storage_id, reverse=True)[:limit]
     run_ids = list({one.run_id for one in found})
     # an empty list is no filter

@@ -30,8 +30,8 @@ def opened(home: Path, template: Path | None = None) -> Iterator[dg.DagsterInsta
     Dagster's history is full, its database damaged, or its server gone.
     """
     prepare(home, template)
-    with as_history_error(home), contextlib.ExitStack() as stack:
-        yield _entered(home, stack)
+    with as_history_error(home), _instance(home) as instance:
+        yield instance
 
 
 @contextlib.contextmanager
@@ -92,11 +92,11 @@ _DEFAULT: dict[str, Any] = {
 }
 
 
-def _entered(home: Path, stack: contextlib.ExitStack) -> dg.DagsterInstance:
+def _instance(home: Path) -> dg.DagsterInstance:
     try:
         # two processes that create Dagster's tables at once fail
         with FileLock(home / ".opening.lock"):
-            return stack.enter_context(dg.DagsterInstance.get())
+            return dg.DagsterInstance.get()
     except OSError as error:
         why = f"{error.strerror} ({error.filename})"
         raise HistoryError(f"Dagster's history in {home} cannot be written: {why}") from None

@@ -10,23 +10,20 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 from pydantic import BaseModel
 
-from . import _dagster, alerts, automation, code_version, runs, verification
+from . import _dagster, alerts, automation, code_version, history, runs
 from . import instance as dagster_instance
 from .code_version import CodeVersion, Sources
-from .console import terminal
 from .engine import COMPUTED_WITH, Engine
 from .errors import PipelineError
 from .runs import Report
+from .session import Session
 from .steps import Asset
 from .store import Store
-
-if TYPE_CHECKING:
-    from .session import Session
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ class Pipeline:
     def jobs(self) -> dict[str, set[dg.AssetKey]]:
         """Keys of the assets that each job materializes."""
         on_request = {name: {one.key for one in made} for name, made in self.on_request.items()}
-        return {name: set(self.keys) for name in runs.JOBS} | on_request
+        return {name: set(self.keys) for name in (runs.REFRESH, runs.RECOMPUTE_ALL)} | on_request
 
     @property
     def _every(self) -> list[Asset]:
@@ -131,7 +128,13 @@ class Pipeline:
             tags={self.engine.force_tag: "true"},
             description="Computes all assets again, whether anything changed or not.",
         )
-        verify = verification.job(self)
+        verify = dg.define_asset_job(
+            automation.VERIFY,
+            dg.AssetSelection.checks(*map(history.intact, self.keys)),
+            description=(
+                "Reads the file of every asset and checks that it is intact; computes nothing."
+            ),
+        )
         on_request = [
             dg.define_asset_job(
                 name,
@@ -143,7 +146,7 @@ class Pipeline:
         ]
         return dg.Definitions(
             assets=[self._defined(one) for one in self._every],
-            asset_checks=[*self.checks, verification.checks(self)],
+            asset_checks=[*self.checks, automation.intact(self)],
             jobs=[refresh, recompute_all, verify, *on_request],
             schedules=schedules,
             sensors=[
@@ -152,7 +155,7 @@ class Pipeline:
                 *alerts.sensors(self),
             ],
             resources={**resources, "io_manager": self._resource("io_manager", self.engine)},
-            loggers={"terminal": terminal},
+            loggers={"terminal": _dagster.terminal},
             # steps take seconds: a process each would cost more than they do
             executor=dg.in_process_executor,
         )
@@ -205,15 +208,13 @@ class Pipeline:
         return str(self.store.root), self.home, self.cron, self.alerts, resources, self.keys
 
     @contextmanager
-    def session(self, report: Report = lambda text: None) -> "Iterator[Session]":
+    def session(self, report: Report = lambda text: None) -> Iterator[Session]:
         """Open the pipeline in this process; its runs are recorded in the same home as the UI's.
 
         Runs whose process is dead are marked failed first. Raises SettingsError if the home cannot
         be used; HistoryError if the disk with Dagster's history is full, its database damaged, or
         its server gone.
         """
-        from .session import Session
-
         with dagster_instance.opened(self.home, self.config) as instance:
             opened = Session(self, instance, report)
             opened.unfinished()
@@ -234,7 +235,7 @@ class Pipeline:
         if isinstance(value, Engine):
             return dg.IOManagerDefinition(effective, config_schema={}, description=own)
         about = own if isinstance(value, BaseModel) else self.about.get(name, "")
-        shown = json.dumps(value, indent=2, default=_as_json)
+        shown = json.dumps(code_version.plain(value), indent=2, default=str)
         text = f"{about}\n\n```\n{shown}\n```"
         return dg.ResourceDefinition(effective, config_schema={}, description=text)
 
@@ -258,7 +259,3 @@ def _differing(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     return ", ".join(
         sorted(key for key in before.keys() | now.keys() if now.get(key) != before.get(key))
     )
-
-
-def _as_json(value: object) -> object:
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)

@@ -4,6 +4,7 @@ They are in the key-value table of Dagster's database: tags of events cannot be 
 stays there when the run that computed it is deleted, and goes when its file is collected.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,6 @@ class Earlier:
 def key_of(
     code_version: str,
     versions: Mapping[dg.AssetKey, str | None],
-    partition: str | None = None,
     reads: Mapping[str, object] | None = None,
 ) -> str:
     """Digest what a step's result depends on.
@@ -56,8 +56,9 @@ def key_of(
     what the asset declares besides.
     """
     read = {key.to_user_string(): version for key, version in versions.items()}
+    # results from before have the same keys: there were partitions
     return content_digest(
-        {"code_version": code_version, "read": read, "partition": partition, "more": reads or {}}
+        {"code_version": code_version, "read": read, "partition": None, "more": reads or {}}
     )
 
 
@@ -74,12 +75,8 @@ def with_version(
 
     It is found whatever happened to its event; all results of the asset are read.
     """
-    # most texts are of other versions, and long
-    texts = [one for one in _of(instance, asset).values() if version in one]
-    for found in map(_decoded, texts):
-        if found.data_version == version and not _is_gone(store, asset, found):
-            return found
-    return None
+    found = _with_version(instance, asset, version)
+    return next((one for one in found if not _is_gone(store, asset, one)), None)
 
 
 def artifact_of(
@@ -89,25 +86,24 @@ def artifact_of(
 
     It is found though its event was deleted.
     """
+    made = (one for one in history.all_of(instance, asset) if one.data_version == version)
+    events = (one.artifact(store) for one in made)
+    kept = (one.artifact(store, asset) for one in _with_version(instance, asset, version))
     newest = None
-    for artifact in _artifacts(instance, store, asset, version):
-        if store.size(artifact) == artifact.size:
+    for artifact in itertools.chain(events, kept):
+        if artifact and store.size(artifact) == artifact.size:
             return artifact
         newest = newest or artifact
     return newest
 
 
-def _artifacts(
-    instance: dg.DagsterInstance, store: Store, asset: dg.AssetKey, version: str
-) -> Iterator[Artifact]:
-    """Yield the files of a data version, those of events first; all are read if need be."""
-    for made in history.all_of(instance, asset):
-        if made.data_version == version and (artifact := made.artifact(store)):
-            yield artifact
-    # most texts are of other versions, and long
-    for found in map(_decoded, (one for one in _of(instance, asset).values() if version in one)):
-        if found.data_version == version:
-            yield found.artifact(store, asset)
+def _with_version(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, version: str
+) -> Iterator[Earlier]:
+    for text in _of(instance, asset).values():
+        # most texts are of other versions, and long
+        if version in text and (found := _decoded(text)).data_version == version:
+            yield found
 
 
 def record(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str, result: Earlier) -> None:

@@ -1,8 +1,5 @@
 """Garbage collection: files that nothing points at, their results, and old runs."""
 
-import itertools
-from collections import defaultdict
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,11 +8,10 @@ import dagster as dg
 
 from . import _dagster, history, results, runs
 from .errors import StoreError
-from .history import Materialization
 from .store import Garbage
 
 if TYPE_CHECKING:
-    from .pipeline import Pipeline
+    from .session import Session
 
 RUN_DAYS = 90
 """Days after which a finished run and its logs are deleted, unless it is needed."""
@@ -24,22 +20,21 @@ MOST_RUNS = 200
 """How many runs stay of those that are younger; the oldest go first, unless they are needed."""
 
 RUN_MATERIALIZATIONS = 10
-"""Needed are, of each asset and partition, the runs of so many newest materializations, and of the
-newest one of so many newest data versions."""
+"""Needed are, of each asset, the runs of so many newest materializations, and of the newest one of
+so many newest data versions."""
 
 
-def collect(
-    pipeline: "Pipeline", instance: dg.DagsterInstance, *, keep: int, remove: bool
-) -> list[Garbage]:
+def collect(session: "Session", *, keep: int, remove: bool) -> list[Garbage]:
     """Return the files that nothing points at, and remove them and their results if asked.
 
-    The newest `keep` materializations of each asset and partition point at files, and the assets'
-    `points_at`. Raises StoreError if the instance has no record of an asset's files, or
-    if a run began meanwhile.
+    The newest `keep` materializations of each asset point at files, and the assets' `points_at`.
+    Raises StoreError if the instance has no record of an asset's files, or if a run began
+    meanwhile.
     """
+    pipeline, instance = session.pipeline, session.instance
     store, assets = pipeline.store, pipeline.engine.assets
     for key, asset in assets.items():
-        if store.holds(asset.name) and not history.newest(instance, key, 1):
+        if store.holds(asset.name) and not history.newest(instance, key):
             raise StoreError(
                 f"{store.root / asset.name} holds artifacts, but Dagster's history in "
                 f"{pipeline.home} has no record of them: is DAGSTER_HOME the one "
@@ -47,19 +42,12 @@ def collect(
             )
 
     def kept(key: dg.AssetKey) -> set[str]:
-        if remove and runs.in_progress(instance, assets, jobs=pipeline.jobs):
+        if remove and runs.in_progress(session, assets):
             raise StoreError("a run began meanwhile: wait for its end, then run gc again")
-        versions = pipeline.engine.pointed_at(instance).get(key, set())
-        every = list(_newest(instance, key))
-        found = {
-            artifact.sha256
-            for number, made in every
-            if (number < keep or made.data_version in versions)
-            and (artifact := made.artifact(store))
-        }
-        deleted = versions - {made.data_version for _, made in every}
-        recorded = [results.with_version(instance, store, key, version) for version in deleted]
-        return found | {one.sha256 for one in recorded if one}
+        pointed_at = pipeline.engine.pointed_at(instance).get(key, ())
+        found = [made.artifact(store) for made in history.recent(instance, key, keep)]
+        found += [results.artifact_of(instance, store, key, version) for version in pointed_at]
+        return {artifact.sha256 for artifact in found if artifact}
 
     # what fails, fails before anything is removed
     for key in assets:
@@ -72,46 +60,42 @@ def collect(
     return found
 
 
-def prune(pipeline: "Pipeline", instance: dg.DagsterInstance, *, remove: bool = True) -> list[str]:
+def prune(session: "Session", *, remove: bool) -> list[str]:
     """Delete this pipeline's old finished runs with their events and logs; return their ids.
 
     Runs stay that some asset needs, or that made the newest materialization of a version that one
     points at.
     """
-    before = dg.RunsFilter(created_before=datetime.now(UTC) - timedelta(days=RUN_DAYS))
-    old = {record.dagster_run.run_id for record in instance.get_run_records(before)}
-    every = [record.dagster_run for record in instance.get_run_records()]
-    ours = [one for one in every if _dagster.is_of(one, pipeline.name, runs.OWNER)]
-    old |= {one.run_id for one in ours[MOST_RUNS:]}
-    gone = [one.run_id for one in ours if one.is_finished and one.run_id in old]
-    if gone:
-        needed = _needed(pipeline, instance)
-        gone = [run_id for run_id in gone if run_id not in needed]
+    ours = [
+        record
+        for record in session.instance.get_run_records()
+        if _dagster.is_of(record.dagster_run, session.pipeline.name, runs.OWNER)
+    ]
+    before = datetime.now(UTC) - timedelta(days=RUN_DAYS)
+    gone = [
+        record.dagster_run.run_id
+        for number, record in enumerate(ours)
+        if record.dagster_run.is_finished
+        and (number >= MOST_RUNS or record.create_timestamp < before)
+    ]
+    needed = _needed(session) if gone else set()
+    gone = [run_id for run_id in gone if run_id not in needed]
     for run_id in gone if remove else ():
-        _dagster.forget_run(instance, run_id)
+        _dagster.forget_run(session.instance, run_id)
     return gone
 
 
-def _needed(pipeline: "Pipeline", instance: dg.DagsterInstance) -> set[str]:
+def _needed(session: "Session") -> set[str]:
     """Return the runs whose materializations something needs: reuse, rollback, plots."""
     found: set[str] = set()
-    for key in pipeline.engine.assets:
-        kept = pipeline.engine.pointed_at(instance).get(key, ())
-        seen: defaultdict[str | None, set[str | None]] = defaultdict(set)
-        for number, made in _newest(instance, key):
-            versions = seen[made.partition]
-            is_wanted = len(versions) < RUN_MATERIALIZATIONS or made.data_version in kept
-            is_newest = made.data_version not in versions and is_wanted
-            if number < RUN_MATERIALIZATIONS or is_newest:
+    engine, instance = session.pipeline.engine, session.instance
+    pointed_at = engine.pointed_at(instance)
+    for key in engine.assets:
+        versions: set[str | None] = set()
+        for number, made in enumerate(history.all_of(instance, key)):
+            version = made.data_version
+            is_wanted = len(versions) < RUN_MATERIALIZATIONS or version in pointed_at.get(key, ())
+            if number < RUN_MATERIALIZATIONS or (is_wanted and version not in versions):
                 found.add(made.run_id)
-            versions.add(made.data_version)
+            versions.add(version)
     return found
-
-
-def _newest(
-    instance: dg.DagsterInstance, key: dg.AssetKey
-) -> Iterator[tuple[int, Materialization]]:
-    """Yield materializations, newest first, each with its number within its partition, from 0."""
-    numbers: defaultdict[str | None, Iterator[int]] = defaultdict(itertools.count)
-    for made in history.all_of(instance, key):
-        yield next(numbers[made.partition]), made

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -16,13 +16,14 @@ from .errors import HistoryError
 from .locks import locks_of
 from .store import Store
 
+if TYPE_CHECKING:
+    from .session import Session
+
 Report = Callable[[str], None]
 """Called with messages about the progress."""
 
 REFRESH = "refresh"
 RECOMPUTE_ALL = "recompute_all"
-JOBS = [REFRESH, RECOMPUTE_ALL]
-"""The jobs of the assets that `refresh` brings up to date, with reuse and without."""
 
 # the UI's list of runs does not show tags with this prefix
 OWNER = ".dagster/owner_process"
@@ -63,25 +64,19 @@ def owner_of(run: dg.DagsterRun) -> tuple[str, str, str] | None:
     return (owner[0], owner[1], owner[2]) if run_id == run.run_id and len(owner) == 3 else None
 
 
-def unfinished(
-    instance: dg.DagsterInstance,
-    assets: Collection[dg.AssetKey],
-    report: Report = lambda text: None,
-    jobs: Collection[str] = JOBS,
-) -> list[dg.DagsterRun]:
+def unfinished(session: "Session", assets: Collection[dg.AssetKey]) -> list[dg.DagsterRun]:
     """Return the unfinished runs on these assets, oldest first.
 
-    `jobs` are the names of the jobs that materialize some of them. Runs of dead processes are
-    marked failed first, and `report` is called for each.
+    Runs of dead processes are marked failed first, each of which is reported.
     """
+    instance, jobs = session.instance, session.pipeline.jobs
     records = instance.get_run_records(
         dg.RunsFilter(statuses=_UNFINISHED), order_by="create_timestamp", ascending=True
     )
     found = []
     for record in records:
         run = record.dagster_run
-        selected = run.asset_selection
-        if not (set(assets) & selected if selected else run.job_name in jobs):
+        if not set(assets) & (run.asset_selection or jobs.get(run.job_name, set())):
             continue
         why = why_dead(instance, record)
         if why is None:
@@ -90,41 +85,32 @@ def unfinished(
         elif (again := instance.get_run_by_id(run.run_id)) and not again.is_finished:
             message = f"{why}: the run is marked as failed, what it finished stays"
             _dagster.mark_failed(instance, again, message)
-            report(f"run {run.run_id} was interrupted: {why}; what it finished stays")
+            session.report(f"run {run.run_id} was interrupted: {why}; what it finished stays")
     return found
 
 
-def in_progress(
-    instance: dg.DagsterInstance,
-    assets: Collection[dg.AssetKey],
-    report: Report = lambda text: None,
-    jobs: Collection[str] = JOBS,
-) -> list[dg.DagsterRun]:
+def in_progress(session: "Session", assets: Collection[dg.AssetKey]) -> list[dg.DagsterRun]:
     """Return the unfinished runs on these assets that go on by themselves.
 
     Runs in the daemon's queue count only while a daemon is alive.
     """
     return [
         run
-        for run in unfinished(instance, assets, report, jobs)
-        if run.status is not dg.DagsterRunStatus.QUEUED or _dagster.daemon_is_alive(instance)
+        for run in unfinished(session, assets)
+        if run.status is not dg.DagsterRunStatus.QUEUED
+        or _dagster.daemon_is_alive(session.instance)
     ]
 
 
-def wait(
-    instance: dg.DagsterInstance,
-    assets: Collection[dg.AssetKey],
-    report: Report,
-    jobs: Collection[str] = JOBS,
-) -> None:
+def wait(session: "Session", assets: Collection[dg.AssetKey]) -> None:
     """Return when no run on these assets is in progress."""
     reported = set()
-    while others := in_progress(instance, assets, report, jobs):
+    while others := in_progress(session, assets):
         for run in others:
             if run.run_id not in reported:
                 reported.add(run.run_id)
                 process = " ".join((owner_of(run) or ("none so far",))[:2])
-                report(
+                session.report(
                     f"waiting for run {run.run_id} on these assets (owner: {process}); if "
                     "its process is on another machine and dead, terminate the run in the UI"
                 )

@@ -21,6 +21,7 @@ from .store import (
     check,
     is_artifact,
     missing,
+    reported,
 )
 
 _PART_BYTES = 16 << 20
@@ -75,14 +76,13 @@ class S3Store(Store):
         self._head(artifact)
         with tempfile.TemporaryDirectory(prefix="artifact-") as folder:
             path = Path(folder) / artifact.filename
-            try:
-                with translated(artifact.path), self._transfer() as manager:
-                    manager.download(*_key(artifact.path), str(path)).result()
-            except OSError as error:
-                raise StoreError(
-                    f"cannot copy {artifact.path} to {folder}: {error.strerror}. Make room there, "
-                    "or set TMPDIR to another folder."
-                ) from None
+            where = f"{artifact.path} to {folder}"
+            with (
+                reported("copy", "Make room there, or set TMPDIR to another folder.", where),
+                translated(artifact.path),
+                self._transfer() as manager,
+            ):
+                manager.download(*_key(artifact.path), str(path)).result()
             check(artifact, path.stat().st_size, files.sha256(path))
             yield path
 

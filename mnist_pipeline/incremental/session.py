@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from . import _dagster, automation, history, retention, runs, status
+from . import _dagster, history, retention, runs, status
 from .errors import SettingsError
 from .history import Materialization
 from .locks import locks_of
@@ -56,7 +56,7 @@ class Session:
 
     pipeline: "Pipeline"
     instance: dg.DagsterInstance
-    report: Report
+    report: Report = lambda text: None
 
     def status(self, *, verify: bool = False) -> dict[dg.AssetKey, AssetStatus]:
         """Return the state of each asset, upstream before downstream.
@@ -77,9 +77,8 @@ class Session:
         return {path: size for one in statuses.values() for path, size in one.sizes.items()}
 
     def plan(self, statuses: Mapping[dg.AssetKey, AssetStatus]) -> list[str]:
-        """Return what `refresh` would materialize, given the state of the assets."""
-        wanted = automation.plan(self.pipeline.engine, statuses)
-        return [key.to_user_string() for key in wanted]
+        """Return what `refresh` materializes: what is not up to date, and all downstream of it."""
+        return [key.to_user_string() for key in status.outdated(self.pipeline.engine, statuses)]
 
     def refresh(self, *, verify: bool = False, trigger: str = "refresh") -> RunResult:
         """Materialize what is not up to date and all downstream of it, in one run, or in none.
@@ -90,7 +89,7 @@ class Session:
         try:
             with self.alone(self.pipeline.keys):
                 statuses = self.status(verify=verify)
-                if wanted := automation.plan(self.pipeline.engine, statuses):
+                if wanted := status.outdated(self.pipeline.engine, statuses):
                     done = self.run(wanted, trigger=trigger)
                     statuses = self.status()
         except KeyboardInterrupt:
@@ -105,16 +104,14 @@ class Session:
 
     def unfinished(self) -> list[dg.DagsterRun]:
         """Return the unfinished runs, oldest first; those of dead processes are marked failed."""
-        every = self.pipeline.engine.assets
-        return runs.unfinished(self.instance, every, self.report, self.pipeline.jobs)
+        return runs.unfinished(self, self.pipeline.engine.assets)
 
     @contextmanager
     def alone(self, assets: Collection[dg.AssetKey]) -> Iterator[None]:
         """Hold the lock of the store's refresh while no run on these assets is in progress."""
         waiting = partial(self.report, "another refresh is in progress: waiting for it")
         with locks_of(self.instance, self.pipeline.store).hold("refresh", waiting):
-            jobs = [name for name, keys in self.pipeline.jobs.items() if keys & set(assets)]
-            runs.wait(self.instance, assets, self.report, jobs)
+            runs.wait(self, assets)
             yield
 
     def run(
@@ -124,13 +121,12 @@ class Session:
         trigger: str = "run",
         force: bool = False,
         tags: Mapping[str, str] | None = None,
-        partition: str | None = None,
     ) -> RunResult:
         """Materialize assets, by default all that `refresh` knows, in a run in this process.
 
-        `trigger` is what started the run, as the history shows it; `tags` are further tags of it;
-        `partition` is the one to materialize. With `force`, all is computed, nothing reused. Raises
-        KeyboardInterrupt if the run was interrupted.
+        `trigger` is what started the run, as the history shows it; `tags` are further tags of it.
+        With `force`, all is computed, nothing reused. Raises KeyboardInterrupt if the run was
+        interrupted.
         """
         pipeline, run_id = self.pipeline, str(uuid.uuid4())
         wanted = set(pipeline.keys if assets is None else assets)
@@ -141,13 +137,12 @@ class Session:
             **(tags or {}),
             pipeline.engine.trigger_tag: trigger,
             **({pipeline.engine.force_tag: "true"} if force else {}),
-            **({"dagster/partition": partition} if partition else {}),
             # a command reports the failure itself
             runs.MAX_RETRIES: "0",
             **runs.owner(self.instance, pipeline.store, run_id),
         }
         success, events = _dagster.execute(self.instance, job, origin, run_id, assets, all_tags)
-        retention.prune(pipeline, self.instance)
+        retention.prune(self, remove=True)
         if not success and runs.was_interrupted(self.instance, run_id):
             raise KeyboardInterrupt
         made = {
@@ -186,8 +181,8 @@ class Session:
 
     def newest_file(self, asset: str) -> Artifact | None:
         """Return the file of an asset's newest materialization, or None."""
-        made = history.newest(self.instance, dg.AssetKey.from_user_string(asset), 1)
-        return made[0].artifact(self.pipeline.store) if made else None
+        made = history.newest(self.instance, dg.AssetKey.from_user_string(asset))
+        return made.artifact(self.pipeline.store) if made else None
 
     def collect_garbage(self, *, keep: int, dry_run: bool = True) -> list[Garbage]:
         """Return the files that nothing points at; remove them unless it is a dry run.
@@ -195,7 +190,7 @@ class Session:
         The newest `keep` materializations of each asset point at their files.
         """
         with nullcontext() if dry_run else self.alone(self.pipeline.engine.assets):
-            return retention.collect(self.pipeline, self.instance, keep=keep, remove=not dry_run)
+            return retention.collect(self, keep=keep, remove=not dry_run)
 
     def undefined(self) -> list[str]:
         """Return the recorded assets that the pipeline does not have any more, sorted."""
@@ -204,4 +199,4 @@ class Session:
 
     def prune(self, *, dry_run: bool = True) -> list[str]:
         """Return the ids of old runs that nothing needs; delete them unless it is a dry run."""
-        return retention.prune(self.pipeline, self.instance, remove=not dry_run)
+        return retention.prune(self, remove=not dry_run)

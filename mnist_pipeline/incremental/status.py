@@ -6,6 +6,7 @@ count. So do, beyond that, upstream assets, files, checks, deleted events and fa
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from typing import Literal
 
 import dagster as dg
@@ -52,10 +53,11 @@ def assess(
     `wanted` must hold all that is upstream, too. With `verify`, every file is read and its digest
     compared with the recorded one; else only its size is.
     """
-    keys = [key for key in engine.order if key in wanted]
+    graph = {key: engine.parents(key) for key in engine.assets}
+    keys = [key for key in TopologicalSorter(graph).static_order() if key in wanted]
     # before the materializations: one that another run records meanwhile was not deleted
     records = instance.get_asset_records(keys)
-    newest = {key: next(iter(history.newest(instance, key, 1)), None) for key in keys}
+    newest = {key: history.newest(instance, key) for key in keys}
     attempts = _attempts(instance, records, newest)
     assessment = _Assessment(engine, instance, newest, verify)
     statuses: dict[dg.AssetKey, AssetStatus] = {}
@@ -64,6 +66,15 @@ def assess(
         behind = [one for one in upstream if statuses[one].status != "fresh"]
         statuses[key] = assessment.status(key, attempts.get(key, []), behind)
     return statuses
+
+
+def outdated(engine: Engine, statuses: Mapping[dg.AssetKey, AssetStatus]) -> list[dg.AssetKey]:
+    """Return the assets that are not up to date, and all downstream of them."""
+    wanted: list[dg.AssetKey] = []
+    for key, one in statuses.items():
+        if one.status != "fresh" or set(engine.parents(key)) & set(wanted):
+            wanted.append(key)
+    return wanted
 
 
 @dataclass(frozen=True)
@@ -176,6 +187,8 @@ def state_of_files(
     store: Store, artifacts: Sequence[Artifact | None], *, verify: bool
 ) -> tuple[State, list[str]]:
     """Return the state of files, and why it is not `fresh`; only `verify` reads them."""
+    if not artifacts:
+        return "missing", ["never materialized"]
     for artifact in artifacts:
         if artifact is None:
             return "missing", ["its newest materialization was not made here and names no file"]

@@ -39,11 +39,9 @@ class Result:
 class Asset:
     """An asset and its step, as the decorator `asset` declares them.
 
-    `inputs` has, by parameter of the step, the asset whose value it is; `upstream` those of them
-    that are not direct; `decode` what reads the file of a parameter where that is not its codec;
-    `deps` all direct inputs; `resources` the parameters that are resources, `values` those whose
-    value is given here; `points_at` what returns the versions of others that the value needs;
-    `options` further arguments of `dagster.asset`.
+    `inputs` has, by parameter of the step, the asset whose value it is, `upstream` those of them
+    that are not direct; `deps` has all direct inputs; `resources` are the parameters that are
+    resources, `values` those whose value is given here.
     """
 
     key: dg.AssetKey
@@ -187,6 +185,8 @@ def asset(
     options
         Further arguments of `dagster.asset`, such as `group_name`, `kinds`, `metadata`.
     """
+    if "partitions_def" in options:
+        raise TypeError("an asset of this engine has no partitions: declare an asset for each")
 
     def decorate(step: Callable[..., Any]) -> Asset:
         signature = inspect.signature(step).parameters

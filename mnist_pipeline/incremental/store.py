@@ -25,6 +25,8 @@ class BucketPath(PurePosixPath):
         return f"s3://{super().__str__()}"
 
 
+_PERMISSIONS = "Fix the permissions there, then try again."
+
 StorePath: TypeAlias = Path | BucketPath
 """A path in a local folder or in a bucket."""
 
@@ -135,21 +137,16 @@ class Store:
         That is artifacts, also of the earlier layout, and temporary files older than an hour.
         `keep` returns the SHA-256 of each artifact to keep; it is called again before each removal.
         """
-        try:
-            kept = keep()
-            found = [one for one in self._recognized(asset) if one.path.name not in kept]
-            if not remove:
-                return found
-            removed = []
+        kept = keep()
+        found = [one for one in self._recognized(asset) if one.path.name not in kept]
+        if not remove:
+            return found
+        removed = []
+        with reported("remove", _PERMISSIONS):
             for one in found:
                 if one.path.name not in keep():
                     self._remove(one)
                     removed.append(one)
-        except OSError as error:
-            raise StoreError(
-                f"cannot remove {error.filename}: {error.strerror}. Fix the permissions there, "
-                "then try again."
-            ) from error
         return removed
 
     def _open(self, artifact: Artifact) -> io.BufferedReader:
@@ -166,15 +163,15 @@ class Store:
     def _write(self, artifact: Artifact, data: bytes | Path) -> None:
         path = Path(str(artifact.path))
         beside = files.temporary(path.parent.parent / artifact.filename)
+        remedy = (
+            "Nothing was published; make room or fix the permissions there, then materialize "
+            f"{artifact.asset} again."
+        )
         try:
-            files.make_folder(self._folder_of(artifact.asset))
-            files.write(beside, data)
-            _put(beside, path)
-        except OSError as error:
-            raise StoreError(
-                f"cannot write {path}: {error.strerror or error}. Nothing was published; make room "
-                f"or fix the permissions there, then materialize {artifact.asset} again."
-            ) from error
+            with reported("write", remedy, path):
+                files.make_folder(self._folder_of(artifact.asset))
+                files.write(beside, data)
+                _put(beside, path)
         finally:
             with contextlib.suppress(OSError):
                 beside.unlink()
@@ -196,7 +193,7 @@ class Store:
         """Return everything of an asset that may be garbage."""
         folder = self._folder_of(asset)
         found = []
-        try:
+        with reported("list", _PERMISSIONS):
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
                 if path.is_symlink():
                     raise StoreError(f"{path} is a link: the store has none. Remove it.")
@@ -206,11 +203,6 @@ class Store:
                     is_ours = is_folder and is_artifact(path.name, [one.name for one in inside])
                     if is_ours or files.is_left_behind(path):
                         found.append(Garbage(path, sum(one.lstat().st_size for one in inside)))
-        except OSError as error:
-            raise StoreError(
-                f"cannot list {error.filename}: {error.strerror}. Fix the permissions there, then "
-                "try again."
-            ) from error
         return found
 
     def _remove(self, garbage: Garbage) -> None:
@@ -262,13 +254,17 @@ def is_artifact(name: str, inside: Collection[str]) -> bool:
 
 
 @contextlib.contextmanager
-def _reading(artifact: Artifact) -> Iterator[None]:
+def reported(what: str, remedy: str, path: object = None) -> Iterator[None]:
+    """Raise StoreError, with the remedy, where something cannot be done with a path."""
     try:
         yield
     except OSError as error:
-        raise StoreError(
-            f"cannot read {artifact.path}: {error.strerror or error}. Fix that first."
-        ) from error
+        why = error.strerror or error
+        raise StoreError(f"cannot {what} {path or error.filename}: {why}. {remedy}") from error
+
+
+def _reading(artifact: Artifact) -> contextlib.AbstractContextManager[None]:
+    return reported("read", "Fix that first.", artifact.path)
 
 
 def _put(beside: Path, path: Path) -> None:

@@ -15,7 +15,6 @@ import os
 import sqlite3
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -38,18 +37,6 @@ _INSTALLED = {".dist-info", ".egg-info"}
 _FINISHED = {"SUCCESS", "FAILURE", "CANCELED"}
 
 
-@dataclass(frozen=True)
-class State:
-    """What answers depend on; None of an unfinished or unreadable history."""
-
-    surroundings: str
-    """Digest of the environment, the source and the distributions."""
-    files: Mapping[str, str | None]
-    """Digest by path; None of what is not there."""
-    home: str
-    history: str | None
-
-
 def surroundings(package: Path) -> str:
     """Digest the environment, all files of a package and the names of the distributions."""
     digest = hashlib.sha256(repr((sys.version, sys.prefix, sys.path)).encode())
@@ -69,11 +56,6 @@ def surroundings(package: Path) -> str:
     return digest.hexdigest()
 
 
-def state(around: str, files: Iterable[str], home: str) -> State:
-    """Read the state: the surroundings as they were read before, the files and the history now."""
-    return State(around, {path: _digest(path) for path in files}, home, _history(home))
-
-
 class QuickAnswers:
     """The kept answers to a command, in one file beside the compiled modules of a package.
 
@@ -82,27 +64,27 @@ class QuickAnswers:
     """
 
     def __init__(self, package: Path, command: str) -> None:
-        self._around = surroundings(package)
-        self._before: State | None = None
+        self._surroundings = surroundings(package)
+        self._before: dict[str, Any] = {}
         self._command = command
         self._file = package / "__pycache__" / "unchanged.json"
 
     def find(self) -> Any:
         """Return the kept answer if nothing changed since, or None."""
-        try:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             kept = json.loads(self._file.read_bytes())
-            before, artifacts = State(**kept["state"]), kept["artifacts"]
-            if before.surroundings != self._around or before.history is None:
+            before, artifacts = kept["state"], kept["artifacts"]
+            if before["surroundings"] != self._surroundings:
                 return None
-            same = before == state(self._around, before.files, before.home)
-            same = same and artifacts == _read(artifacts)
-            return kept["answers"].get(self._command) if same else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+            if before == self._state(before["files"], before["home"]) and artifacts == _places(
+                artifacts
+            ):
+                return kept["answers"].get(self._command)
+        return None
 
     def begin(self, files: Iterable[str], home: str) -> None:
         """Read the state before the command looks at anything."""
-        self._before = state(self._around, files, home)
+        self._before = self._state(files, home)
 
     def keep(self, answer: object, sizes: Mapping[str, int]) -> None:
         """Keep an answer, if the state is still the one before it began.
@@ -110,22 +92,30 @@ class QuickAnswers:
         `sizes` are those that the artifacts must have, by path.
         """
         before = self._before
-        if before is None or before.history is None:
-            return
-        if before != state(self._around, before.files, before.home):
+        if not before.get("history") or before != self._state(before["files"], before["home"]):
             return
         artifacts = {path: [size, os.path.realpath(path)] for path, size in sizes.items()}
-        content = {"state": asdict(before), "artifacts": artifacts, "answers": {}}
+        content: dict[str, Any] = {"state": before, "artifacts": artifacts, "answers": {}}
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             kept = json.loads(self._file.read_bytes())
             if {**kept, "answers": {}} == content:
                 content["answers"] = kept["answers"]
         content["answers"][self._command] = answer
-        new = self._file.with_name(f".{self._file.name}.{os.getpid()}.tmp")
+        from . import files  # takes as long as a quick answer
+
         with contextlib.suppress(OSError):  # in a folder that cannot be written nothing is kept
-            new.parent.mkdir(exist_ok=True)
-            new.write_text(json.dumps(content))
-            new.replace(self._file)
+            self._file.parent.mkdir(exist_ok=True)
+            files.replace(self._file, json.dumps(content).encode())
+
+    def _state(self, files: Iterable[str], home: str) -> dict[str, Any]:
+        """Return what answers depend on: the surroundings as they were, all else as it is now."""
+        digests = {path: _digest(path) for path in files}
+        return {
+            "surroundings": self._surroundings,
+            "files": digests,
+            "home": home,
+            "history": _history(home),
+        }
 
 
 def _digest(path: str) -> str | None:
@@ -135,12 +125,13 @@ def _digest(path: str) -> str | None:
         return None
 
 
-def _read(paths: Iterable[str]) -> dict[str, list[Any]]:
+def _places(paths: Iterable[str]) -> dict[str, list[Any]]:
     """Return the size of each file and where it is: a link in its place, or above it, differs."""
     return {path: [Path(path).stat().st_size, os.path.realpath(path)] for path in paths}
 
 
 def _history(home: str) -> str | None:
+    """Digest Dagster's history; None where it is unfinished or cannot be read."""
     rows = {}
     try:
         for name, queries in _HISTORY.items():

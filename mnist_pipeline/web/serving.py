@@ -3,7 +3,7 @@
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +20,7 @@ from mnist_pipeline.incremental.errors import SettingsError
 REQUEST_SECONDS = 5.0
 """Within which a request must have come whole."""
 
-HEADERS = {
+_HEADERS = {
     "Content-Security-Policy": "frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
@@ -32,8 +32,6 @@ class SameOrigin:
     """An ASGI middleware that refuses requests which pages of other origins sent."""
 
     app: ASGIApp
-    headers: Mapping[str, str]
-    """Added to every answer."""
     names: Collection[str] = ("localhost",)
     """Under which it answers, and under every IP address: no foreign name leads to one."""
     posted: tuple[str, ...] = ()
@@ -43,16 +41,10 @@ class SameOrigin:
         """Answer, or let the application answer."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
-            return
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                added = MutableHeaders(scope=message)
-                for name, value in self.headers.items():
-                    added.append(name, value)  # a second policy restricts further
-            await send(message)
-
-        await (self._refusal(scope) or self.app)(scope, receive, send_with_headers)
+        else:
+            # a second policy restricts further
+            answer = _with_headers(send, _HEADERS, MutableHeaders.append)
+            await (self._refusal(scope) or self.app)(scope, receive, answer)
 
     def _refusal(self, scope: Scope) -> ASGIApp | None:
         """Return the answer to a request that is refused, or None."""
@@ -92,14 +84,20 @@ class WithHeaders:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the application answer."""
+        answer = _with_headers(send, self.headers, MutableHeaders.setdefault)
+        await self.app(scope, receive, answer)
 
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                for name, value in self.headers.items():
-                    MutableHeaders(scope=message).setdefault(name, value)
-            await send(message)
 
-        await self.app(scope, receive, send_with_headers)
+def _with_headers(
+    send: Send, headers: Mapping[str, str], add: Callable[[MutableHeaders, str, str], object]
+) -> Send:
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            for name, value in headers.items():
+                add(MutableHeaders(scope=message), name, value)
+        await send(message)
+
+    return send_with_headers
 
 
 def mount(routes: list[BaseRoute], path: str, app: ASGIApp) -> None:

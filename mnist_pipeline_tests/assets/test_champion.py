@@ -619,7 +619,7 @@ def test_a_champion_of_long_ago_is_not_forgotten(
     assert furnished.materialize(DECIDED, force=True).success
     monkeypatch.setattr(retention, "RUN_DAYS", -1)
     monkeypatch.setattr(retention, "RUN_MATERIALIZATIONS", 1)
-    retention.prune(furnished.pipeline(), furnished.instance)
+    furnished.session().prune(dry_run=False)
     events = furnished.instance.fetch_materializations(champion_history.MODEL, limit=10).records
     kept = {
         event.asset_materialization.tags["dagster/data_version"]

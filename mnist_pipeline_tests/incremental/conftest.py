@@ -156,7 +156,8 @@ def of(session: Session, *, verify: bool = False) -> dict[str, AssetStatus]:
 
 
 def newest_of(session: Session, name: str) -> Materialization:
-    [found] = newest(session.instance, key(name), 1)
+    found = newest(session.instance, key(name))
+    assert found
     return found
 
 

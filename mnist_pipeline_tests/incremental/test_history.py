@@ -138,8 +138,8 @@ def test_gc_keeps_what_an_asset_points_at(toy: Toy) -> None:
         toy.set_factor(factor)
         assert toy.refresh().success
     with toy.session() as session:
-        pipeline = pointing(session.pipeline, first or "")
-        removed = retention.collect(pipeline, session.instance, keep=1, remove=True)
+        pointing_at = replace(session, pipeline=pointing(session.pipeline, first or ""))
+        removed = pointing_at.collect_garbage(keep=1, dry_run=False)
     assert sorted(Path(str(one.path)).parent.name for one in removed) == [
         "left", "summary", "summary", "total", "total"
     ]  # fmt: skip
@@ -181,12 +181,11 @@ def test_gc_stops_when_a_run_began_meanwhile(toy: Toy) -> None:
     with toy.session() as session:
         job = session.pipeline.definitions.resolve_job_def("refresh")
         run = session.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
-        arguments = session.pipeline, session.instance
         with pytest.raises(StoreError, match="a run began meanwhile"):
-            retention.collect(*arguments, keep=1, remove=True)
-        assert retention.collect(*arguments, keep=1, remove=False) == []
+            retention.collect(session, keep=1, remove=True)
+        assert retention.collect(session, keep=1, remove=False) == []
         session.instance.report_run_failed(run)
-        assert retention.collect(*arguments, keep=1, remove=True) == []
+        assert retention.collect(session, keep=1, remove=True) == []
 
 
 def test_gc_does_not_mind_a_run_that_is_queued_while_no_daemon_starts_it(toy: Toy) -> None:
@@ -324,8 +323,8 @@ def test_pruning_leaves_what_is_unfinished_and_what_an_asset_points_at(
             job, status=dg.DagsterRunStatus.STARTED, tags=tags
         )
         nothing_is_young(monkeypatch)
-        keeping = pointing(session.pipeline, version)
-        assert retention.prune(keeping, session.instance) == []
+        keeping = replace(session, pipeline=pointing(session.pipeline, version))
+        assert keeping.prune(dry_run=False) == []
         assert kept.run_id in run_ids(session)
         assert len(session.prune(dry_run=False)) == 1
         assert kept.run_id not in run_ids(session)

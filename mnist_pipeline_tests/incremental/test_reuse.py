@@ -374,16 +374,6 @@ def test_every_file_lies_at_its_digest(toy: Toy) -> None:
         assert path == toy.data / name / digest / filename
 
 
-def test_partitions_of_an_asset_are_results_of_their_own_each_reused_and_kept(toy: Toy) -> None:
-    @asset(codecs.text("piece.txt"), partitions_def=dg.StaticPartitionsDefinition(["a", "b"]))
-    def piece(context: dg.AssetExecutionContext) -> str:
-        return f"of {context.partition_key}"
-
-    with toy.session(on_request={"pieces": [piece]}) as session:
-        for partition in ("a", "b"):
-            assert session.run([piece.key], partition=partition).computed == ["piece"]
-        for partition in ("a", "b"):
-            assert session.run([piece.key], partition=partition).reused == ["piece"]
-        assert session.collect_garbage(keep=1, dry_run=False) == []
-    found = {file.read_text() for file in toy.data.glob("piece/*/piece.txt")}
-    assert found == {"of a", "of b"}
+def test_an_asset_with_partitions_is_refused() -> None:
+    with pytest.raises(TypeError, match="no partitions"):
+        asset(codecs.text("piece.txt"), partitions_def=dg.StaticPartitionsDefinition(["a", "b"]))

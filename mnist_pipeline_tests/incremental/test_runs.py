@@ -7,6 +7,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def test_a_run_of_a_dead_process_is_marked_failed_and_its_pool_slot_is_free(
     run = begun(session, dead)
     assert storage.claim_concurrency_slot("fits", run.run_id, "left").is_claimed
     said: list[str] = []
-    assert runs.unfinished(session.instance, KEYS, report=said.append) == []
+    assert runs.unfinished(replace(session, report=said.append), KEYS) == []
     assert status_of(session, run) is dg.DagsterRunStatus.FAILURE
     host, process = dead.split()[:2]
     log = [entry.message for entry in session.instance.all_logs(run.run_id)]
@@ -148,7 +149,7 @@ def test_a_run_of_a_dead_process_that_was_being_canceled_is_canceled(
     session: Session, dead: str
 ) -> None:
     run = begun(session, dead, dg.DagsterRunStatus.CANCELING)
-    assert runs.unfinished(session.instance, KEYS) == []
+    assert runs.unfinished(session, KEYS) == []
     assert status_of(session, run) is dg.DagsterRunStatus.CANCELED
 
 
@@ -164,10 +165,10 @@ def test_a_run_is_in_progress_while_its_process_lives_or_that_is_not_known(
         begun(session, "and more" + dead),
     ]
     ended = begun(session, f" {os.uname().nodename} 1 {new_toy.data}/.owners/1.lock")
-    found = runs.unfinished(session.instance, KEYS)
+    found = runs.unfinished(session, KEYS)
     assert [run.run_id for run in found] == [run.run_id for run in alive]
     assert status_of(session, ended) is dg.DagsterRunStatus.FAILURE
-    assert runs.unfinished(session.instance, [key("of_another_project")]) == []
+    assert runs.unfinished(session, [key("of_another_project")]) == []
 
 
 def test_a_run_that_no_process_took_up_is_given_up_after_a_while(
@@ -175,9 +176,9 @@ def test_a_run_that_no_process_took_up_is_given_up_after_a_while(
 ) -> None:
     job = session.pipeline.definitions.resolve_job_def("refresh")
     run = session.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTING)
-    assert len(runs.unfinished(session.instance, KEYS)) == 1
+    assert len(runs.unfinished(session, KEYS)) == 1
     monkeypatch.setattr(runs, "START_SECONDS", -1)
-    assert runs.unfinished(session.instance, KEYS) == []
+    assert runs.unfinished(session, KEYS) == []
     assert status_of(session, run) is dg.DagsterRunStatus.FAILURE
 
 
