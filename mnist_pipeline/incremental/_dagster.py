@@ -179,9 +179,17 @@ def execute(
     return result.success, [one.step_materialization_data.materialization for one in events]
 
 
-def is_of(run: dg.DagsterRun, location: str, tag: str) -> bool:
-    """Return whether a run is of a code location, or has a tag."""
-    return tag in run.tags or run.tags.get(REPOSITORY_LABEL_TAG) == f"{_REPOSITORY}@{location}"
+def runs_of(
+    instance: dg.DagsterInstance, location: str, tag: str
+) -> list[tuple[dg.DagsterRun, datetime]]:
+    """Return the runs of a code location, or with a tag, newest first; when each was created."""
+    label = f"{_REPOSITORY}@{location}"
+    return [
+        (record.dagster_run, record.create_timestamp)
+        for record in instance.get_run_records()
+        if tag in record.dagster_run.tags
+        or record.dagster_run.tags.get(REPOSITORY_LABEL_TAG) == label
+    ]
 
 
 def add_tags(instance: dg.DagsterInstance, run_id: str, tags: Mapping[str, str]) -> None:

@@ -66,17 +66,12 @@ def prune(session: "Session", *, remove: bool) -> list[str]:
     Runs stay that some asset needs, or that made the newest materialization of a version that one
     points at.
     """
-    ours = [
-        record
-        for record in session.instance.get_run_records()
-        if _dagster.is_of(record.dagster_run, session.pipeline.name, runs.OWNER)
-    ]
+    ours = _dagster.runs_of(session.instance, session.pipeline.name, runs.OWNER)
     before = datetime.now(UTC) - timedelta(days=RUN_DAYS)
     gone = [
-        record.dagster_run.run_id
-        for number, record in enumerate(ours)
-        if record.dagster_run.is_finished
-        and (number >= MOST_RUNS or record.create_timestamp < before)
+        run.run_id
+        for number, (run, created) in enumerate(ours)
+        if run.is_finished and (number >= MOST_RUNS or created < before)
     ]
     needed = _needed(session) if gone else set()
     gone = [run_id for run_id in gone if run_id not in needed]
