@@ -275,7 +275,7 @@ class InAYear(datetime):
 
 
 @pytest.mark.parametrize(
-    ("count", "most"), [(20, 6), pytest.param(1000, retention.MOST_RUNS, marks=pytest.mark.slow)]
+    ("count", "most"), [(24, 11), pytest.param(1000, retention.MOST_RUNS, marks=pytest.mark.slow)]
 )
 def test_runs_and_their_logs_are_bounded_though_every_run_makes_the_same_version(
     toy: Toy, count: int, most: int, monkeypatch: pytest.MonkeyPatch
