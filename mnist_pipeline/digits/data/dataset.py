@@ -74,12 +74,7 @@ class Origin:
         """What files record: all but `bases` where that is None."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
-    @property
-    def description(self) -> str:
-        """Whose digits these are, in a few words."""
-        return self.described("digit")
-
-    def described(self, noun: str) -> str:
+    def described(self, noun: str = "digit") -> str:
         """Whose images these are, in a few words; `noun` is what one shows."""
         whole = ", all of MNIST" if self.is_mnist else ""
         return f"{self.rows:,} {noun}s of the source {self.source}{whole}"
