@@ -1,8 +1,12 @@
-"""The champion: which model is in use. `promotion` decides which one that is."""
+"""The champion: which model is in use, and past decisions about that. `promotion` decides."""
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from mnist_pipeline.digits.documents import Document
+
+ACCEPTED: frozenset[str] = frozenset({"promoted", "stays"})
+"""Outcomes after which the candidate is the champion."""
 
 
 @dataclass(frozen=True)
@@ -19,3 +23,30 @@ class Champion(Document):
 
     model_version: str | None = None
     blocked: dict[str, str] = field(default_factory=dict)
+
+
+def utc(timestamp: float) -> str:
+    """Return a time (seconds since 1970) in UTC, to the minute."""
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+@dataclass(frozen=True)
+class Past:
+    """A past decision, with its run and its time (seconds since 1970).
+
+    `candidate` is the data version of the model that was decided on, `accuracy` its accuracy on its
+    validation rows (None where they were not compared).
+    """
+
+    timestamp: float
+    run_id: str
+    outcome: str
+    why: str
+    candidate: str
+    champion: Champion
+    accuracy: float | None
+
+    @property
+    def when(self) -> str:
+        """Its time in UTC, to the minute."""
+        return utc(self.timestamp)

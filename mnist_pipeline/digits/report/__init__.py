@@ -9,7 +9,7 @@ import numpy as np
 
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.data.shape import width_of
-from mnist_pipeline.digits.evaluation.champion import Champion
+from mnist_pipeline.digits.evaluation.champion import Champion, Past
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline.digits.model.pipeline import TrainedModel
@@ -51,22 +51,6 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Decided:
-    """A past decision about a model.
-
-    `accuracy` is that on its validation rows, None where they were not compared. `promoted` is
-    whether the model became the champion.
-    """
-
-    when: str
-    model_version: str
-    outcome: str
-    why: str
-    accuracy: float | None
-    promoted: bool
-
-
-@dataclass(frozen=True)
 class Input:
     """A result that the report was computed from, and what computed it."""
 
@@ -86,7 +70,7 @@ class AsOf:
 
     when: str = "an unknown time"
     run_id: str = ""
-    decisions: Sequence[Decided] = ()
+    decisions: Sequence[Past] = ()
     inputs: Sequence[Input] = ()
     leaderboard: Leaderboard | None = None
 
@@ -154,10 +138,9 @@ def _figures(evidence: Evidence, as_of: AsOf) -> dict[str, dict[str, str]]:
     if confidence is not None:
         draw["reliability"] = partial(figures.reliability, confidence=confidence, right=right)
         draw["confidences"] = partial(figures.confidences, confidence=confidence, right=right)
-    past = [(one.accuracy, one.promoted) for one in reversed(as_of.decisions)]
-    if plotted := contents.plotted_models(past):
-        accuracies, promoted = plotted
-        draw["past_models"] = partial(figures.past_models, accuracies=accuracies, promoted=promoted)
+    past = contents.plotted_models((one.accuracy, one.outcome) for one in as_of.decisions[::-1])
+    if past:
+        draw["past_models"] = partial(figures.past_models, models=past)
     if as_of.leaderboard and (entries := as_of.leaderboard.entries[:SHOWN_VARIANTS]):
         draw["variants"] = partial(figures.variants, entries=entries)
     themes = {"light": figures.LIGHT, "dark": figures.DARK}

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.data.pixels import slices
 from mnist_pipeline.digits.data.shape import CLASSES, width_of
+from mnist_pipeline.digits.evaluation.champion import ACCEPTED
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.model.prediction import Predictions
 
@@ -51,18 +52,14 @@ def shown(
     ]
 
 
-def plotted_models(
-    decided: Iterable[tuple[float | None, bool]],
-) -> tuple[list[float], list[bool]] | None:
-    """Return what a plot of past models shows: the accuracies, and which models were promoted.
+def plotted_models(decided: Iterable[tuple[float | None, str]]) -> list[tuple[float, bool]]:
+    """Return the accuracies of past models, and whether they were promoted, as a plot shows them.
 
-    `decided` has both of each model, oldest first. Models without an accuracy are left out; of
-    fewer than two there is no plot.
+    `decided` has accuracy and outcome of each model, oldest first. Models without an accuracy are
+    left out; of fewer than two there is no plot.
     """
-    known = [(accuracy, promoted) for accuracy, promoted in decided if accuracy is not None]
-    if len(known) < 2:
-        return None
-    return [accuracy for accuracy, _ in known], [promoted for _, promoted in known]
+    known = [(share, outcome in ACCEPTED) for share, outcome in decided if share is not None]
+    return known if len(known) > 1 else []
 
 
 def in_cells(test: Digits, predictions: Predictions) -> dict[str, list[Shown]]:
