@@ -57,12 +57,6 @@ class Reading:
         return int(self.probabilities.argmax())
 
     @property
-    def most_probable(self) -> tuple[int, int]:
-        """The most probable digit and the second."""
-        second, first = self.probabilities.argsort()[-2:]
-        return int(first), int(second)
-
-    @property
     def confidence(self) -> float:
         """Its probability, 0-1."""
         return float(self.probabilities.max())
@@ -82,21 +76,16 @@ class Reading:
 def read_digit(model: TrainedModel, image: bytes) -> Reading:
     """Classify the one digit in an image file.
 
-    Raises
-    ------
-    PictureError
-        The bytes are not an image, or it does not clearly show a single digit.
-    FormatError
-        The model was fitted on digits of a source that is not registered any more.
-    ValueError
-        The model has no probabilities: nothing was held out of its fit.
+    Raises PictureError where the bytes are not an image, or it does not clearly show a single
+    digit; FormatError where the model's source is not registered any more; ValueError where the
+    model has no probabilities: nothing was held out of its fit.
     """
     source = registry.by_name(model.origin.source)
     try:
         seen = normalize.prepare(files.grey(image), source.shape, _calibrated(model)[1])
         reading = _reading(model, seen.pixels, seen.weights, seen.typicality)
         if reading.confidence < _LEAST_CONFIDENCE:
-            first, second = (source.class_names[one] for one in reading.most_probable)
+            second, first = (source.class_names[p] for p in reading.probabilities.argsort()[-2:])
             raise PictureError(f"is not clear: a {first} or a {second}: {segments.WANTED}")
     except PictureError as error:
         raise PictureError(str(error).replace("digit", source.noun)) from None
