@@ -84,16 +84,10 @@ def all_rows(train: Digits) -> Parts:
 def hold_out(train: Digits, *, size: float, random_state: int) -> Parts:
     """Hold a stratified part of the training rows out of the fit.
 
-    Rows that must not be parted are held out together. Of more than `MOST_HELD_OUT` rows only the
-    first, and one of each group, are the validation part; the others are in neither part.
-
-    Parameters
-    ----------
-    train : Digits
-    size : float
-        Fraction of the rows (of the groups), rounded up.
-    random_state : int
-        Seed of `train_test_split`.
+    `size` is the fraction of the rows, rounded up, `random_state` the seed of `train_test_split`.
+    Rows that must not be parted are held out together: then it is the fraction of the groups. Of
+    more than `MOST_HELD_OUT` rows only the first, and one of each group, are the validation part;
+    the others are in neither part.
 
     Raises FormatError where there are too few digits of some class for a part with all of them.
     """

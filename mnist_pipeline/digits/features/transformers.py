@@ -187,16 +187,8 @@ def deskew(
 ) -> npt.NDArray[np.float32]:
     """Centre images and set them upright, with one interpolation (bilinear).
 
-    Parameters
-    ----------
-    pixels : array of shape (n, pixels), ink 0-255
-    width : int
-    distortion : Distortion, optional
-        Applied to the upright digits, in the same interpolation.
-
-    Returns
-    -------
-    float32 array of the same shape, ink 0-1
+    From ink 0-255, of shape (n, pixels), to float32 of the same shape, ink 0-1. `distortion` is
+    applied to the upright digits, in the same interpolation.
     """
     from scipy.ndimage import affine_transform
 

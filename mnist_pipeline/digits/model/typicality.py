@@ -41,15 +41,9 @@ class Reference:
 
     @classmethod
     def of(cls, fitted: Pixels, labels: npt.NDArray[np.uint8], held_out: Pixels) -> Self:
-        """Keep the first fitted digits, and measure the first held-out ones.
+        """Keep the first fitted digits, with their labels, and measure the first held-out ones.
 
         The rows of a split are shuffled, so that the first ones are a sample.
-
-        Parameters
-        ----------
-        fitted, held_out : uint8 arrays of shape (n, width * width)
-        labels : uint8 array of shape (n,)
-            Of the fitted digits.
         """
         pixels, labels = np.array(fitted[:MOST_FITTED]), np.array(labels[:MOST_FITTED])
         unmeasured = cls(pixels, labels, np.empty(0, np.float32), np.empty(0, np.uint8))
@@ -83,15 +77,7 @@ class Reference:
 
         Known digits are those whose nearest one is of the same class: a conformal p-value (R.
         Laxhammar and G. Falkman, "Conformal prediction for distribution-independent anomaly
-        detection", 2010).
-
-        Parameters
-        ----------
-        pixels : uint8 array of shape (n, width * width)
-
-        Returns
-        -------
-        float64 array of shape (n,), 0-1
+        detection", 2010). From uint8 of shape (n, width * width) to float64 of shape (n,), 0-1.
         """
         typicality = np.empty(len(pixels))
         for place, (distance, label) in enumerate(zip(*self.distance(pixels), strict=True)):
