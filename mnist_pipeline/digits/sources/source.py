@@ -15,11 +15,9 @@ import numpy.typing as npt
 from mnist_pipeline.digits.data.dataset import Origin
 from mnist_pipeline.digits.data.shape import CLASSES, Shape
 from mnist_pipeline.digits.data.table import DigitTable
+from mnist_pipeline.digits.progress import Progress, silent
 from mnist_pipeline.digits.sources.archive import Archive
 from mnist_pipeline.incremental.check import CheckResult
-
-Progress = Callable[[int, int | None], None]
-"""Called with the bytes received so far and the total, or None where the server sends none."""
 
 Read = Callable[[Archive, Shape], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
 """Reads pixels and labels out of a file, by the format of its name (`formats.read`)."""
@@ -37,7 +35,7 @@ class Get(Protocol):
     """Gets what is at an address (`transfer.get`)."""
 
     def __call__(
-        self, url: str, headers: Mapping[str, str], *, most: int, progress: Progress = ...
+        self, url: str, headers: Mapping[str, str], *, most: int, progress: Progress = silent
     ) -> Answer:
         """Return the answer, of at most `most` bytes."""
 
@@ -78,7 +76,7 @@ class Access:
     stored, newest : callables
         Return an earlier archive of the same source: that with an MD5, the newest one, compared
         with the MD5 that it was verified by then.
-    progress, report : callables
+    report : callable
         Called with how far a download is, and with what is tried next.
     """
 
@@ -87,8 +85,7 @@ class Access:
     mirrors: Sequence[str] = ()
     stored: Callable[[str], Archive | None] = lambda md5: None
     newest: Callable[[], Acquired | None] = lambda: None
-    progress: Progress = lambda done, total: None
-    report: Callable[[str], None] = lambda text: None
+    report: Progress = silent
 
 
 @dataclass(frozen=True)
@@ -178,12 +175,8 @@ class Source(ABC):
     def acquire(self, access: Access) -> Acquired:
         """Get the file, byte for byte as it is served.
 
-        Raises
-        ------
-        UnavailableError
-            It failed in a way that may pass.
-        SourceError
-            It cannot be had.
+        Raises UnavailableError where it failed in a way that may pass, SourceError where it cannot
+        be had.
         """
 
     def keeps_promise(self, origin: Origin) -> bool:
