@@ -8,7 +8,6 @@ from functools import cached_property, partial
 import numpy as np
 
 from mnist_pipeline.digits.data.dataset import Digits
-from mnist_pipeline.digits.data.shape import width_of
 from mnist_pipeline.digits.evaluation.champion import Champion, Past
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
@@ -87,14 +86,14 @@ def render(evidence: Evidence, as_of: AsOf = AsOf()) -> Report:
         lstrip_blocks=True,
     )
     test, predictions = evidence.test, evidence.predictions
-    origin, width = evidence.model.origin, width_of(test.pixels)
+    origin, width = evidence.model.origin, evidence.model.width
     split = origin.test_size, origin.random_state
     cells = contents.in_cells(test, predictions)
     mistakes = contents.mistakes(predictions)[: contents.WORST]
     source = registry.by_name(test.origin.source)
     html = environment.get_template("page.html.j2").render(
         asdict(evidence.evaluation),
-        card=about.sections(source, evidence.model, evidence.evaluation, width),
+        card=about.sections(source, evidence.model, evidence.evaluation),
         data_name=about.data_name(source, test.origin),
         noun=source.noun,
         names=source.class_names,
