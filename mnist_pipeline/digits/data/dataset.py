@@ -176,12 +176,8 @@ class Digits:
     def read(cls, file: Path | BinaryIO) -> Self:
         """Decode what `write` made, a row group at a time.
 
-        Raises
-        ------
-        FormatError
-            The file is not Parquet, or has other columns.
-        StoreError
-            The temporary folder has no room for the pixels of a large source.
+        Raises FormatError where the file is not Parquet or has other columns, StoreError where the
+        temporary folder has no room for the pixels of a large source.
         """
         import pyarrow as pa
         import pyarrow.parquet

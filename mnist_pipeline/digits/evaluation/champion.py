@@ -13,12 +13,8 @@ ACCEPTED: frozenset[str] = frozenset({"promoted", "stays"})
 class Champion(Document):
     """Which model is the champion, and which are blocked.
 
-    Attributes
-    ----------
-    model_version : str or None
-        Data version of the champion; None while no model has passed the gate.
-    blocked : dict
-        Data versions that cannot be promoted, and why.
+    `model_version` is the champion's data version, None while no model has passed the gate;
+    `blocked` are data versions that cannot be promoted, and why.
     """
 
     model_version: str | None = None

@@ -52,15 +52,8 @@ class Entry:
 class Leaderboard(Document):
     """Variants, best first, equal ones by name; and why others were not compared.
 
-    Attributes
-    ----------
-    entries : list of Entry
-    left_out : dict
-        Reason by variant.
-    n_validation : int
-        Number of rows that all of them are compared on.
-    train_version : str
-        Data version of the training digits.
+    `n_validation` is the number of rows that all of them are compared on, `train_version` the data
+    version of the training digits.
     """
 
     entries: list[Entry]

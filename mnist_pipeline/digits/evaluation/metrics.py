@@ -146,11 +146,7 @@ def _of_probabilities(
 class CalibrationBins:
     """Digits in bins of equal width by confidence: how many, how confident and how often right.
 
-    Attributes
-    ----------
-    count : int array of shape (bins,)
-    confidence, accuracy : float64 arrays of shape (bins,)
-        Means over the digits of the bin, 0 where there are none.
+    The arrays have shape (bins,). The last two are means over the bin, 0 where there are none.
     """
 
     count: npt.NDArray[np.int64]

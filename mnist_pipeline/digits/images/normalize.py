@@ -48,15 +48,9 @@ _AS_DARK = 0.6
 class Prepared:
     """The digit of an image as the source would have it, under several thresholds of ink.
 
-    Attributes
-    ----------
-    pixels : uint8 array of shape (n, pixels), ink 0-255
-        The most probable one first.
-    weights : float64 array of shape (n,)
-        How much each counts; their sum is 1.
-    typicality : float
-        Of the first: the share of the known digits that are as far from the training digits or
-        farther, 0-1.
+    `pixels` (uint8 of shape (n, pixels), ink 0-255) begin with the most probable one; `weights`, of
+    shape (n,), are how much each counts, 1 together. `typicality` is that of the first: the share
+    of the known digits that are as far from the training digits or farther, 0-1.
     """
 
     pixels: npt.NDArray[np.uint8]

@@ -64,16 +64,9 @@ Grey = npt.NDArray[np.float32]
 class Candidate:
     """Strokes that could be the digit.
 
-    Attributes
-    ----------
-    ink : float32 array of shape (height, width), 0 (paper) to 1
-        Cropped to the strokes with, where the picture has it, some paper around them.
-    corner : float64 array of shape (2,)
-        Row and column of the crop's first pixel in the picture.
-    scale : float
-        Pixels of the crop for one of the picture.
-    contrast : float
-        How far its ink is from the paper, in grey levels 0-1.
+    `ink`, 0 (paper) to 1, is cropped to the strokes with, where the picture has it, some paper
+    around them; `corner` are row and column of its first pixel in the picture, `scale` its pixels
+    for one of the picture. `contrast` is how far the ink is from the paper, in grey levels 0-1.
     """
 
     ink: Grey

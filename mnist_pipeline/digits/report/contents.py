@@ -135,18 +135,11 @@ def patch(width: int) -> int:
 def occlusion(model: TrainedModel, digits: Digits, per_class: int = 10) -> npt.NDArray[np.float64]:
     """Blank each patch of some digits and measure how far the score of their own class falls.
 
-    The first `per_class` digits of each class are used.
-
-    Returns
-    -------
-    float64 array of shape (10, pixels)
-        Mean fall of the score where a pixel was covered; below 0 where it rose. 0 for a class that
-        is not among the digits.
-
-    Notes
-    -----
-    M. D. Zeiler and R. Fergus, "Visualizing and understanding convolutional networks", ECCV 2014,
-    sec. 4.2; patches, which overlap by half and more, are made paper.
+    Returned is a float64 array of shape (10, pixels): the mean fall of the score of the first
+    `per_class` digits of each class where a pixel was covered; below 0 where it rose, 0 for a class
+    that is not among the digits. Patches, which overlap by half and more, are made paper (M. D.
+    Zeiler and R. Fergus, "Visualizing and understanding convolutional networks", ECCV 2014, sec.
+    4.2).
     """
     # the patches that start at each row are those that start at each column, crossed
     width, pixels = width_of(digits.pixels), digits.pixels.shape[1]

@@ -18,11 +18,7 @@ MAX_BYTES = 1 << 28
 class Archive:
     """A file of digits, byte for byte as its source served it.
 
-    Attributes
-    ----------
-    data : bytes
-    filename : str
-        Names the source (`Source.files`), and by its suffix the format (`formats.read`).
+    Its name tells the source (`Source.files`), and by its suffix the format (`formats.read`).
     """
 
     data: bytes

@@ -79,13 +79,8 @@ def acquire(access: Access, name: str, version: int, mirrors: Sequence[str] = ()
     An earlier archive is used while OpenML names its MD5. It is also used while OpenML does
     not answer: at once if there is no connection, else if every mirror fails.
 
-    Raises
-    ------
-    UnavailableError
-        There are no digits, and of what was tried something failed in a way that may pass, at
-        the earliest after `wait_seconds`.
-    SourceError
-        There are no digits.
+    Raises SourceError where there are no digits: UnavailableError if something of what was tried
+    failed in a way that may pass, at the earliest after `wait_seconds`.
     """
     errors: list[SourceError] = []
     description = refused = kept = None

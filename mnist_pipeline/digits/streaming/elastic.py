@@ -58,18 +58,10 @@ class Deformation:
         which: npt.NDArray[np.int64],
         number: npt.NDArray[np.int64],
     ) -> npt.NDArray[np.uint8]:
-        """Deform digits, each by its own number, independent of the others.
+        """Deform n digits, each by its own number (a seed, from 0), independent of the others.
 
-        Parameters
-        ----------
-        corners : uint32 array of shape (m, 900)
-            `corners_of` the digits that there are.
-        which, number : int64 arrays of shape (n,)
-            Which of them to deform, and the seeds of the deformations, from 0.
-
-        Returns
-        -------
-        uint8 array of shape (n, 784), interpolated bilinearly
+        `corners` are `corners_of` all digits, of which `which` are deformed. Returned are uint8
+        pixels of shape (n, 784), interpolated bilinearly.
         """
         draw = self._draws(number)
         # a column for each digit's number of that kind
