@@ -38,17 +38,15 @@ class DigitTable:
         The digit that each image shows, 0-9.
     promises_mnist : bool
         Whether the source promises all of MNIST.
+    bases : int or None
+        How many rows, the first ones, the others are made from; None where none is made.
     """
 
     pixels: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.uint8]
     source: str
     promises_mnist: bool = field(default=False, kw_only=True)
-
-    @property
-    def bases(self) -> int | None:
-        """How many rows, the first ones, the others are made from; None where none is made."""
-        return None
+    bases: int | None = field(default=None, kw_only=True)
 
     @cached_property
     def digest(self) -> str:

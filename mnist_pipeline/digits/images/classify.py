@@ -11,6 +11,7 @@ from mnist_pipeline.digits.data.validation import Validated
 from mnist_pipeline.digits.errors import PictureError
 from mnist_pipeline.digits.features.batches import in_batches
 from mnist_pipeline.digits.images import files, normalize, segments
+from mnist_pipeline.digits.images.normalize import Prepared
 from mnist_pipeline.digits.model.pipeline import TrainedModel, probabilities
 from mnist_pipeline.digits.model.typicality import Reference
 from mnist_pipeline.digits.sources import registry
@@ -34,16 +35,10 @@ def warning(typicality: float) -> str | None:
 class Reading:
     """The answer for one image.
 
-    Attributes
-    ----------
-    seen : uint8 array of shape (pixels,)
-        The image as it was prepared for the model, ink 0-255.
-    probabilities : float64 array of shape (10,)
-        Their mean over several thresholds of ink.
-    typicality : float
-        Share of the digits known to the model that are as unlike the others or more, 0-1.
-    class_names : tuple of str
-        Of the source that the model was fitted on.
+    `seen`, of shape (pixels,), is the image as it was prepared for the model, ink 0-255;
+    `probabilities`, of shape (10,), their mean over several thresholds of ink; `typicality` the
+    share of the digits known to the model that are as unlike the others or more, 0-1. Class names
+    are those of the source that the model was fitted on.
     """
 
     seen: npt.NDArray[np.uint8]
@@ -82,8 +77,9 @@ def read_digit(model: TrainedModel, image: bytes) -> Reading:
     """
     source = registry.by_name(model.origin.source)
     try:
-        seen = normalize.prepare(files.grey(image), source.shape, _calibrated(model)[1])
-        reading = _reading(model, seen.pixels, seen.weights, seen.typicality)
+        reading = _reading(
+            model, normalize.prepare(files.grey(image), source.shape, _calibrated(model)[1])
+        )
         if reading.confidence < _LEAST_CONFIDENCE:
             second, first = (source.class_names[p] for p in reading.probabilities.argsort()[-2:])
             raise PictureError(f"is not clear: a {first} or a {second}: {segments.WANTED}")
@@ -108,18 +104,13 @@ def read_pixels(model: TrainedModel, rows: object) -> Reading:
         raise PictureError(f"is not {width} rows of {width} whole numbers from 0 to 255")
     image = pixels.astype(np.uint8).reshape(1, -1)
     typicality = float(_calibrated(model)[1].compare(image)[0])
-    return _reading(model, image, np.ones(1), typicality)
+    return _reading(model, Prepared(image, np.ones(1), typicality))
 
 
-def _reading(
-    model: TrainedModel,
-    pixels: npt.NDArray[np.uint8],
-    weights: npt.NDArray[np.float64],
-    typicality: float,
-) -> Reading:
-    found = probabilities(model.scores(pixels), _calibrated(model)[0].temperature)
+def _reading(model: TrainedModel, seen: Prepared) -> Reading:
+    found = probabilities(model.scores(seen.pixels), _calibrated(model)[0].temperature)
     names = registry.by_name(model.origin.source).class_names
-    return Reading(pixels[0], weights @ found, typicality, names)
+    return Reading(seen.pixels[0], seen.weights @ found, seen.typicality, names)
 
 
 def _calibrated(model: TrainedModel) -> tuple[Validated, Reference]:

@@ -35,8 +35,6 @@ SCRATCH_BYTES = 8 << 30
 Features: TypeAlias = npt.NDArray[np.float32]
 """Of shape (n, k)."""
 
-Transform: TypeAlias = Callable[[npt.NDArray[np.number]], Features]
-
 
 @dataclass(frozen=True)
 class Whitening:
@@ -156,7 +154,9 @@ def _fit_features(pipeline: "Pipeline", pixels: npt.NDArray[np.uint8]) -> npt.ND
     return features
 
 
-def _whitened(features: "Pipeline", whitening: Whitening) -> Transform:
+def _whitened(
+    features: "Pipeline", whitening: Whitening
+) -> Callable[[npt.NDArray[np.number]], Features]:
     """Return the map from images to whitened features, for some rows at a time."""
     from sklearn.kernel_approximation import Nystroem
     from sklearn.pipeline import make_pipeline

@@ -85,29 +85,21 @@ def render(evidence: Evidence, as_of: AsOf = AsOf()) -> Report:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    test, predictions = evidence.test, evidence.predictions
-    origin, width = evidence.model.origin, evidence.model.width
-    split = origin.test_size, origin.random_state
-    cells = contents.in_cells(test, predictions)
+    model, test, predictions = evidence.model, evidence.test, evidence.predictions
+    split = model.origin.test_size, model.origin.random_state
     mistakes = contents.mistakes(predictions)[: contents.WORST]
     source = registry.by_name(test.origin.source)
     html = environment.get_template("page.html.j2").render(
-        asdict(evidence.evaluation),
-        card=about.sections(source, evidence.model, evidence.evaluation),
+        vars(evidence) | asdict(evidence.evaluation),
+        card=about.sections(source, model, evidence.evaluation),
         data_name=about.data_name(source, test.origin),
         noun=source.noun,
         names=source.class_names,
         named=max(map(len, source.class_names)) > 1,
-        width=width,
-        patch=contents.patch(width),
-        champion=evidence.champion,
-        model=evidence.model,
-        train=evidence.train,
-        test=test,
-        predictions=predictions,
-        params_version=content_digest(evidence.model.params),
+        patch=contents.patch(model.width),
+        params_version=content_digest(model.params),
         # the tutorial's accuracy is on its own split of all of MNIST
-        tutorial=TUTORIAL_ACCURACY if origin.is_mnist and split == (0.2, 42) else None,
+        tutorial=TUTORIAL_ACCURACY if model.origin.is_mnist and split == (0.2, 42) else None,
         as_of=as_of,
         shown_variants=SHOWN_VARIANTS,
         samples=contents.samples(evidence.train),
@@ -118,7 +110,7 @@ def render(evidence: Evidence, as_of: AsOf = AsOf()) -> Report:
         mistakes=contents.shown(test, mistakes, predictions),
         cells={
             cell: [[one.row_id, one.confidence, one.picture] for one in shown]
-            for cell, shown in cells.items()
+            for cell, shown in contents.in_cells(test, predictions).items()
         },
         figures=_figures(evidence, as_of),
     )

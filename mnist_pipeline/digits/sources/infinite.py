@@ -56,11 +56,6 @@ class GeneratedTable(DigitTable):
 
     recipe: Recipe
 
-    @property
-    def bases(self) -> int:
-        """The sample's rows."""
-        return BASE
-
     @cached_property
     def digest(self) -> str:
         """Digest of the recipe."""
@@ -121,7 +116,7 @@ class Infinite(Source):
             )
         pixels, labels = read(bundled, self.shape)
         every = base_of(np.arange(recipe.rows, dtype=np.int32), BASE)
-        return GeneratedTable(pixels, labels[every], self.name, recipe)
+        return GeneratedTable(pixels, labels[every], self.name, recipe, bases=BASE)
 
 
 def recipe_of(archive: Archive) -> Recipe:

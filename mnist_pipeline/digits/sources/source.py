@@ -44,16 +44,9 @@ class Get(Protocol):
 class Acquired:
     """An archive, and how it was acquired.
 
-    Attributes
-    ----------
-    origin : str
-        The URL that it was downloaded from, now or before, without secrets; or who bundles it.
-    checksum : CheckResult
-        Whether it is what was promised. The archive is not to be used if that failed.
-    downloaded : bool
-        Whether it came over the network now.
-    failed : list of str
-        What was tried before, and why that failed.
+    `origin` is the URL that it was downloaded from, now (`downloaded`) or before, without secrets;
+    or who bundles it. It is not to be used if `checksum` failed. `failed` is what was tried before,
+    and why that failed.
     """
 
     archive: Archive
@@ -67,17 +60,10 @@ class Acquired:
 class Access:
     """What a source acquires its file with.
 
-    Attributes
-    ----------
-    server : str
-        Base URL of OpenML.
-    mirrors : sequence of str
-        URLs of mirrors, in the order in which they are tried.
-    stored, newest : callables
-        Return an earlier archive of the same source: that with an MD5, the newest one, compared
-        with the MD5 that it was verified by then.
-    report : callable
-        Called with how far a download is, and with what is tried next.
+    `server` is the base URL of OpenML, `mirrors` are URLs in the order in which they are tried.
+    `stored` and `newest` return an earlier archive of the same source: that with an MD5, the newest
+    one, compared with the MD5 that it was verified by then. `report` is called with how far a
+    download is, and with what is tried next.
     """
 
     get: Get
