@@ -109,7 +109,7 @@ def _champion_predictions(
             return None
         fitted = persistence.loads_fitted(data)
         return promotion.champion_predictions(
-            candidate, train, fitted, lambda: persistence.loads(data)
+            candidate.validated, train, fitted, lambda: persistence.loads(data)
         )
     # not a store that does not answer: that fails the step
     except (DamagedError, FormatError, IncompatibleModelError, FitError) as error:

@@ -48,19 +48,11 @@ class ChampionPredictions:
 class Gate:
     """What a candidate must pass to be promoted.
 
-    Attributes
-    ----------
-    floor : float
-        Least accuracy, 0-1.
-    level : float
-        Chance of refusing a candidate that is as good as the champion: level of the one-sided exact
-        test of Q. McNemar, Psychometrika 12 (1947), p. 153, on the digits that only one of the two
-        gets right.
-    must_be_mnist : bool
-        Whether the candidate's source promises all of MNIST.
-    accepted : bool
-        Whether a person accepted the candidate although it cannot be compared, or its digits are
-        not what the source promises.
+    `floor` is the least accuracy, 0-1; `level` the chance of refusing a candidate that is as good
+    as the champion: that of the one-sided exact test of Q. McNemar, Psychometrika 12 (1947), p.
+    153, on the digits that only one of the two gets right. It `must_be_mnist` where the source
+    promises all of MNIST. A person may have `accepted` it although it cannot be compared, or its
+    digits are not what the source promises.
     """
 
     floor: float
@@ -171,7 +163,7 @@ class Gate:
 
 
 def champion_predictions(
-    candidate: Fitted,
+    candidate: Validated,
     train: Digits,
     champion: Fitted,
     open_champion: Callable[[], TrainedModel],
@@ -181,12 +173,8 @@ def champion_predictions(
     If they were held out of its own fit, its predictions from then are used; else its pipeline is
     opened. Row ids mean the same digits only in the same table: a champion that was fitted on other
     digits is not comparable, and the text returned is why. `train` are the candidate's training
-    digits.
-
-    Raises ValueError where nothing was held out of the candidate's fit, and as `open_champion`.
+    digits. Raises as `open_champion`.
     """
-    if candidate.validated is None:
-        raise ValueError("nothing was held out of the candidate's fit")
     if champion.origin.table != train.origin.table:
         return (
             f"the model was fitted on {train.origin.described()}, the champion on other digits: "
@@ -196,8 +184,7 @@ def champion_predictions(
     known = fitted_rows(champion, champion.origin.draw()[0])
     if digest_of_rows(known) != champion.rows:
         return "it is not known which rows the champion was fitted on"
-    wanted = candidate.validated.row_id
-    rows = wanted[~np.isin(together(wanted), together(known))]
+    rows = candidate.row_id[~np.isin(together(candidate.row_id), together(known))]
     if not len(rows):
         return "the champion was fitted on all validation rows of the model"
     by = champion.validated
