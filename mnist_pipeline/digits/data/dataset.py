@@ -46,19 +46,10 @@ def base_of(row_id: npt.NDArray[Row], bases: int) -> npt.NDArray[Row]:
 class Origin:
     """Which split of which table of digits some rows are: kept in every file made from them.
 
-    Attributes
-    ----------
-    table : str
-        Digest of all decoded digits of the source (`DigitTable.digest`).
-    rows : int
-        How many digits that table has.
-    is_mnist : bool
-        Whether that table is all of MNIST, in MNIST's own order.
-    test_size, random_state
-        Arguments of the split.
-    bases : int or None
-        How many rows, the first ones, all others are made from (`base_of`), as deformed digits
-        are; None where no row is made from another.
+    `table` is the digest of all decoded digits of the source (`DigitTable.digest`), `rows` how many
+    these are, and `is_mnist` whether they are all of MNIST, in MNIST's own order. `bases` is how
+    many rows, the first ones, all others are made from (`base_of`), as deformed digits are; None
+    where no row is made from another.
     """
 
     source: str

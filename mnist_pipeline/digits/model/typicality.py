@@ -24,14 +24,9 @@ class Reference:
     Known digits are those held out of the fit, and each fitted digit as seen from the others: the
     held-out ones of a small source are too few for the tail of a class.
 
-    Attributes
-    ----------
-    pixels : uint8 array of shape (n, width * width)
-    labels : uint8 array of shape (n,)
-    distances : float32 array of shape (m + n,)
-        Of m held-out digits and of the n fitted ones from the nearest (other) fitted one.
-    nearest : uint8 array of shape (m + n,)
-        The labels of those nearest ones.
+    `pixels`, of shape (n, width * width), and `labels` are the fitted digits; `distances` those of
+    m held-out digits and of the n fitted ones from the nearest (other) fitted one, `nearest` the
+    labels of these, both of shape (m + n,).
     """
 
     pixels: Pixels

@@ -28,20 +28,11 @@ _SIDE = WIDTH + 2
 class Deformation:
     """How far digits are deformed at most; draws are uniform.
 
-    Attributes
-    ----------
-    rotation : float
-        Degrees, to either side.
-    zoom : float
-        Change of height and of width, each by itself, as a fraction.
-    shift : float
-        Pixels, in each direction.
-    sigma, alpha : float
-        Of the fields, as in Simard et al.: the width of the Gaussian in pixels, and what smoothed
-        displacements, drawn between -1 and 1 pixel, are multiplied with.
-    fields : int
-        How many there are. Each digit is bent by two of them, with weights between -1 and 1.
-    seed : int
+    `rotation` is in degrees to either side, `zoom` the change of height and of width, each by
+    itself, as a fraction, `shift` in pixels in each direction. As in Simard et al., `sigma` is the
+    width of the Gaussian in pixels, and `alpha` what smoothed displacements, drawn between -1 and 1
+    pixel, are multiplied with. Each digit is bent by two of the `fields`, with weights between -1
+    and 1.
     """
 
     rotation: float = 10.0
