@@ -171,11 +171,8 @@ def _scaled(ink: npt.NDArray[np.float32], shape: Shape) -> npt.NDArray[np.uint8]
 
     rows, columns = (np.flatnonzero((ink > 0.5).any(axis=axis)) for axis in (1, 0))
     box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-    scale = shape.box / max(box[2] - box[0], box[3] - box[1])
-    size = (
-        max(1, round(scale * (box[2] - box[0]))),
-        max(1, round(scale * (box[3] - box[1]))),
-    )
+    sides = box[2] - box[0], box[3] - box[1]
+    size = [max(1, round(shape.box / max(sides) * side)) for side in sides]
     small = np.asarray(Image.fromarray(ink).resize(size, Image.Resampling.BOX, box))
     mass = small.sum()
     digit = np.zeros((shape.width, shape.width), np.float32)

@@ -85,15 +85,11 @@ class Candidate:
         """Its longer side in pixels of the picture."""
         return float(max(self.ink.shape) / self.scale)
 
-    @property
-    def darkest(self) -> npt.NDArray[np.float64]:
-        """Row and column of its darkest pixel in the picture."""
-        place = np.unravel_index(self.ink.argmax(), self.ink.shape)
-        return self.corner + np.array(place) / self.scale
-
     def holds(self, other: "Candidate") -> bool:
         """Return whether the darkest pixel of another one is ink of this one."""
-        row, column = np.round((other.darkest - self.corner) * self.scale).astype(int)
+        place = np.unravel_index(other.ink.argmax(), other.ink.shape)
+        darkest = other.corner + np.array(place) / other.scale
+        row, column = np.round((darkest - self.corner) * self.scale).astype(int)
         height, width = self.ink.shape
         inside = 0 <= row < height and 0 <= column < width
         return bool(inside and self.ink[row, column] > 0.5)

@@ -92,14 +92,10 @@ class Reference:
 
 
 def _features(pixels: Pixels) -> npt.NDArray[np.float32]:
-    from mnist_pipeline.digits.features.transformers import OrientedGradients, deskew
+    from sklearn.pipeline import make_pipeline
+
+    from mnist_pipeline.digits.features.transformers import Deskewer, OrientedGradients
 
     width = width_of(pixels)
-    gradients = OrientedGradients(width=width)
-
-    def features(part: Pixels) -> npt.NDArray[np.float32]:
-        upright = deskew(part, width=width)
-        found: npt.NDArray[np.float32] = gradients.fit(upright).transform(upright)
-        return found
-
-    return in_batches(features, pixels)
+    gradients = make_pipeline(Deskewer(width), OrientedGradients(width=width)).fit(pixels[:1])
+    return in_batches(gradients.transform, pixels)

@@ -78,19 +78,10 @@ class Access:
 class Card:
     """What cards say of the data set, and of models of it, in plain text.
 
-    Attributes
-    ----------
-    name : str
-    description : str
-        Who collected it, from whom, when, and which part of it this is.
-    licence : str
-    use, not_use, limits : str
-        What a model of it is for, what it is not for, and where it is likely to be wrong.
-    creators : tuple of str
-    url, licence_url : str
-        Where it is published, and the text of its licence; empty if not known.
-    published : str
-        When it was, as YYYY-MM-DD; empty if not known.
+    The `description` is who collected it, from whom, when, and which part of it this is; `use`,
+    `not_use` and `limits` what a model of it is for, what not, and where it is likely to be wrong.
+    `url` is where it was `published` (YYYY-MM-DD), `licence_url` the text of its licence; what is
+    not known is empty.
     """
 
     name: str
