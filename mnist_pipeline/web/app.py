@@ -67,9 +67,9 @@ _HERE = Path(__file__).parent
 
 
 class Served:
-    """What the pages show: the current champion, its decisions, the newest report and digits.
+    """The current champion and the newest digits, each opened when it is first needed.
 
-    Each is opened when it is first needed. The methods raise PipelineError where one cannot be.
+    The methods raise PipelineError where one cannot be.
     """
 
     def __init__(self, session: Session) -> None:
@@ -82,11 +82,6 @@ class Served:
         """Return the current champion."""
         champion = champion_history.champion_now(self.session.instance)
         return self._opened_model(champion.model_version)
-
-    def report(self) -> bytes | None:
-        """Return the newest report, or None before the first."""
-        file = self.session.newest_file("report")
-        return self.session.pipeline.store.read(file) if file else None
 
     def answer(self, body: bytes, kind: str, count: int) -> dict[str, Any]:
         """Classify a picture or, as JSON, its pixels; with the nearest digits where it is asked.
@@ -139,9 +134,9 @@ def build_app(served: Served) -> WithHeaders:
         return page(request, "draw.html", **of_champion())
 
     def report(request: Request) -> Response:
-        if (found := served.report()) is None:
+        if (file := served.session.newest_file("report")) is None:
             raise HTTPException(404, "there is no report yet: run `mnist-pipeline refresh`")
-        return HTMLResponse(found, headers=_REPORT)
+        return HTMLResponse(served.session.pipeline.store.read(file), headers=_REPORT)
 
     def champion(request: Request) -> Response:
         past = champion_history.decisions(served.session.instance, _DECISIONS)

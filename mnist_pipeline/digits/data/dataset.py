@@ -109,14 +109,9 @@ class Origin:
 class Digits:
     """Some rows of the source, in the order of the split.
 
-    Attributes
-    ----------
-    row_id : int32 array of shape (n,)
-        The row in the source's file, from 0.
-    pixels : uint8 array of shape (n, width * width)
-        In memory, or mapped from a file where the source is large; not to be written to.
-    labels : uint8 array of shape (n,)
-    origin : Origin
+    `row_id`, of shape (n,), is the row in the source's file, from 0. `pixels`, of shape (n, width *
+    width), are in memory, or mapped from a file where the source is large; not to be written to.
+    `labels` have shape (n,).
     """
 
     row_id: npt.NDArray[np.int32]

@@ -29,17 +29,10 @@ IDX_MD5 = {
 class DigitTable:
     """All digits of a source. `row_id` is the position in it, from 0.
 
-    Attributes
-    ----------
-    pixels : uint8 array of shape (m, pixels)
-        Square images, row by row from the top left; 0 is background, 255 full ink. Of all rows, or
-        of those that the others are made from.
-    labels : uint8 array of shape (n,)
-        The digit that each image shows, 0-9.
-    promises_mnist : bool
-        Whether the source promises all of MNIST.
-    bases : int or None
-        How many rows, the first ones, the others are made from; None where none is made.
+    `pixels`, of shape (m, pixels), are square images, row by row from the top left; 0 is
+    background, 255 full ink. They are of all n rows, or of the first ones, `bases`, that the others
+    are made from (None where none is made). `labels`, of shape (n,), are the digits 0-9 that they
+    show. `promises_mnist` is whether the source promises all of MNIST.
     """
 
     pixels: npt.NDArray[np.uint8]

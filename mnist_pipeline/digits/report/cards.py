@@ -79,12 +79,16 @@ def model_card(
     name = about.data_name(source, model.origin)
     title = f"{name}: preset {model.params['preset']}"
     split = {"test_size": model.origin.test_size, "random_state": model.origin.random_state}
-    dataset = {
-        "type": source.name,
-        "name": name,
-        "split": "test",
-        "revision": test_version,
-        "args": split,
+    result = {
+        "task": {"type": "image-classification"},
+        "dataset": {
+            "type": source.name,
+            "name": name,
+            "split": "test",
+            "revision": test_version,
+            "args": split,
+        },
+        "metrics": list(_metrics(evaluation)),
     }
     front = {
         "library_name": "sklearn",
@@ -93,18 +97,7 @@ def model_card(
         "model_format": "skops",
         "model_file": file.name,
         "metrics": ["accuracy"],
-        "model-index": [
-            {
-                "name": title,
-                "results": [
-                    {
-                        "task": {"type": "image-classification"},
-                        "dataset": dataset,
-                        "metrics": list(_metrics(evaluation)),
-                    }
-                ],
-            }
-        ],
+        "model-index": [{"name": title, "results": [result]}],
     }
     text = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=1000)
     lines = ["---", text + "---", "", f"# {title}"]
