@@ -5,9 +5,6 @@ from datetime import UTC, datetime
 
 from mnist_pipeline.digits.documents import Document
 
-ACCEPTED: frozenset[str] = frozenset({"promoted", "stays"})
-"""Outcomes after which the candidate is the champion."""
-
 
 @dataclass(frozen=True)
 class Champion(Document):

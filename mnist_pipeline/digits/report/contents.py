@@ -11,7 +11,6 @@ import numpy.typing as npt
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.data.pixels import slices
 from mnist_pipeline.digits.data.shape import CLASSES, width_of
-from mnist_pipeline.digits.evaluation.champion import ACCEPTED
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.model.prediction import Predictions
 
@@ -58,7 +57,9 @@ def plotted_models(decided: Iterable[tuple[float | None, str]]) -> list[tuple[fl
     `decided` has accuracy and outcome of each model, oldest first. Models without an accuracy are
     left out; of fewer than two there is no plot.
     """
-    known = [(share, outcome in ACCEPTED) for share, outcome in decided if share is not None]
+    # after either the model that was decided on is the champion
+    accepted = {"promoted", "stays"}
+    known = [(share, outcome in accepted) for share, outcome in decided if share is not None]
     return known if len(known) > 1 else []
 
 
@@ -79,7 +80,7 @@ def in_cells(test: Digits, predictions: Predictions) -> dict[str, list[Shown]]:
 def mistakes(predictions: Predictions) -> npt.NDArray[np.intp]:
     """Return the places of wrong predictions, most confident first."""
     order = _most_confident_first(predictions)
-    return np.compress(~predictions.right[order], order)
+    return order[~predictions.right[order]]
 
 
 def samples(train: Digits) -> list[list[Shown]]:
