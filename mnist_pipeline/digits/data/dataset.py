@@ -109,9 +109,9 @@ class Origin:
 class Digits:
     """Some rows of the source, in the order of the split.
 
-    `row_id`, of shape (n,), is the row in the source's file, from 0. `pixels`, of shape (n, width *
-    width), are in memory, or mapped from a file where the source is large; not to be written to.
-    `labels` have shape (n,).
+    `row_id`, int32 of shape (n,), is the row in the source's file, from 0. `pixels`, uint8 of shape
+    (n, width * width), are in memory, or mapped from a file where the source is large; not to be
+    written to. `labels` are uint8 of shape (n,).
     """
 
     row_id: npt.NDArray[np.int32]

@@ -29,10 +29,10 @@ IDX_MD5 = {
 class DigitTable:
     """All digits of a source. `row_id` is the position in it, from 0.
 
-    `pixels`, of shape (m, pixels), are square images, row by row from the top left; 0 is
+    `pixels`, uint8 of shape (m, pixels), are square images, row by row from the top left; 0 is
     background, 255 full ink. They are of all n rows, or of the first ones, `bases`, that the others
-    are made from (None where none is made). `labels`, of shape (n,), are the digits 0-9 that they
-    show. `promises_mnist` is whether the source promises all of MNIST.
+    are made from (None where none is made). `labels`, uint8 of shape (n,), are the digits 0-9 that
+    they show. `promises_mnist` is whether the source promises all of MNIST.
     """
 
     pixels: npt.NDArray[np.uint8]

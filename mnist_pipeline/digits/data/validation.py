@@ -34,9 +34,9 @@ class Parts:
 class Validated:
     """The results of a model on the held-out rows.
 
-    `row_id` and `prediction` have shape (n,). `accuracies` are the `accuracy`, 0-1, after each
-    epoch; empty for a fit by `SGDClassifier`'s own rule. Scores are divided by the `temperature` to
-    be probabilities.
+    `row_id` (int32) and `prediction` (uint8) have shape (n,). `accuracies` are the `accuracy`, 0-1,
+    after each epoch; empty for a fit by `SGDClassifier`'s own rule. Scores are divided by the
+    `temperature` to be probabilities.
     """
 
     row_id: npt.NDArray[np.int32]

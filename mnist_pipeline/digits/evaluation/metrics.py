@@ -146,7 +146,7 @@ def _of_probabilities(
 class CalibrationBins:
     """Digits in bins of equal width by confidence: how many, how confident and how often right.
 
-    The arrays have shape (bins,). The last two are means over the bin, 0 where there are none.
+    The arrays have shape (bins,): int64, and float64 means over the bin, 0 where there are none.
     """
 
     count: npt.NDArray[np.int64]
@@ -163,7 +163,10 @@ class CalibrationBins:
 def calibration_bins(
     confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], bins: int = 15
 ) -> CalibrationBins:
-    """Sort digits into bins by confidence, 0-1; a bin holds its upper edge, not its lower one."""
+    """Sort digits into bins by confidence, 0-1; a bin holds its upper edge, not its lower one.
+
+    Both arrays have shape (n,).
+    """
     which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     count = np.bincount(which, minlength=bins)
     some = np.maximum(count, 1)

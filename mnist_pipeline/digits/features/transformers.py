@@ -135,7 +135,7 @@ class OrientedGradients(PixelTransformer):
 class Distortion:
     """A small affine map for each of n digits, about the middle of the upright digit.
 
-    `matrix` has shape (n, 2, 2), `shift` (n, 2), in pixels down and to the right.
+    `matrix` is float64 of shape (n, 2, 2), `shift` of (n, 2), in pixels down and to the right.
     """
 
     matrix: npt.NDArray[np.float64]

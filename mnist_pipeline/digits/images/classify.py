@@ -35,10 +35,10 @@ def warning(typicality: float) -> str | None:
 class Reading:
     """The answer for one image.
 
-    `seen`, of shape (pixels,), is the image as it was prepared for the model, ink 0-255;
-    `probabilities`, of shape (10,), their mean over several thresholds of ink; `typicality` the
-    share of the digits known to the model that are as unlike the others or more, 0-1. Class names
-    are those of the source that the model was fitted on.
+    `seen`, uint8 of shape (pixels,), is the image as it was prepared for the model, ink 0-255;
+    `probabilities`, float64 of shape (10,), their mean over several thresholds of ink; `typicality`
+    the share of the digits known to the model that are as unlike the others or more, 0-1. Class
+    names are those of the source that the model was fitted on.
     """
 
     seen: npt.NDArray[np.uint8]

@@ -64,9 +64,10 @@ Grey = npt.NDArray[np.float32]
 class Candidate:
     """Strokes that could be the digit.
 
-    `ink`, 0 (paper) to 1, is cropped to the strokes with, where the picture has it, some paper
-    around them; `corner` are row and column of its first pixel in the picture, `scale` its pixels
-    for one of the picture. `contrast` is how far the ink is from the paper, in grey levels 0-1.
+    `ink`, float32 of shape (height, width), 0 (paper) to 1, is cropped to the strokes with, where
+    the picture has it, some paper around them; `corner` are row and column of its first pixel in
+    the picture, `scale` its pixels for one of the picture. `contrast` is how far the ink is from
+    the paper, in grey levels 0-1.
     """
 
     ink: Grey

@@ -43,8 +43,9 @@ class Whitening:
     The constant is the intercept: `SGDClassifier` confuses averaged intercepts with plain ones
     from one call of `partial_fit` to the next (scikit-learn 1.9, `_fit_multiclass`).
 
-    `mean` has shape (k,), `matrix` (k, components): as many components as features, or as there
-    were rows if those were fewer; scaled so that whitened features have a mean squared norm of 1.
+    `mean` is float32 of shape (k,), `matrix` of (k, components): as many components as features, or
+    as there were rows if those were fewer; scaled so that whitened features have a mean squared
+    norm of 1.
     """
 
     mean: npt.NDArray[np.float32]

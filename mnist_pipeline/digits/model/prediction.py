@@ -27,10 +27,10 @@ COLUMNS |= dict.fromkeys(SCORES, "float")
 class Predictions:
     """One row per digit, in the order of the split, `origin`.
 
-    `row_id`, `label` and `prediction` have shape (n,); `scores`, of shape (n, 10), are signed
-    distances to each class's hyperplane (`decision_function`), the largest of which wins. They are
-    divided by the `temperature` to be probabilities, None where the model has none.
-    `model_version` and `test_version` are the data versions of the model and of the digits.
+    `row_id` (int32), `label` and `prediction` (uint8) have shape (n,); `scores`, float32 of shape
+    (n, 10), are signed distances to each class's hyperplane (`decision_function`), the largest of
+    which wins. They are divided by the `temperature` to be probabilities, None where the model has
+    none. `model_version` and `test_version` are the data versions of the model and of the digits.
     """
 
     row_id: npt.NDArray[np.int32]

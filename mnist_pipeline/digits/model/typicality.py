@@ -24,9 +24,9 @@ class Reference:
     Known digits are those held out of the fit, and each fitted digit as seen from the others: the
     held-out ones of a small source are too few for the tail of a class.
 
-    `pixels`, of shape (n, width * width), and `labels` are the fitted digits; `distances` those of
-    m held-out digits and of the n fitted ones from the nearest (other) fitted one, `nearest` the
-    labels of these, both of shape (m + n,).
+    `pixels` (uint8 of shape (n, width * width)) and `labels` (uint8) are the fitted digits;
+    `distances` (float32) those of m held-out digits and of the n fitted ones from the nearest
+    (other) fitted one, `nearest` (uint8) the labels of these, both of shape (m + n,).
     """
 
     pixels: Pixels
@@ -38,7 +38,7 @@ class Reference:
     def of(cls, fitted: Pixels, labels: npt.NDArray[np.uint8], held_out: Pixels) -> Self:
         """Keep the first fitted digits, with their labels, and measure the first held-out ones.
 
-        The rows of a split are shuffled, so that the first ones are a sample.
+        Pixels have shape (n, width * width). Their rows are shuffled: the first are a sample.
         """
         pixels, labels = np.array(fitted[:MOST_FITTED]), np.array(labels[:MOST_FITTED])
         unmeasured = cls(pixels, labels, np.empty(0, np.float32), np.empty(0, np.uint8))

@@ -51,8 +51,8 @@ class Deformation:
     ) -> npt.NDArray[np.uint8]:
         """Deform n digits, each by its own number (a seed, from 0), independent of the others.
 
-        `corners` are `corners_of` all digits, of which `which` are deformed. Returned are uint8
-        pixels of shape (n, 784), interpolated bilinearly.
+        `corners`, uint32 of shape (m, 900), are `corners_of` all digits, of which `which`, of shape
+        (n,), are deformed. Returned are uint8 pixels of shape (n, 784), interpolated bilinearly.
         """
         draw = self._draws(number)
         # a column for each digit's number of that kind
