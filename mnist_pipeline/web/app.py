@@ -21,7 +21,6 @@ from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
 from mnist_pipeline.assets import champion_history
-from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.data.shape import width_of
 from mnist_pipeline.digits.errors import PictureError
 from mnist_pipeline.digits.images.classify import nearest, read_digit, read_pixels, warning
@@ -74,14 +73,19 @@ class Served:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        # by version: the newest of each is kept
-        self._opened_model = lru_cache(1)(self._open_model)
-        self._opened_train = lru_cache(1)(self._open_train)
+        instance, engine = session.instance, session.pipeline.engine
+        # each is opened again where its version is another
+        self._champion = lru_cache(1)(
+            lambda version: champion_history.load_champion(instance, engine.store)
+        )
+        self._train = lru_cache(1)(
+            lambda sha256: champion_history.training_digits(engine, instance)[:SEARCHED]
+        )
 
     def model(self) -> TrainedModel:
         """Return the current champion."""
         champion = champion_history.champion_now(self.session.instance)
-        return self._opened_model(champion.model_version)
+        return self._champion(champion.model_version)
 
     def answer(self, body: bytes, kind: str, count: int) -> dict[str, Any]:
         """Classify a picture or, as JSON, its pixels; with the nearest digits where it is asked.
@@ -93,7 +97,7 @@ class Served:
         if not count:
             return reading.document
         file = self.session.newest_file("train_set")
-        train = self._opened_train(file and file.sha256)
+        train = self._train(file and file.sha256)
         return {
             **reading.document,
             "warning": warning(reading.typicality),
@@ -108,13 +112,6 @@ class Served:
             ],
             "model": model.data_version,
         }
-
-    def _open_model(self, _version: str | None) -> TrainedModel:
-        return champion_history.load_champion(self.session.instance, self.session.pipeline.store)
-
-    def _open_train(self, _sha256: str | None) -> Digits:
-        engine, instance = self.session.pipeline.engine, self.session.instance
-        return champion_history.training_digits(engine, instance)[:SEARCHED]
 
 
 def build_app(served: Served) -> WithHeaders:

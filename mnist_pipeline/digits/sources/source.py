@@ -106,22 +106,12 @@ class Card:
 class Source(ABC):
     """Where digits, or other images, come from.
 
-    Attributes
-    ----------
-    name : str
-        Recorded in every file made from its digits, and a key of `[floor]`.
-    files : tuple of str
-        Names of the files that it serves: an archive is its own by these.
-    floor : float
-        Least accuracy, 0-1, of a model that may be promoted, where `[floor]` sets none.
-    noun : str
-        What an image shows, in texts for people; its plural has an s.
-    class_names : tuple of str
-        A name for each class, in the order of the labels.
-    larger : str
-        Name of the source that has all of these digits, printed after a run; empty for none.
-    promises_mnist : bool
-        Whether it promises all of MNIST. A model of other digits is promoted by a person only.
+    Its `name` is recorded in every file made from its digits, and a key of `[floor]`; an archive is
+    its own by the name of one of its `files`. `floor` is the least accuracy, 0-1, of a model that
+    may be promoted, where `[floor]` sets none. `noun` is what an image shows, in texts for people
+    (its plural has an s), and `class_names` are in the order of the labels. `larger` names the
+    source that has all of these digits, printed after a run. If it `promises_mnist`, all of it, a
+    model of other digits is promoted by a person only.
     """
 
     name: str
