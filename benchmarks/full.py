@@ -90,7 +90,10 @@ def main() -> None:
     file = str(archive())
     packed = Archive(Path(file).read_bytes(), Path(file).name)
     python = pandas_2()
-    with tempfile.TemporaryDirectory() as name, serve(OpenML(packed.data, packed.md5)) as server:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        serve(OpenML(packed.data, packed.data_version)) as server,
+    ):
         folder = Path(name)
         fetch = [python, "-c", FETCH_OPENML, server.url, f"{name}/cache"]
         measure(fetch)  # fills its cache

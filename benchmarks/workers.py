@@ -102,7 +102,10 @@ def main() -> None:
     """Measure the three, compare their leaderboards, and write the table."""
     packed = Archive(Path(file := archive()).read_bytes(), Path(file).name)
     found = {}
-    with tempfile.TemporaryDirectory() as name, serve(OpenML(packed.data, packed.md5)) as openml:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        serve(OpenML(packed.data, packed.data_version)) as openml,
+    ):
         for number, (case, (workers, kills)) in enumerate(CASES.items()):
             folder = Path(name) / str(number)
             folder.mkdir()

@@ -128,7 +128,7 @@ def genuine() -> Archive:
 @pytest.fixture(scope="session")
 def genuine_openml(genuine: Archive) -> OpenML:
     """What OpenML answers about it."""
-    return OpenML(genuine.data, genuine.md5)
+    return OpenML(genuine.data, genuine.data_version)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ whose metadata names it. `digits.evaluation.promotion` decides about models.
 import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -15,7 +14,7 @@ import dagster as dg
 from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.errors import IncompatibleModelError
 from mnist_pipeline.digits.evaluation import promotion
-from mnist_pipeline.digits.evaluation.champion import Champion
+from mnist_pipeline.digits.evaluation.champion import Champion, Past
 from mnist_pipeline.digits.evaluation.promotion import Decision
 from mnist_pipeline.digits.model import persistence
 from mnist_pipeline.digits.model.pipeline import TrainedModel
@@ -54,23 +53,6 @@ _NONE = "none"
 """Metadata in place of the champion's version where there is no champion."""
 
 _HISTORY = 1000
-
-
-@dataclass(frozen=True)
-class Past:
-    """A past decision, with its run and its time (seconds since 1970).
-
-    `candidate` is the data version of the model that was decided on, `accuracy` its accuracy on its
-    validation rows (None where they were not compared).
-    """
-
-    timestamp: float
-    run_id: str
-    outcome: str
-    why: str
-    candidate: str
-    champion: Champion
-    accuracy: float | None
 
 
 def decisions(instance: dg.DagsterInstance, limit: int = _HISTORY) -> list[Past]:

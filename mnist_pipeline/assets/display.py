@@ -13,7 +13,6 @@ from mnist_pipeline.digits.data.dataset import Digits, Origin
 from mnist_pipeline.digits.data.shape import CLASSES, Shape
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
-from mnist_pipeline.digits.evaluation.promotion import ACCEPTED
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.model.prediction import Predictions
 from mnist_pipeline.digits.report import contents, figures
@@ -135,12 +134,9 @@ def past_models(decided: Sequence[tuple[float | None, str]]) -> dict[str, dg.Mar
 
     Each is given by accuracy and outcome.
     """
-    plotted = contents.plotted_models(
-        (accuracy, outcome in ACCEPTED) for accuracy, outcome in decided
-    )
-    if plotted is None:
-        return {}
-    return {"past_models": _picture("models so far", figures.past_models(LIGHT, *plotted))}
+    if models := contents.plotted_models(decided):
+        return {"past_models": _picture("models so far", figures.past_models(LIGHT, models))}
+    return {}
 
 
 def leaderboard(

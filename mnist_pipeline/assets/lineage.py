@@ -2,15 +2,14 @@
 
 import contextlib
 import time
-from datetime import UTC, datetime
 
 import dagster as dg
 
 from mnist_pipeline.assets import champion_history, experiments
 from mnist_pipeline.assets.raw_mnist import KEY as RAW
+from mnist_pipeline.digits.evaluation.champion import utc
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
-from mnist_pipeline.digits.evaluation.promotion import ACCEPTED
-from mnist_pipeline.digits.report import AsOf, Decided, Input
+from mnist_pipeline.digits.report import AsOf, Input
 from mnist_pipeline.incremental.engine import COMPUTED_WITH, Engine
 from mnist_pipeline.incremental.errors import FormatError, StoreError
 from mnist_pipeline.incremental.history import Materialization
@@ -27,19 +26,9 @@ def as_of(context: dg.AssetExecutionContext, engine: Engine, asset: Asset) -> As
     with contextlib.suppress(StoreError):
         read |= engine.further(context.instance, read, frozenset({RAW}))
     return AsOf(
-        when=_utc(time.time()),
+        when=utc(time.time()),
         run_id=context.run_id,
-        decisions=[
-            Decided(
-                _utc(one.timestamp),
-                one.candidate,
-                one.outcome,
-                one.why,
-                one.accuracy,
-                one.outcome in ACCEPTED,
-            )
-            for one in champion_history.decisions(context.instance, _HISTORY)
-        ],
+        decisions=champion_history.decisions(context.instance, _HISTORY),
         leaderboard=_leaderboard(context, engine.store),
         inputs=[_input(one) for one in sorted(read.values(), key=lambda one: one.storage_id)],
     )
@@ -57,12 +46,8 @@ def _input(made: Materialization) -> Input:
     libraries = (made.value(COMPUTED_WITH) or {}).get("libraries", {})
     return Input(
         made.key.to_user_string(),
-        _utc(made.timestamp),
+        utc(made.timestamp),
         made.data_version or "",
         made.code_version or "",
         dict(sorted(libraries.items())),
     )
-
-
-def _utc(timestamp: float) -> str:
-    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M UTC")

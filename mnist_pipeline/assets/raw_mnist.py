@@ -1,14 +1,13 @@
 """The asset `raw_mnist`: the source's own bytes, verified."""
 
 import contextlib
-import time
 
 import dagster as dg
 
 from mnist_pipeline.digits.errors import UnavailableError
 from mnist_pipeline.digits.sources import registry, transfer
 from mnist_pipeline.digits.sources.archive import MAX_BYTES, Archive, checksum
-from mnist_pipeline.digits.sources.source import Access, Acquired, Progress
+from mnist_pipeline.digits.sources.source import Access, Acquired
 from mnist_pipeline.incremental import history
 from mnist_pipeline.incremental.codecs import Codec
 from mnist_pipeline.incremental.errors import StoreError
@@ -17,7 +16,6 @@ from mnist_pipeline.incremental.store import Store
 
 KEY = dg.AssetKey("raw_mnist")
 
-_LOG_SECONDS = 2.0
 _RETRIES = 2
 _RETRY_SECONDS = 2.0
 """Before the step is run again where that may help; doubled the next time."""
@@ -105,18 +103,4 @@ def _access(
                     return Acquired(archive, made.value("origin"), same)
         return None
 
-    progress, report = _progress(context), context.log.info
-    return Access(transfer.get, server, mirrors, stored, newest, progress, report)
-
-
-def _progress(context: dg.AssetExecutionContext) -> Progress:
-    due = 0.0
-
-    def report(done: int, total: int | None) -> None:
-        nonlocal due
-        if time.monotonic() >= due or done == total:
-            due = time.monotonic() + _LOG_SECONDS
-            of = f" of {total / 1e6:.1f}" if total else ""
-            context.log.info(f"downloaded {done / 1e6:.1f}{of} MB")
-
-    return report
+    return Access(transfer.get, server, mirrors, stored, newest, context.log.info)

@@ -11,7 +11,7 @@ from mnist_pipeline.cli.session import open_session
 from mnist_pipeline.incremental.errors import SettingsError
 
 if TYPE_CHECKING:
-    from mnist_pipeline.assets.champion_history import Past
+    from mnist_pipeline.digits.evaluation.champion import Past
 
 
 @click.command(

@@ -5,7 +5,7 @@ All links are relative: the application works beneath any path.
 
 import asyncio
 import json
-from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,6 @@ from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
 from mnist_pipeline.assets import champion_history
-from mnist_pipeline.assets.champion_history import Past
-from mnist_pipeline.digits.data.dataset import Digits
 from mnist_pipeline.digits.data.shape import width_of
 from mnist_pipeline.digits.errors import PictureError
 from mnist_pipeline.digits.images.classify import nearest, read_digit, read_pixels, warning
@@ -68,33 +66,26 @@ _HERE = Path(__file__).parent
 
 
 class Served:
-    """What the pages show: the current champion, its decisions, the newest report and digits.
+    """The current champion and the newest digits, each opened when it is first needed.
 
-    Each is opened when it is first needed. The methods raise PipelineError where one cannot be.
+    The methods raise PipelineError where one cannot be.
     """
 
     def __init__(self, session: Session) -> None:
-        self._session = session
-        self._models: dict[str | None, TrainedModel] = {}
-        self._train: dict[str, Digits] = {}
+        self.session = session
+        instance, engine = session.instance, session.pipeline.engine
+        # each is opened again where its version is another
+        self._champion = lru_cache(1)(
+            lambda version: champion_history.load_champion(instance, engine.store)
+        )
+        self._train = lru_cache(1)(
+            lambda sha256: champion_history.training_digits(engine, instance)[:SEARCHED]
+        )
 
     def model(self) -> TrainedModel:
         """Return the current champion."""
-        instance, store = self._session.instance, self._session.pipeline.store
-        version = champion_history.champion_now(instance).model_version
-        if (found := self._models.get(version)) is None:
-            found = champion_history.load_champion(instance, store)
-            self._models = {version: found}
-        return found
-
-    def decisions(self) -> list[Past]:
-        """Return the newest decisions about the champion, newest first."""
-        return champion_history.decisions(self._session.instance, _DECISIONS)
-
-    def report(self) -> bytes | None:
-        """Return the newest report, or None before the first."""
-        file = self._session.newest_file("report")
-        return self._session.pipeline.store.read(file) if file else None
+        champion = champion_history.champion_now(self.session.instance)
+        return self._champion(champion.model_version)
 
     def answer(self, body: bytes, kind: str, count: int) -> dict[str, Any]:
         """Classify a picture or, as JSON, its pixels; with the nearest digits where it is asked.
@@ -105,7 +96,8 @@ class Served:
         reading = read_pixels(model, _pixels(body)) if kind == JSON else read_digit(model, body)
         if not count:
             return reading.document
-        train = self._training_digits()
+        file = self.session.newest_file("train_set")
+        train = self._train(file and file.sha256)
         return {
             **reading.document,
             "warning": warning(reading.typicality),
@@ -121,15 +113,6 @@ class Served:
             "model": model.data_version,
         }
 
-    def _training_digits(self) -> Digits:
-        file = self._session.newest_file("train_set")
-        version = file.sha256 if file else ""
-        if (found := self._train.get(version)) is None:
-            engine, instance = self._session.pipeline.engine, self._session.instance
-            found = champion_history.training_digits(engine, instance)[:SEARCHED]
-            self._train = {version: found}
-        return found
-
 
 def build_app(served: Served) -> WithHeaders:
     """Compose the application."""
@@ -139,34 +122,31 @@ def build_app(served: Served) -> WithHeaders:
     def page(request: Request, name: str, status: int = 200, **values: Any) -> Response:
         return templates.TemplateResponse(request, name, values, status)
 
-    def of_model(model: TrainedModel) -> dict[str, Any]:
+    def of_champion() -> dict[str, Any]:
+        model = served.model()
         source = registry.by_name(model.origin.source)
         return {"model": model, "source": source, "shape": source.shape}
 
     def draw(request: Request) -> Response:
-        return page(request, "draw.html", **of_model(served.model()))
+        return page(request, "draw.html", **of_champion())
 
     def report(request: Request) -> Response:
-        if (found := served.report()) is None:
+        if (file := served.session.newest_file("report")) is None:
             raise HTTPException(404, "there is no report yet: run `mnist-pipeline refresh`")
-        return HTMLResponse(found, headers=_REPORT)
+        return HTMLResponse(served.session.pipeline.store.read(file), headers=_REPORT)
 
     def champion(request: Request) -> Response:
+        past = champion_history.decisions(served.session.instance, _DECISIONS)
         try:
-            values = of_model(served.model())
+            return page(request, "champion.html", past=past, **of_champion())
         except PipelineError as error:
-            values = {"error": error}
-        past = [(datetime.fromtimestamp(one.timestamp, UTC), one) for one in served.decisions()]
-        return page(
-            request, "champion.html", 503 if "error" in values else 200, past=past, **values
-        )
+            return page(request, "champion.html", 503, past=past, error=error)
 
     def api(request: Request) -> Response:
-        return page(request, "api.html", **of_model(served.model()))
+        return page(request, "api.html", **of_champion())
 
     def description(request: Request) -> Response:
-        values = {**of_model(served.model()), "most_nearest": MOST_NEAREST}
-        answer = page(request, "openapi.json", **values)
+        answer = page(request, "openapi.json", most_nearest=MOST_NEAREST, **of_champion())
         return Response(answer.body, media_type=JSON)
 
     async def predict(request: Request) -> Response:

@@ -6,10 +6,12 @@ import socket
 
 import pytest
 
+from mnist_pipeline.digits import progress
 from mnist_pipeline.digits.errors import SourceError, UnreachableError
+from mnist_pipeline.digits.progress import Progress, silent
 from mnist_pipeline.digits.sources import openml, sample, transfer
 from mnist_pipeline.digits.sources.archive import Archive, checksum
-from mnist_pipeline.digits.sources.source import Access, Progress
+from mnist_pipeline.digits.sources.source import Access
 from mnist_pipeline.incremental.errors import FormatError
 from mnist_pipeline_tests.support.openml_server import DOWNLOAD, OpenML, serve
 
@@ -17,9 +19,9 @@ LIST = "/api/v1/json/data/list/data_name/mnist_784/limit/2/data_version/1"
 DESCRIPTION = "/api/v1/json/data/554"
 
 
-def obtain(server: OpenML, progress: Progress = lambda done, total: None) -> Archive:
+def obtain(server: OpenML, report: Progress = silent) -> Archive:
     """What the client downloads from a server."""
-    access = Access(transfer.get, server.url, progress=progress)
+    access = Access(transfer.get, server.url, report=report)
     return openml.download(openml.describe(access), access)
 
 
@@ -43,12 +45,18 @@ def test_an_uncompressed_download_is_compressed_here_and_has_the_same_version(
     assert twice[0].data_version == Archive(small_openml.packed, "mnist_784.arff.gz").data_version
 
 
-def test_progress_goes_up_to_the_whole_download(small_openml: OpenML) -> None:
-    seen: list[tuple[int, int | None]] = []
+def test_progress_goes_up_to_the_whole_download(
+    small_openml: OpenML, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    seen: list[str] = []
     with serve(small_openml) as server:
-        obtain(server, lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (len(server.packed), len(server.packed))
-    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+        obtain(server, seen.append)
+    whole = f"{len(server.packed) / 1e6:.1f}"
+    assert seen[-1] == f"downloaded {whole} of {whole} MB"
+    assert len(seen) > 1
+    done = [float(text.split()[1]) for text in seen]
+    assert done == sorted(done)
 
 
 def test_a_server_that_is_not_there_is_named() -> None:
@@ -110,7 +118,7 @@ def test_an_archive_that_unpacks_without_end_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr("mnist_pipeline.digits.sources.archive.MAX_BYTES", 10_000_000)
     bomb = Archive(gzip.compress(bytes(20_000_000)), "mnist_784.arff.gz")
     with pytest.raises(FormatError, match="has more than 10,000,000 bytes"):
-        _ = bomb.md5
+        _ = bomb.data_version
 
 
 def test_the_sample_has_the_md5_that_is_promised_for_it() -> None:

@@ -22,10 +22,10 @@ from mnist_pipeline.digits import report
 from mnist_pipeline.digits.data import validation
 from mnist_pipeline.digits.data.split import split
 from mnist_pipeline.digits.evaluation import metrics
-from mnist_pipeline.digits.evaluation.champion import Champion
+from mnist_pipeline.digits.evaluation.champion import Champion, Past
 from mnist_pipeline.digits.model import prediction, training
 from mnist_pipeline.digits.params import ModelParams
-from mnist_pipeline.digits.report import AsOf, Decided, Evidence, Input
+from mnist_pipeline.digits.report import AsOf, Evidence, Input
 from mnist_pipeline.digits.sources import sample
 from mnist_pipeline.digits.sources.formats import decode
 from mnist_pipeline_tests.conftest import House
@@ -38,8 +38,8 @@ AS_OF = AsOf(
     "2026-11-23 15:40 UTC",
     "run-1",
     [
-        Decided("2026-11-23 15:39 UTC", "m" * 32, "refused", f"worse {HTML}", 0.97, promoted=False),
-        Decided("2026-11-22 15:39 UTC", "n" * 32, "promoted", "better", 0.98765, promoted=True),
+        Past(1795448340, "", "refused", f"worse {HTML}", "m" * 32, Champion("n" * 32), 0.97),
+        Past(1795361940, "", "promoted", "better", "n" * 32, Champion("n" * 32), 0.98765),
     ],
     [Input("train_set", "2026-11-23 15:38 UTC", "d" * 32, "c" * 32, {"numpy": "2.4"})],
 )
@@ -129,7 +129,7 @@ def test_it_shows_the_decision_about_this_model_and_how_the_champion_compares(
     evidence: Evidence,
 ) -> None:
     assert "Not decided on yet" in report.render(evidence, AS_OF).html
-    own = dataclasses.replace(AS_OF.decisions[0], model_version=evidence.model.data_version)
+    own = dataclasses.replace(AS_OF.decisions[0], candidate=evidence.model.data_version)
     dated = dataclasses.replace(AS_OF, decisions=[own, *AS_OF.decisions])
     champion = Champion("n" * 32)
     start = report.render(dataclasses.replace(evidence, champion=champion), dated).html

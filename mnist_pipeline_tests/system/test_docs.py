@@ -21,11 +21,11 @@ import click
 import pytest
 from playwright.sync_api import Browser
 
-from mnist_pipeline.assets.champion_history import Past
 from mnist_pipeline.cli.main import cli
 from mnist_pipeline.cli.output import Command
 from mnist_pipeline.config.params import Params
 from mnist_pipeline.config.settings import PROJECT, Settings
+from mnist_pipeline.digits.evaluation.champion import Past
 from mnist_pipeline.digits.evaluation.leaderboard import Entry
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline_tests.support import reference

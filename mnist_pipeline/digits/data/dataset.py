@@ -46,19 +46,10 @@ def base_of(row_id: npt.NDArray[Row], bases: int) -> npt.NDArray[Row]:
 class Origin:
     """Which split of which table of digits some rows are: kept in every file made from them.
 
-    Attributes
-    ----------
-    table : str
-        Digest of all decoded digits of the source (`DigitTable.digest`).
-    rows : int
-        How many digits that table has.
-    is_mnist : bool
-        Whether that table is all of MNIST, in MNIST's own order.
-    test_size, random_state
-        Arguments of the split.
-    bases : int or None
-        How many rows, the first ones, all others are made from (`base_of`), as deformed digits
-        are; None where no row is made from another.
+    `table` is the digest of all decoded digits of the source (`DigitTable.digest`), `rows` how many
+    these are, and `is_mnist` whether they are all of MNIST, in MNIST's own order. `bases` is how
+    many rows, the first ones, all others are made from (`base_of`), as deformed digits are; None
+    where no row is made from another.
     """
 
     source: str
@@ -74,12 +65,7 @@ class Origin:
         """What files record: all but `bases` where that is None."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
-    @property
-    def description(self) -> str:
-        """Whose digits these are, in a few words."""
-        return self.described("digit")
-
-    def described(self, noun: str) -> str:
+    def described(self, noun: str = "digit") -> str:
         """Whose images these are, in a few words; `noun` is what one shows."""
         whole = ", all of MNIST" if self.is_mnist else ""
         return f"{self.rows:,} {noun}s of the source {self.source}{whole}"
@@ -123,14 +109,9 @@ class Origin:
 class Digits:
     """Some rows of the source, in the order of the split.
 
-    Attributes
-    ----------
-    row_id : int32 array of shape (n,)
-        The row in the source's file, from 0.
-    pixels : uint8 array of shape (n, width * width)
-        In memory, or mapped from a file where the source is large; not to be written to.
-    labels : uint8 array of shape (n,)
-    origin : Origin
+    `row_id`, int32 of shape (n,), is the row in the source's file, from 0. `pixels`, uint8 of shape
+    (n, width * width), are in memory, or mapped from a file where the source is large; not to be
+    written to. `labels` are uint8 of shape (n,).
     """
 
     row_id: npt.NDArray[np.int32]
@@ -181,12 +162,8 @@ class Digits:
     def read(cls, file: Path | BinaryIO) -> Self:
         """Decode what `write` made, a row group at a time.
 
-        Raises
-        ------
-        FormatError
-            The file is not Parquet, or has other columns.
-        StoreError
-            The temporary folder has no room for the pixels of a large source.
+        Raises FormatError where the file is not Parquet or has other columns, StoreError where the
+        temporary folder has no room for the pixels of a large source.
         """
         import pyarrow as pa
         import pyarrow.parquet

@@ -17,14 +17,8 @@ CLASSES = 10
 class Shape:
     """The images of a source; MNIST's by default.
 
-    Attributes
-    ----------
-    width : int
-        Pixels a side.
-    box : int
-        Pixels of the longer side of the digit itself, which is centred by its mass.
-    searched : bool
-        Whether a picture is searched for the digit in it. If not, all of it is scaled to the image.
+    `width` are the pixels a side, `box` those of the longer side of the digit itself, which is
+    centred by its mass. A picture is `searched` for the digit in it, or all of it is scaled.
     """
 
     width: int = WIDTH

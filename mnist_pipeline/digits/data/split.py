@@ -2,9 +2,6 @@
 
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from mnist_pipeline.digits.data.dataset import Digits, Origin
 from mnist_pipeline.digits.data.table import DigitTable
 from mnist_pipeline.digits.progress import Progress, silent
@@ -35,9 +32,7 @@ def split(
     origin = Origin(
         table.source, table.digest, count, table.is_mnist, test_size, random_state, table.bases
     )
-
-    def part(row: npt.NDArray[np.int32]) -> Digits:
-        return Digits(row, table.images(row, progress), table.labels[row], origin)
-
-    train, test = origin.draw()
-    return Split(part(train), part(test))
+    train, test = (
+        Digits(row, table.images(row, progress), table.labels[row], origin) for row in origin.draw()
+    )
+    return Split(train, test)

@@ -29,26 +29,17 @@ IDX_MD5 = {
 class DigitTable:
     """All digits of a source. `row_id` is the position in it, from 0.
 
-    Attributes
-    ----------
-    pixels : uint8 array of shape (m, pixels)
-        Square images, row by row from the top left; 0 is background, 255 full ink. Of all rows, or
-        of those that the others are made from.
-    labels : uint8 array of shape (n,)
-        The digit that each image shows, 0-9.
-    promises_mnist : bool
-        Whether the source promises all of MNIST.
+    `pixels`, uint8 of shape (m, pixels), are square images, row by row from the top left; 0 is
+    background, 255 full ink. They are of all n rows, or of the first ones, `bases`, that the others
+    are made from (None where none is made). `labels`, uint8 of shape (n,), are the digits 0-9 that
+    they show. `promises_mnist` is whether the source promises all of MNIST.
     """
 
     pixels: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.uint8]
     source: str
     promises_mnist: bool = field(default=False, kw_only=True)
-
-    @property
-    def bases(self) -> int | None:
-        """How many rows, the first ones, the others are made from; None where none is made."""
-        return None
+    bases: int | None = field(default=None, kw_only=True)
 
     @cached_property
     def digest(self) -> str:

@@ -34,15 +34,9 @@ class Parts:
 class Validated:
     """The results of a model on the held-out rows.
 
-    Attributes
-    ----------
-    row_id : int32 array of shape (n,)
-    prediction : uint8 array of shape (n,)
-    accuracy : float, 0-1
-    accuracies : list of float
-        The same after each epoch; empty for a fit by `SGDClassifier`'s own rule.
-    temperature : float
-        What scores are divided by to be probabilities.
+    `row_id` (int32) and `prediction` (uint8) have shape (n,). `accuracies` are the `accuracy`, 0-1,
+    after each epoch; empty for a fit by `SGDClassifier`'s own rule. Scores are divided by the
+    `temperature` to be probabilities.
     """
 
     row_id: npt.NDArray[np.int32]
@@ -56,17 +50,10 @@ class Validated:
 class Fitted:
     """The facts about a fitted model without its pipeline.
 
-    Attributes
-    ----------
-    origin : Origin
-        The split that it was fitted on.
-    train_version : str
-        Data version of the training digits, with those held out of the fit.
-    rows : str
-        Digest of the row ids that were fitted.
-    validated : Validated or None
-        None where nothing was held out of the fit: such a model has no probabilities and cannot be
-        compared with others.
+    `origin` is the split that it was fitted on, `train_version` the data version of its training
+    digits, with those held out of the fit, and `rows` a digest of the row ids that were fitted.
+    `validated` is None where nothing was held out: such a model has no probabilities and cannot be
+    compared with others.
     """
 
     origin: Origin
@@ -84,16 +71,10 @@ def all_rows(train: Digits) -> Parts:
 def hold_out(train: Digits, *, size: float, random_state: int) -> Parts:
     """Hold a stratified part of the training rows out of the fit.
 
-    Rows that must not be parted are held out together. Of more than `MOST_HELD_OUT` rows only the
-    first, and one of each group, are the validation part; the others are in neither part.
-
-    Parameters
-    ----------
-    train : Digits
-    size : float
-        Fraction of the rows (of the groups), rounded up.
-    random_state : int
-        Seed of `train_test_split`.
+    `size` is the fraction of the rows, rounded up, `random_state` the seed of `train_test_split`.
+    Rows that must not be parted are held out together: then it is the fraction of the groups. Of
+    more than `MOST_HELD_OUT` rows only the first, and one of each group, are the validation part;
+    the others are in neither part.
 
     Raises FormatError where there are too few digits of some class for a part with all of them.
     """

@@ -1,6 +1,7 @@
-"""The champion: which model is in use. `promotion` decides which one that is."""
+"""The champion: which model is in use, and past decisions about that. `promotion` decides."""
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from mnist_pipeline.digits.documents import Document
 
@@ -9,13 +10,36 @@ from mnist_pipeline.digits.documents import Document
 class Champion(Document):
     """Which model is the champion, and which are blocked.
 
-    Attributes
-    ----------
-    model_version : str or None
-        Data version of the champion; None while no model has passed the gate.
-    blocked : dict
-        Data versions that cannot be promoted, and why.
+    `model_version` is the champion's data version, None while no model has passed the gate;
+    `blocked` are data versions that cannot be promoted, and why.
     """
 
     model_version: str | None = None
     blocked: dict[str, str] = field(default_factory=dict)
+
+
+def utc(timestamp: float) -> str:
+    """Return a time (seconds since 1970) in UTC, to the minute."""
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+@dataclass(frozen=True)
+class Past:
+    """A past decision, with its run and its time (seconds since 1970).
+
+    `candidate` is the data version of the model that was decided on, `accuracy` its accuracy on its
+    validation rows (None where they were not compared).
+    """
+
+    timestamp: float
+    run_id: str
+    outcome: str
+    why: str
+    candidate: str
+    champion: Champion
+    accuracy: float | None
+
+    @property
+    def when(self) -> str:
+        """Its time in UTC, to the minute."""
+        return utc(self.timestamp)

@@ -18,14 +18,9 @@ def compare(
 ) -> Leaderboard:
     """Rank candidates by accuracy on the rows that were held out of all their fits.
 
-    Parameters
-    ----------
-    candidates : mapping
-        By variant: data version, and what is known of the model. `same_rows` must hold of them.
-    left_out : mapping
-        Variants that are not compared, and why.
-    train : Digits
-        The training digits, with the labels of the rows held out.
+    `candidates` have, by variant, the data version and what is known of the model; `same_rows` must
+    hold of them. `left_out` is why other variants are not compared. `train` are the training
+    digits, with those held out.
     """
     validated = {
         name: fitted.validated for name, (_, fitted) in candidates.items() if fitted.validated
@@ -38,23 +33,17 @@ def compare(
     order = sorted(right, key=lambda name: (-int(right[name].sum()), name))
     params = {name: candidates[name][1].params for name in order}
     differing = _differing(params)
-    best = right[order[0]]
-    entries = []
-    for name in order:
-        its = right[name]
-        lost, won = int((best & ~its).sum()), int((its & ~best).sum())
-        entries.append(
-            Entry(
-                name,
-                candidates[name][0],
-                {key: params[name][key] for key in differing},
-                float(its.mean()),
-                wilson(int(its.sum()), len(its)),
-                lost,
-                won,
-                mcnemar(lost, won),
-            )
+    entries = [
+        Entry(
+            name,
+            candidates[name][0],
+            {key: params[name][key] for key in differing},
+            float(right[name].mean()),
+            wilson(int(right[name].sum()), len(rows)),
+            *mcnemar(right[order[0]], right[name]),
         )
+        for name in order
+    ]
     return Leaderboard(entries, dict(sorted(left_out.items())), len(rows), train.data_version)
 
 

@@ -19,23 +19,13 @@ CHAMPION = "(champion)"
 
 @dataclass(frozen=True)
 class Entry:
-    """A variant (or `[model]`, or the champion) and its accuracy on the validation rows.
+    """A variant (or `[model]`, or the champion) and its accuracy on the validation rows, 0-1.
 
-    Attributes
-    ----------
-    variant, model_version : str
-        Its name; the data version of its candidate.
-    params : dict
-        Those of its params in which the variants differ.
-    accuracy : float
-        Share of right predictions, 0-1.
-    accuracy_interval : [low, high]
-        Wilson score interval at 95% of this variant alone: not corrected for choosing the best of
-        many.
-    only_best_right, only_this_right : int
-        Rows that just one of the two gets right, of this variant and the best one.
-    p_value : float
-        Of the exact one-sided McNemar test on these, as in `promotion`.
+    `model_version` is the data version of its candidate; `params` are those in which the variants
+    differ. `accuracy_interval`, [low, high], is Wilson's at 95% of this variant alone: not
+    corrected for choosing the best of many. `only_best_right` and `only_this_right` are the rows
+    that just one of the two gets right; `p_value` is that of the exact one-sided McNemar test on
+    these, as in `promotion`.
     """
 
     variant: str
@@ -52,15 +42,8 @@ class Entry:
 class Leaderboard(Document):
     """Variants, best first, equal ones by name; and why others were not compared.
 
-    Attributes
-    ----------
-    entries : list of Entry
-    left_out : dict
-        Reason by variant.
-    n_validation : int
-        Number of rows that all of them are compared on.
-    train_version : str
-        Data version of the training digits.
+    `n_validation` is the number of rows that all of them are compared on, `train_version` the data
+    version of the training digits.
     """
 
     entries: list[Entry]

@@ -72,21 +72,18 @@ class Evaluation(Document):
 def evaluate(predictions: Predictions) -> Evaluation:
     """Compare predictions with the labels."""
     numbers = _numbers(predictions, np.ones(len(predictions.label), bool))
-    mnist_test = None
-    if predictions.origin.is_mnist:
-        own = predictions.row_id >= TRAIN_ROWS
-        mnist_test = _numbers(predictions, own) if own.any() else None
-    real = None
-    if bases := predictions.origin.bases:
-        own = predictions.row_id < bases
-        real = _numbers(predictions, own) if own.any() else None
+    origin, row_id = predictions.origin, predictions.row_id
+
+    def part(rows: npt.NDArray[np.bool_]) -> dict[str, Any] | None:
+        return _numbers(predictions, rows) if rows.any() else None
+
     return Evaluation(
         n_test=numbers.pop("n"),
         **numbers,
-        mnist_test=mnist_test,
+        mnist_test=part(row_id >= TRAIN_ROWS) if origin.is_mnist else None,
         model_version=predictions.model_version,
         predictions_version=predictions.data_version,
-        real_test=real,
+        real_test=part(row_id < origin.bases) if origin.bases else None,
     )
 
 
@@ -149,11 +146,7 @@ def _of_probabilities(
 class CalibrationBins:
     """Digits in bins of equal width by confidence: how many, how confident and how often right.
 
-    Attributes
-    ----------
-    count : int array of shape (bins,)
-    confidence, accuracy : float64 arrays of shape (bins,)
-        Means over the digits of the bin, 0 where there are none.
+    The arrays have shape (bins,): int64, and float64 means over the bin, 0 where there are none.
     """
 
     count: npt.NDArray[np.int64]
@@ -170,13 +163,9 @@ class CalibrationBins:
 def calibration_bins(
     confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], bins: int = 15
 ) -> CalibrationBins:
-    """Sort digits into bins by confidence; a bin holds its upper edge, not its lower one.
+    """Sort digits into bins by confidence, 0-1; a bin holds its upper edge, not its lower one.
 
-    Parameters
-    ----------
-    confidence : array of shape (n,), 0-1
-    right : bool array of shape (n,)
-    bins : int
+    Both arrays have shape (n,).
     """
     which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     count = np.bincount(which, minlength=bins)

@@ -16,9 +16,6 @@ from mnist_pipeline.incremental.check import CheckResult, Scalar
 
 Outcome = Literal["promoted", "stays", "refused", "rolled back"]
 
-ACCEPTED: frozenset[str] = frozenset({"promoted", "stays"})
-"""Outcomes after which the candidate is the champion."""
-
 
 @dataclass(frozen=True)
 class Decision:
@@ -48,36 +45,14 @@ class ChampionPredictions:
 
 
 @dataclass(frozen=True)
-class NotComparable:
-    """A champion that a candidate cannot be compared with, and why."""
-
-    why: str
-
-
-@dataclass(frozen=True)
-class _Result:
-    passed: bool
-    why: str
-    numbers: dict[str, Scalar]
-
-
-@dataclass(frozen=True)
 class Gate:
     """What a candidate must pass to be promoted.
 
-    Attributes
-    ----------
-    floor : float
-        Least accuracy, 0-1.
-    level : float
-        Chance of refusing a candidate that is as good as the champion: level of the one-sided exact
-        test of Q. McNemar, Psychometrika 12 (1947), p. 153, on the digits that only one of the two
-        gets right.
-    must_be_mnist : bool
-        Whether the candidate's source promises all of MNIST.
-    accepted : bool
-        Whether a person accepted the candidate although it cannot be compared, or its digits are
-        not what the source promises.
+    `floor` is the least accuracy, 0-1; `level` the chance of refusing a candidate that is as good
+    as the champion: that of the one-sided exact test of Q. McNemar, Psychometrika 12 (1947), p.
+    153, on the digits that only one of the two gets right. It `must_be_mnist` where the source
+    promises all of MNIST. A person may have `accepted` it although it cannot be compared, or its
+    digits are not what the source promises.
     """
 
     floor: float
@@ -91,25 +66,15 @@ class Gate:
         train: Digits,
         evaluation: Evaluation,
         before: Champion,
-        champion: ChampionPredictions | NotComparable | None,
+        champion: ChampionPredictions | str | None,
     ) -> Decision:
         """Promote the candidate if it beats the floor and is not significantly worse.
 
-        It is compared with the champion on rows that neither was fitted on. Where that is not
-        possible, and where the digits are not what their source promises, it is promoted only if a
-        person accepted it. The evaluation on test rows must be above the floor too: labels that are
-        mixed up in all training rows do not show in those held out.
-
-        Parameters
-        ----------
-        candidate : Fitted
-        train : Digits
-            The training digits, with the labels of the rows held out.
-        evaluation : Evaluation
-            Of the candidate.
-        before : Champion
-        champion : ChampionPredictions, NotComparable or None
-            None where there is no champion.
+        It is compared with `champion` (None where there is none) on rows that neither was fitted
+        on. Where that is not possible (`champion` is why), and where the digits are not what their
+        source promises, it is promoted only if a person accepted it. Its evaluation on test rows
+        must be above the floor too: labels that are mixed up in all training rows (`train`, with
+        those held out) do not show in those held out.
         """
         version = evaluation.model_version
         if version == before.model_version:
@@ -125,8 +90,8 @@ class Gate:
         results = [self._above_floor(candidate.validated, train, evaluation)]
         if isinstance(champion, ChampionPredictions):
             results.append(self._not_worse(candidate.validated, train, champion))
-        numbers = {name: number for one in results for name, number in one.numbers.items()}
-        failed = next((one.why for one in results if not one.passed), None)
+        numbers = {name: number for one in results for name, number in one.metadata.items()}
+        failed = next((one.description for one in results if not one.passed), None)
         doubt = self._doubt(candidate, champion)
         if doubt and not (failed or self.accepted):
             failed = (
@@ -135,55 +100,50 @@ class Gate:
             )
         if failed:
             return Decision(before, "refused", failed, numbers)
-        reasons = [one.why for one in results]
+        reasons = [one.description for one in results]
         reasons += ["there was no champion"] if champion is None else []
         reasons += [f"accepted by a person, although {doubt}"] if doubt else []
         return Decision(Champion(version, before.blocked), "promoted", "; ".join(reasons), numbers)
 
-    def _above_floor(self, by: Validated, train: Digits, evaluation: Evaluation) -> "_Result":
+    def _above_floor(self, by: Validated, train: Digits, evaluation: Evaluation) -> CheckResult:
         labels = in_order(train.labels, train.row_id, by.row_id)
         accuracy = float((by.prediction == labels).mean())
-        numbers: dict[str, Scalar] = {
-            "validation_rows": len(labels),
-            "validation_accuracy": accuracy,
-            "floor": self.floor,
-        }
-        if accuracy >= self.floor and evaluation.accuracy >= self.floor:
-            why = (
-                f"accuracy {accuracy:.4f} on {len(labels):,} validation rows beats the floor "
-                f"{self.floor:.4f}"
-            )
-            return _Result(True, why, numbers)
+        passed = accuracy >= self.floor and evaluation.accuracy >= self.floor
         why = (
-            f"accuracy {accuracy:.4f} on the validation rows, {evaluation.accuracy:.4f} on the "
-            f"test rows: both must be at least {self.floor:.4f}"
+            f"accuracy {accuracy:.4f} on {len(labels):,} validation rows beats the floor "
+            f"{self.floor:.4f}"
         )
-        return _Result(False, why, numbers)
+        if not passed:
+            why = (
+                f"accuracy {accuracy:.4f} on the validation rows, {evaluation.accuracy:.4f} on the "
+                f"test rows: both must be at least {self.floor:.4f}"
+            )
+        numbers = {"validation_rows": len(labels), "validation_accuracy": accuracy}
+        return CheckResult("above_floor", passed, why, {**numbers, "floor": self.floor})
 
-    def _doubt(
-        self, candidate: Fitted, champion: ChampionPredictions | NotComparable | None
-    ) -> str | None:
+    def _doubt(self, candidate: Fitted, champion: ChampionPredictions | str | None) -> str | None:
         """Return why only a person can promote the candidate, or None."""
         origin = candidate.origin
         if self.must_be_mnist and not origin.is_mnist:
             return (
-                f"the model was fitted on {origin.description}, but the source {origin.source} "
+                f"the model was fitted on {origin.described()}, but the source {origin.source} "
                 "promises all of MNIST"
             )
-        if isinstance(champion, NotComparable):
-            return champion.why
+        if not isinstance(champion, ChampionPredictions):
+            return champion
         # of so few, a candidate that is wrong on all would pass
-        if champion and 0.5 ** len(champion.row_id) >= self.level:
+        if 0.5 ** len(champion.row_id) >= self.level:
             return f"only {len(champion.row_id)} validation rows are new to the champion, too few"
         return None
 
-    def _not_worse(self, by: Validated, train: Digits, champion: ChampionPredictions) -> "_Result":
+    def _not_worse(
+        self, by: Validated, train: Digits, champion: ChampionPredictions
+    ) -> CheckResult:
         rows = champion.row_id
         labels = in_order(train.labels, train.row_id, rows)
         right = in_order(by.prediction, by.row_id, rows) == labels
         champion_right = champion.prediction == labels
-        lost, won = int((champion_right & ~right).sum()), int((right & ~champion_right).sum())
-        p_value = mcnemar(lost, won)
+        lost, won, p_value = mcnemar(champion_right, right)
         passed = p_value >= self.level
         worse, relation = ("not ", ">=") if passed else ("", "<")
         why = (
@@ -199,51 +159,34 @@ class Gate:
             "p_value": p_value,
             "level": self.level,
         }
-        return _Result(passed, why, numbers)
+        return CheckResult("not_worse", passed, why, numbers)
 
 
 def champion_predictions(
-    candidate: Fitted,
+    candidate: Validated,
     train: Digits,
     champion: Fitted,
     open_champion: Callable[[], TrainedModel],
-) -> ChampionPredictions | NotComparable:
+) -> ChampionPredictions | str:
     """Return the champion's predictions for validation rows of the candidate that are new to it.
 
     If they were held out of its own fit, its predictions from then are used; else its pipeline is
     opened. Row ids mean the same digits only in the same table: a champion that was fitted on other
-    digits is not comparable.
-
-    Parameters
-    ----------
-    candidate : Fitted
-        Something must be held out of its fit.
-    train : Digits
-        The candidate's training digits.
-    champion : Fitted
-    open_champion : callable
-        Opens the champion's pipeline.
-
-    Raises
-    ------
-    FormatError
-        From `open_champion`.
+    digits is not comparable, and the text returned is why. `train` are the candidate's training
+    digits. Raises as `open_champion`.
     """
-    if candidate.validated is None:
-        raise ValueError("nothing was held out of the candidate's fit")
     if champion.origin.table != train.origin.table:
-        return NotComparable(
-            f"the model was fitted on {train.origin.description}, the champion on other digits: "
-            f"{champion.origin.description}"
+        return (
+            f"the model was fitted on {train.origin.described()}, the champion on other digits: "
+            f"{champion.origin.described()}"
         )
     together = train.origin.together
     known = fitted_rows(champion, champion.origin.draw()[0])
     if digest_of_rows(known) != champion.rows:
-        return NotComparable("it is not known which rows the champion was fitted on")
-    wanted = candidate.validated.row_id
-    rows = wanted[~np.isin(together(wanted), together(known))]
+        return "it is not known which rows the champion was fitted on"
+    rows = candidate.row_id[~np.isin(together(candidate.row_id), together(known))]
     if not len(rows):
-        return NotComparable("the champion was fitted on all validation rows of the model")
+        return "the champion was fitted on all validation rows of the model"
     by = champion.validated
     if by and np.isin(rows, by.row_id).all():
         return ChampionPredictions(rows, in_order(by.prediction, by.row_id, rows))
@@ -292,10 +235,16 @@ def in_order(
     return values[order[np.searchsorted(row_id, wanted, sorter=order)]]
 
 
-def mcnemar(lost: int, won: int) -> float:
-    """Return the one-sided p-value: how likely at least `lost` of all are lost by chance."""
+def mcnemar(
+    reference: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]
+) -> tuple[int, int, float]:
+    """Return how many only `reference` has right, how many only `other`, and the p-value.
+
+    The test is exact and one-sided: how likely at least so many are lost by chance.
+    """
     from scipy.stats import binomtest
 
+    lost, won = int((reference & ~other).sum()), int((other & ~reference).sum())
     if lost + won == 0:
-        return 1.0
-    return float(binomtest(lost, lost + won, alternative="greater").pvalue)
+        return 0, 0, 1.0
+    return lost, won, float(binomtest(lost, lost + won, alternative="greater").pvalue)

@@ -11,6 +11,7 @@ from mnist_pipeline.digits.data.validation import Validated
 from mnist_pipeline.digits.errors import PictureError
 from mnist_pipeline.digits.features.batches import in_batches
 from mnist_pipeline.digits.images import files, normalize, segments
+from mnist_pipeline.digits.images.normalize import Prepared
 from mnist_pipeline.digits.model.pipeline import TrainedModel, probabilities
 from mnist_pipeline.digits.model.typicality import Reference
 from mnist_pipeline.digits.sources import registry
@@ -34,16 +35,10 @@ def warning(typicality: float) -> str | None:
 class Reading:
     """The answer for one image.
 
-    Attributes
-    ----------
-    seen : uint8 array of shape (pixels,)
-        The image as it was prepared for the model, ink 0-255.
-    probabilities : float64 array of shape (10,)
-        Their mean over several thresholds of ink.
-    typicality : float
-        Share of the digits known to the model that are as unlike the others or more, 0-1.
-    class_names : tuple of str
-        Of the source that the model was fitted on.
+    `seen`, uint8 of shape (pixels,), is the image as it was prepared for the model, ink 0-255;
+    `probabilities`, float64 of shape (10,), their mean over several thresholds of ink; `typicality`
+    the share of the digits known to the model that are as unlike the others or more, 0-1. Class
+    names are those of the source that the model was fitted on.
     """
 
     seen: npt.NDArray[np.uint8]
@@ -55,12 +50,6 @@ class Reading:
     def digit(self) -> int:
         """The most probable digit."""
         return int(self.probabilities.argmax())
-
-    @property
-    def most_probable(self) -> tuple[int, int]:
-        """The most probable digit and the second."""
-        second, first = self.probabilities.argsort()[-2:]
-        return int(first), int(second)
 
     @property
     def confidence(self) -> float:
@@ -82,21 +71,17 @@ class Reading:
 def read_digit(model: TrainedModel, image: bytes) -> Reading:
     """Classify the one digit in an image file.
 
-    Raises
-    ------
-    PictureError
-        The bytes are not an image, or it does not clearly show a single digit.
-    FormatError
-        The model was fitted on digits of a source that is not registered any more.
-    ValueError
-        The model has no probabilities: nothing was held out of its fit.
+    Raises PictureError where the bytes are not an image, or it does not clearly show a single
+    digit; FormatError where the model's source is not registered any more; ValueError where the
+    model has no probabilities: nothing was held out of its fit.
     """
     source = registry.by_name(model.origin.source)
     try:
-        seen = normalize.prepare(files.grey(image), source.shape, _calibrated(model)[1])
-        reading = _reading(model, seen.pixels, seen.weights, seen.typicality)
+        reading = _reading(
+            model, normalize.prepare(files.grey(image), source.shape, _calibrated(model)[1])
+        )
         if reading.confidence < _LEAST_CONFIDENCE:
-            first, second = (source.class_names[one] for one in reading.most_probable)
+            second, first = (source.class_names[p] for p in reading.probabilities.argsort()[-2:])
             raise PictureError(f"is not clear: a {first} or a {second}: {segments.WANTED}")
     except PictureError as error:
         raise PictureError(str(error).replace("digit", source.noun)) from None
@@ -119,18 +104,13 @@ def read_pixels(model: TrainedModel, rows: object) -> Reading:
         raise PictureError(f"is not {width} rows of {width} whole numbers from 0 to 255")
     image = pixels.astype(np.uint8).reshape(1, -1)
     typicality = float(_calibrated(model)[1].compare(image)[0])
-    return _reading(model, image, np.ones(1), typicality)
+    return _reading(model, Prepared(image, np.ones(1), typicality))
 
 
-def _reading(
-    model: TrainedModel,
-    pixels: npt.NDArray[np.uint8],
-    weights: npt.NDArray[np.float64],
-    typicality: float,
-) -> Reading:
-    found = probabilities(model.scores(pixels), _calibrated(model)[0].temperature)
+def _reading(model: TrainedModel, seen: Prepared) -> Reading:
+    found = probabilities(model.scores(seen.pixels), _calibrated(model)[0].temperature)
     names = registry.by_name(model.origin.source).class_names
-    return Reading(pixels[0], weights @ found, typicality, names)
+    return Reading(seen.pixels[0], seen.weights @ found, seen.typicality, names)
 
 
 def _calibrated(model: TrainedModel) -> tuple[Validated, Reference]:

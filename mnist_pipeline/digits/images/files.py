@@ -1,5 +1,6 @@
 """Image files from users, decoded into grey levels within limits of size and format."""
 
+import contextlib
 import io
 import stat
 import warnings
@@ -14,17 +15,6 @@ from mnist_pipeline.digits.images.metadata import SEVERAL, without_metadata
 
 if TYPE_CHECKING:
     from PIL import Image
-
-_UPRIGHT = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
-"""By EXIF orientation, how Pillow makes a picture upright."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 
@@ -41,12 +31,9 @@ WORKING_SIDE = 800
 
 
 def read(path: Path) -> bytes:
-    """Read an image file that is not too large.
+    """Read an image file.
 
-    Raises
-    ------
-    PictureError
-        The path is not a file that can be read, or the file is larger than `MOST_BYTES`.
+    Raises PictureError where it is not a file that can be read, or larger than `MOST_BYTES`.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -61,24 +48,14 @@ def read(path: Path) -> bytes:
 
 
 def grey(data: bytes) -> npt.NDArray[np.float32]:
-    """Decode an image file: its luminance, upright by its EXIF orientation.
+    """Decode a PNG, JPEG, WebP or BMP file: its luminance, upright by its EXIF orientation.
 
     What is transparent becomes paper: where most is opaque, of the brightness that most of it has;
     else white behind ink that is darker than mid-grey, and black behind lighter ink.
 
-    Parameters
-    ----------
-    data : bytes
-        PNG, JPEG, WebP or BMP.
-
-    Returns
-    -------
-    float32 array of shape (height, width), 0 (black) to 1 (white), no side above `WORKING_SIDE`
-
-    Raises
-    ------
-    PictureError
-        The bytes are not such an image, are damaged, hold several pictures or too many pixels.
+    Returned is a float32 array of shape (height, width), 0 (black) to 1 (white), no side above
+    `WORKING_SIDE`. Raises PictureError where the bytes are not such an image, are damaged, hold
+    several pictures or too many pixels.
     """
     from PIL import Image
 
@@ -98,7 +75,7 @@ def grey(data: bytes) -> npt.NDArray[np.float32]:
 
 def _decoded(data: bytes) -> "Image.Image":
     """Return the image upright, its luminance and, where there is any, its opacity."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     data = without_metadata(data)
     try:
@@ -118,8 +95,9 @@ def _decoded(data: bytes) -> "Image.Image":
                 raise PictureError("is a JPEG picture of far too many scans: save it again")
             image.draft("L", (WORKING_SIDE, WORKING_SIDE))
             image.load()
-            turn = _UPRIGHT.get(_orientation(image))
-            image = image if turn is None else image.transpose(Image.Transpose[turn])
+            # Pillow ignores damaged EXIF data of a JPEG, but raises for other formats
+            with contextlib.suppress(Exception):
+                ImageOps.exif_transpose(image, in_place=True)
             if image.mode.startswith("I"):  # 16 bits a pixel, of which "L" would be the lower 8
                 return Image.fromarray(np.asarray(image, np.float32) / np.float32(65535 / 255))
             return image.convert("LA" if image.has_transparency_data else "L")
@@ -132,14 +110,3 @@ def _decoded(data: bytes) -> "Image.Image":
     # damaged files can fail in as many ways as Pillow's decoders have lines
     except Exception as error:  # noqa: BLE001
         raise PictureError(f"is damaged: {error}") from None
-
-
-def _orientation(image: "Image.Image") -> int:
-    """Return the EXIF orientation; 1, upright, without one or if the metadata is damaged."""
-    from PIL import ExifTags
-
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    # Pillow ignores damaged EXIF data of a JPEG, but raises for other formats
-    except Exception:  # noqa: BLE001
-        return 1

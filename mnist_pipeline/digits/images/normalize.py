@@ -48,15 +48,9 @@ _AS_DARK = 0.6
 class Prepared:
     """The digit of an image as the source would have it, under several thresholds of ink.
 
-    Attributes
-    ----------
-    pixels : uint8 array of shape (n, pixels), ink 0-255
-        The most probable one first.
-    weights : float64 array of shape (n,)
-        How much each counts; their sum is 1.
-    typicality : float
-        Of the first: the share of the known digits that are as far from the training digits or
-        farther, 0-1.
+    `pixels` (uint8 of shape (n, pixels), ink 0-255) begin with the most probable one; `weights`, of
+    shape (n,), are how much each counts, 1 together. `typicality` is that of the first: the share
+    of the known digits that are as far from the training digits or farther, 0-1.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -67,22 +61,16 @@ class Prepared:
 def prepare(grey: npt.NDArray[np.float32], shape: Shape, reference: Reference) -> Prepared:
     """Find the digit of a picture and return it as the source would have it.
 
-    Parameters
-    ----------
-    grey : float32 array of shape (height, width), 0-1
-    shape : Shape
-        Of the images that the model was fitted on.
-    reference : Reference
-        Of the same model.
-
-    Raises
-    ------
-    PictureError
-        The picture is too small, shows nothing that looks like a digit, or more than one digit.
+    `grey` is float32 of shape (height, width), 0-1; `shape` that of the images that the model was
+    fitted on, and `reference` of the same model. Raises PictureError where the picture is too
+    small, shows nothing that looks like a digit, or more than one digit.
     """
+    from PIL import Image
+
     as_it_is = grey.shape == (shape.width, shape.width) and shape.box == shape.width
     if not shape.searched:
-        as_it_is, grey = True, _resized(grey, shape.width)
+        as_it_is, square = True, (shape.width, shape.width)
+        grey = np.asarray(Image.fromarray(grey).resize(square, Image.Resampling.BOX))
     if not as_it_is and (np.sort(grey.shape) < _LEAST_SIDES).any():
         raise PictureError("has too few pixels a side to show a digit")
     if as_it_is:
@@ -101,13 +89,6 @@ def prepare(grey: npt.NDArray[np.float32], shape: Shape, reference: Reference) -
     return Prepared(pixels[order], weights[order] / weights.sum(), best)
 
 
-def _resized(grey: npt.NDArray[np.float32], width: int) -> npt.NDArray[np.float32]:
-    """Return a whole picture as a square of `width` pixels a side."""
-    from PIL import Image
-
-    return np.asarray(Image.fromarray(grey).resize((width, width), Image.Resampling.BOX))
-
-
 def _whole(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """Return an image as the source has them, whose digit goes up to the frame, uint8 (pixels,)."""
     paper = np.median([*grey[0], *grey[-1], *grey[:, 0], *grey[:, -1]])
@@ -123,11 +104,7 @@ def _weights(
     """Return how much each candidate counts for the digit, of shape (n,); those beside it, 0.
 
     Typical, long and dark ones count more. Parts of a digit, which can look like a 1, do not count.
-
-    Raises
-    ------
-    PictureError
-        Several look like digits.
+    Raises PictureError where several look like digits.
     """
     length = np.array([one.length for one in found])
     contrast = np.array([one.contrast for one in found])
@@ -194,11 +171,8 @@ def _scaled(ink: npt.NDArray[np.float32], shape: Shape) -> npt.NDArray[np.uint8]
 
     rows, columns = (np.flatnonzero((ink > 0.5).any(axis=axis)) for axis in (1, 0))
     box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-    scale = shape.box / max(box[2] - box[0], box[3] - box[1])
-    size = (
-        max(1, round(scale * (box[2] - box[0]))),
-        max(1, round(scale * (box[3] - box[1]))),
-    )
+    sides = box[2] - box[0], box[3] - box[1]
+    size = [max(1, round(shape.box / max(sides) * side)) for side in sides]
     small = np.asarray(Image.fromarray(ink).resize(size, Image.Resampling.BOX, box))
     mass = small.sum()
     digit = np.zeros((shape.width, shape.width), np.float32)

@@ -64,16 +64,10 @@ Grey = npt.NDArray[np.float32]
 class Candidate:
     """Strokes that could be the digit.
 
-    Attributes
-    ----------
-    ink : float32 array of shape (height, width), 0 (paper) to 1
-        Cropped to the strokes with, where the picture has it, some paper around them.
-    corner : float64 array of shape (2,)
-        Row and column of the crop's first pixel in the picture.
-    scale : float
-        Pixels of the crop for one of the picture.
-    contrast : float
-        How far its ink is from the paper, in grey levels 0-1.
+    `ink`, float32 of shape (height, width), 0 (paper) to 1, is cropped to the strokes with, where
+    the picture has it, some paper around them; `corner` are row and column of its first pixel in
+    the picture, `scale` its pixels for one of the picture. `contrast` is how far the ink is from
+    the paper, in grey levels 0-1.
     """
 
     ink: Grey
@@ -92,15 +86,11 @@ class Candidate:
         """Its longer side in pixels of the picture."""
         return float(max(self.ink.shape) / self.scale)
 
-    @property
-    def darkest(self) -> npt.NDArray[np.float64]:
-        """Row and column of its darkest pixel in the picture."""
-        place = np.unravel_index(self.ink.argmax(), self.ink.shape)
-        return self.corner + np.array(place) / self.scale
-
     def holds(self, other: "Candidate") -> bool:
         """Return whether the darkest pixel of another one is ink of this one."""
-        row, column = np.round((other.darkest - self.corner) * self.scale).astype(int)
+        place = np.unravel_index(other.ink.argmax(), other.ink.shape)
+        darkest = other.corner + np.array(place) / other.scale
+        row, column = np.round((darkest - self.corner) * self.scale).astype(int)
         height, width = self.ink.shape
         inside = 0 <= row < height and 0 <= column < width
         return bool(inside and self.ink[row, column] > 0.5)

@@ -35,8 +35,6 @@ SCRATCH_BYTES = 8 << 30
 Features: TypeAlias = npt.NDArray[np.float32]
 """Of shape (n, k)."""
 
-Transform: TypeAlias = Callable[[npt.NDArray[np.number]], Features]
-
 
 @dataclass(frozen=True)
 class Whitening:
@@ -45,12 +43,9 @@ class Whitening:
     The constant is the intercept: `SGDClassifier` confuses averaged intercepts with plain ones
     from one call of `partial_fit` to the next (scikit-learn 1.9, `_fit_multiclass`).
 
-    Attributes
-    ----------
-    mean : float32 array of shape (k,)
-    matrix : float32 array of shape (k, components)
-        As many components as features, or as there were rows if those were fewer; scaled so that
-        whitened features have a mean squared norm of 1.
+    `mean` is float32 of shape (k,), `matrix` of (k, components): as many components as features, or
+    as there were rows if those were fewer; scaled so that whitened features have a mean squared
+    norm of 1.
     """
 
     mean: npt.NDArray[np.float32]
@@ -156,7 +151,9 @@ def _fit_features(pipeline: "Pipeline", pixels: npt.NDArray[np.uint8]) -> npt.ND
     return features
 
 
-def _whitened(features: "Pipeline", whitening: Whitening) -> Transform:
+def _whitened(
+    features: "Pipeline", whitening: Whitening
+) -> Callable[[npt.NDArray[np.number]], Features]:
     """Return the map from images to whitened features, for some rows at a time."""
     from sklearn.kernel_approximation import Nystroem
     from sklearn.pipeline import make_pipeline

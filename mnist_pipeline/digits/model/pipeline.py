@@ -1,5 +1,6 @@
 """The classifier: a scikit-learn pipeline ending in `SGDClassifier`, and what it computes."""
 
+import math
 from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.metadata import version
@@ -66,6 +67,11 @@ class TrainedModel(Fitted):
         if self.reference:
             parts += [getattr(self.reference, field.name) for field in fields(Reference)]
         return content_digest(*parts)
+
+    @property
+    def width(self) -> int:
+        """Pixels a side of the images that it was fitted on."""
+        return math.isqrt(self.pipeline[0].n_features_in_)
 
     def scores(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         """Return `decision_function` of images, shape (n, pixels), as an array of shape (n, 10).

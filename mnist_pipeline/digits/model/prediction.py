@@ -25,22 +25,12 @@ COLUMNS |= dict.fromkeys(SCORES, "float")
 
 @dataclass(frozen=True)
 class Predictions:
-    """One row per digit, in the order of the split.
+    """One row per digit, in the order of the split, `origin`.
 
-    Attributes
-    ----------
-    row_id : int32 array of shape (n,)
-    label, prediction : uint8 arrays of shape (n,)
-    scores : float32 array of shape (n, 10)
-        Signed distances to each class's hyperplane (`decision_function`); the largest wins.
-    origin : Origin
-        The split that was predicted.
-    model_version : str
-        Data version of the model.
-    test_version : str
-        Data version of the digits.
-    temperature : float or None
-        What scores are divided by to be probabilities; None where the model has none.
+    `row_id` (int32), `label` and `prediction` (uint8) have shape (n,); `scores`, float32 of shape
+    (n, 10), are signed distances to each class's hyperplane (`decision_function`), the largest of
+    which wins. They are divided by the `temperature` to be probabilities, None where the model has
+    none. `model_version` and `test_version` are the data versions of the model and of the digits.
     """
 
     row_id: npt.NDArray[np.int32]

@@ -34,15 +34,9 @@ def fit(params: ModelParams, parts: Parts, progress: Progress = silent) -> Train
 
     The result does not depend on the number of cores: each class has a seed of its own.
 
-    Raises
-    ------
-    FormatError
-        The digits do not show all ten classes.
-    FitError
-        The numbers of the fit overflow with these params, or the params ask for a fit that needs
-        all rows in memory where those are too many.
-    StoreError
-        The temporary folder has no room for the features of a large source.
+    Raises FormatError where the digits do not show all ten classes; FitError where the numbers of
+    the fit overflow with these params, or these need all rows in memory and there are too many;
+    StoreError where the temporary folder has no room for the features of a large source.
     """
     from joblib import parallel_config
     from sklearn.exceptions import ConvergenceWarning
@@ -59,7 +53,7 @@ def fit(params: ModelParams, parts: Parts, progress: Progress = silent) -> Train
             "preset fast or accurate, or set early_stopping = true: a fit by epoch reads a part "
             "of the rows at a time"
         )
-    pipeline = build(params, width_of(parts.fitted.pixels))
+    pipeline = build(params, width_of(fitted.pixels))
     accuracies: list[float] = []
     with (
         parallel_config(backend="threading", n_jobs=-1),
@@ -91,21 +85,11 @@ def fit(params: ModelParams, parts: Parts, progress: Progress = silent) -> Train
 
 
 def temperature(scores: npt.NDArray[np.float64], labels: npt.NDArray[np.uint8]) -> float:
-    """Return what scores are to be divided by to be probabilities with the least log loss.
+    """Return what scores, of shape (n, 10), are divided by for probabilities of least log loss.
 
-    The order of the scores stays, so no prediction changes. scikit-learn's `CalibratedClassifierCV`
-    does the same from 1.8 on, but from scores that it computes itself, in float32, and it keeps the
-    temperature private.
-
-    Parameters
-    ----------
-    scores : array of shape (n, 10)
-    labels : array of shape (n,)
-        Of the same, held-out digits.
-
-    Notes
-    -----
-    C. Guo et al., "On calibration of modern neural networks", ICML 2017, sec. 4.2.
+    They and the labels are of held-out digits (C. Guo et al., "On calibration of modern neural
+    networks", ICML 2017, sec. 4.2). scikit-learn's `CalibratedClassifierCV` does the same from 1.8
+    on, but from scores that it computes itself, in float32, and it keeps the temperature private.
     """
     from scipy.optimize import minimize_scalar
     from sklearn.metrics import log_loss

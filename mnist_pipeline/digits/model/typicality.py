@@ -24,14 +24,9 @@ class Reference:
     Known digits are those held out of the fit, and each fitted digit as seen from the others: the
     held-out ones of a small source are too few for the tail of a class.
 
-    Attributes
-    ----------
-    pixels : uint8 array of shape (n, width * width)
-    labels : uint8 array of shape (n,)
-    distances : float32 array of shape (m + n,)
-        Of m held-out digits and of the n fitted ones from the nearest (other) fitted one.
-    nearest : uint8 array of shape (m + n,)
-        The labels of those nearest ones.
+    `pixels` (uint8 of shape (n, width * width)) and `labels` (uint8) are the fitted digits;
+    `distances` (float32) those of m held-out digits and of the n fitted ones from the nearest
+    (other) fitted one, `nearest` (uint8) the labels of these, both of shape (m + n,).
     """
 
     pixels: Pixels
@@ -41,15 +36,9 @@ class Reference:
 
     @classmethod
     def of(cls, fitted: Pixels, labels: npt.NDArray[np.uint8], held_out: Pixels) -> Self:
-        """Keep the first fitted digits, and measure the first held-out ones.
+        """Keep the first fitted digits, with their labels, and measure the first held-out ones.
 
-        The rows of a split are shuffled, so that the first ones are a sample.
-
-        Parameters
-        ----------
-        fitted, held_out : uint8 arrays of shape (n, width * width)
-        labels : uint8 array of shape (n,)
-            Of the fitted digits.
+        Pixels have shape (n, width * width). Their rows are shuffled: the first are a sample.
         """
         pixels, labels = np.array(fitted[:MOST_FITTED]), np.array(labels[:MOST_FITTED])
         unmeasured = cls(pixels, labels, np.empty(0, np.float32), np.empty(0, np.uint8))
@@ -83,15 +72,7 @@ class Reference:
 
         Known digits are those whose nearest one is of the same class: a conformal p-value (R.
         Laxhammar and G. Falkman, "Conformal prediction for distribution-independent anomaly
-        detection", 2010).
-
-        Parameters
-        ----------
-        pixels : uint8 array of shape (n, width * width)
-
-        Returns
-        -------
-        float64 array of shape (n,), 0-1
+        detection", 2010). From uint8 of shape (n, width * width) to float64 of shape (n,), 0-1.
         """
         typicality = np.empty(len(pixels))
         for place, (distance, label) in enumerate(zip(*self.distance(pixels), strict=True)):
@@ -111,14 +92,10 @@ class Reference:
 
 
 def _features(pixels: Pixels) -> npt.NDArray[np.float32]:
-    from mnist_pipeline.digits.features.transformers import OrientedGradients, deskew
+    from sklearn.pipeline import make_pipeline
+
+    from mnist_pipeline.digits.features.transformers import Deskewer, OrientedGradients
 
     width = width_of(pixels)
-    gradients = OrientedGradients(width=width)
-
-    def features(part: Pixels) -> npt.NDArray[np.float32]:
-        upright = deskew(part, width=width)
-        found: npt.NDArray[np.float32] = gradients.fit(upright).transform(upright)
-        return found
-
-    return in_batches(features, pixels)
+    gradients = make_pipeline(Deskewer(width), OrientedGradients(width=width)).fit(pixels[:1])
+    return in_batches(gradients.transform, pixels)

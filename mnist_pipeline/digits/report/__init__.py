@@ -8,8 +8,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from mnist_pipeline.digits.data.dataset import Digits
-from mnist_pipeline.digits.data.shape import width_of
-from mnist_pipeline.digits.evaluation.champion import Champion
+from mnist_pipeline.digits.evaluation.champion import Champion, Past
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline.digits.model.pipeline import TrainedModel
@@ -51,22 +50,6 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Decided:
-    """A past decision about a model.
-
-    `accuracy` is that on its validation rows, None where they were not compared. `promoted` is
-    whether the model became the champion.
-    """
-
-    when: str
-    model_version: str
-    outcome: str
-    why: str
-    accuracy: float | None
-    promoted: bool
-
-
-@dataclass(frozen=True)
 class Input:
     """A result that the report was computed from, and what computed it."""
 
@@ -86,7 +69,7 @@ class AsOf:
 
     when: str = "an unknown time"
     run_id: str = ""
-    decisions: Sequence[Decided] = ()
+    decisions: Sequence[Past] = ()
     inputs: Sequence[Input] = ()
     leaderboard: Leaderboard | None = None
 
@@ -102,29 +85,21 @@ def render(evidence: Evidence, as_of: AsOf = AsOf()) -> Report:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    test, predictions = evidence.test, evidence.predictions
-    origin, width = evidence.model.origin, width_of(test.pixels)
-    split = origin.test_size, origin.random_state
-    cells = contents.in_cells(test, predictions)
+    model, test, predictions = evidence.model, evidence.test, evidence.predictions
+    split = model.origin.test_size, model.origin.random_state
     mistakes = contents.mistakes(predictions)[: contents.WORST]
     source = registry.by_name(test.origin.source)
     html = environment.get_template("page.html.j2").render(
-        asdict(evidence.evaluation),
-        card=about.sections(source, evidence.model, evidence.evaluation, width),
+        vars(evidence) | asdict(evidence.evaluation),
+        card=about.sections(source, model, evidence.evaluation),
         data_name=about.data_name(source, test.origin),
         noun=source.noun,
         names=source.class_names,
         named=max(map(len, source.class_names)) > 1,
-        width=width,
-        patch=contents.patch(width),
-        champion=evidence.champion,
-        model=evidence.model,
-        train=evidence.train,
-        test=test,
-        predictions=predictions,
-        params_version=content_digest(evidence.model.params),
+        patch=contents.patch(model.width),
+        params_version=content_digest(model.params),
         # the tutorial's accuracy is on its own split of all of MNIST
-        tutorial=TUTORIAL_ACCURACY if origin.is_mnist and split == (0.2, 42) else None,
+        tutorial=TUTORIAL_ACCURACY if model.origin.is_mnist and split == (0.2, 42) else None,
         as_of=as_of,
         shown_variants=SHOWN_VARIANTS,
         samples=contents.samples(evidence.train),
@@ -135,7 +110,7 @@ def render(evidence: Evidence, as_of: AsOf = AsOf()) -> Report:
         mistakes=contents.shown(test, mistakes, predictions),
         cells={
             cell: [[one.row_id, one.confidence, one.picture] for one in shown]
-            for cell, shown in cells.items()
+            for cell, shown in contents.in_cells(test, predictions).items()
         },
         figures=_figures(evidence, as_of),
     )
@@ -154,10 +129,9 @@ def _figures(evidence: Evidence, as_of: AsOf) -> dict[str, dict[str, str]]:
     if confidence is not None:
         draw["reliability"] = partial(figures.reliability, confidence=confidence, right=right)
         draw["confidences"] = partial(figures.confidences, confidence=confidence, right=right)
-    past = [(one.accuracy, one.promoted) for one in reversed(as_of.decisions)]
-    if plotted := contents.plotted_models(past):
-        accuracies, promoted = plotted
-        draw["past_models"] = partial(figures.past_models, accuracies=accuracies, promoted=promoted)
+    past = contents.plotted_models((one.accuracy, one.outcome) for one in as_of.decisions[::-1])
+    if past:
+        draw["past_models"] = partial(figures.past_models, models=past)
     if as_of.leaderboard and (entries := as_of.leaderboard.entries[:SHOWN_VARIANTS]):
         draw["variants"] = partial(figures.variants, entries=entries)
     themes = {"light": figures.LIGHT, "dark": figures.DARK}

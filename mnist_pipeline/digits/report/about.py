@@ -29,14 +29,9 @@ def data_text(source: Source, origin: Origin) -> str:
     )
 
 
-def sections(
-    source: Source, model: TrainedModel, evaluation: Evaluation, width: int
-) -> list[tuple[str, str]]:
-    """Return titles and texts; what is code in a text is between backticks.
-
-    `width` is that of the images, in pixels.
-    """
-    card, noun, origin = source.card, source.noun, model.origin
+def sections(source: Source, model: TrainedModel, evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Return titles and texts; what is code in a text is between backticks."""
+    card, noun, origin, width = source.card, source.noun, model.origin, model.width
     as_promised = source.keeps_promise(origin)
     use = f"{card.use} in the manner of {card.name}" if as_promised else "Images like its own"
     return [

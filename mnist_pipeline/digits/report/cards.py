@@ -12,50 +12,31 @@ from dataclasses import dataclass
 from typing import Any
 
 from mnist_pipeline.digits.data.dataset import columns
-from mnist_pipeline.digits.data.shape import width_of
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.report import about
 from mnist_pipeline.digits.sources import registry
 from mnist_pipeline.digits.sources.source import Source
 
+_TERMS = (
+    "citeAs column equivalentProperty extract field fileObject fileProperty fileSet format "
+    "includes isLiveDataset jsonPath key md5 parentField path recordSet references regex repeated "
+    "replace samplingRate separator source subField transform"
+)
+"""Names that Croissant's vocabulary has as they are."""
+
 _CONTEXT = {
     "@language": "en",
     "@vocab": "https://schema.org/",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
     "conformsTo": "dct:conformsTo",
     "cr": "http://mlcommons.org/croissant/",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
-    "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
     "rai": "http://mlcommons.org/croissant/RAI/",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
+    **{term: f"cr:{term}" for term in _TERMS.split()},
 }
 """That of the specification: readers warn of another."""
 
@@ -94,16 +75,20 @@ def model_card(
     """
     import yaml
 
-    source, width = registry.by_name(model.origin.source), _width(model)
+    source, width = registry.by_name(model.origin.source), model.width
     name = about.data_name(source, model.origin)
     title = f"{name}: preset {model.params['preset']}"
     split = {"test_size": model.origin.test_size, "random_state": model.origin.random_state}
-    dataset = {
-        "type": source.name,
-        "name": name,
-        "split": "test",
-        "revision": test_version,
-        "args": split,
+    result = {
+        "task": {"type": "image-classification"},
+        "dataset": {
+            "type": source.name,
+            "name": name,
+            "split": "test",
+            "revision": test_version,
+            "args": split,
+        },
+        "metrics": list(_metrics(evaluation)),
     }
     front = {
         "library_name": "sklearn",
@@ -112,22 +97,11 @@ def model_card(
         "model_format": "skops",
         "model_file": file.name,
         "metrics": ["accuracy"],
-        "model-index": [
-            {
-                "name": title,
-                "results": [
-                    {
-                        "task": {"type": "image-classification"},
-                        "dataset": dataset,
-                        "metrics": list(_metrics(evaluation)),
-                    }
-                ],
-            }
-        ],
+        "model-index": [{"name": title, "results": [result]}],
     }
     text = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=1000)
     lines = ["---", text + "---", "", f"# {title}"]
-    for heading, words in about.sections(source, model, evaluation, width):
+    for heading, words in about.sections(source, model, evaluation):
         lines += ["", f"## {heading}", "", words]
     lines += ["", "## Use", "", _LOAD.format(file=file.name, pixels=width**2).rstrip()]
     lines += ["", "## Numbers", "", *_numbers(source, evaluation)]
@@ -177,7 +151,7 @@ def _numbers(source: Source, evaluation: Evaluation) -> Iterator[str]:
 def data_card(model: TrainedModel, train: Listed, test: Listed) -> str:
     """Return the card of the two splits of a model's data, as JSON-LD."""
     source = registry.by_name(model.origin.source)
-    card, width, origin = source.card, _width(model), model.origin
+    card, width, origin = source.card, model.width, model.origin
     facts = {
         "license": card.licence_url or card.licence,
         "url": card.url,
@@ -187,7 +161,7 @@ def data_card(model: TrainedModel, train: Listed, test: Listed) -> str:
     if not source.keeps_promise(origin):
         facts = {}
     document = {
-        "@context": _CONTEXT,
+        "@context": dict(sorted(_CONTEXT.items())),
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": f"{about.data_name(source, origin)}: {origin.described(source.noun)}",
@@ -250,10 +224,3 @@ def _records(one: Listed, width: int) -> dict[str, Any]:
 
 def _field(name: str, kind: str, text: str) -> dict[str, Any]:
     return {"@type": "cr:Field", "@id": name, "name": name, "description": text, "dataType": kind}
-
-
-def _width(model: TrainedModel) -> int:
-    """Return the pixels a side of the images that a model was fitted on."""
-    if model.reference is None:
-        return registry.by_name(model.origin.source).shape.width
-    return width_of(model.reference.pixels)

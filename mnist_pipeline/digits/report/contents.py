@@ -51,18 +51,16 @@ def shown(
     ]
 
 
-def plotted_models(
-    decided: Iterable[tuple[float | None, bool]],
-) -> tuple[list[float], list[bool]] | None:
-    """Return what a plot of past models shows: the accuracies, and which models were promoted.
+def plotted_models(decided: Iterable[tuple[float | None, str]]) -> list[tuple[float, bool]]:
+    """Return the accuracies of past models, and whether they were promoted, as a plot shows them.
 
-    `decided` has both of each model, oldest first. Models without an accuracy are left out; of
-    fewer than two there is no plot.
+    `decided` has accuracy and outcome of each model, oldest first. Models without an accuracy are
+    left out; of fewer than two there is no plot.
     """
-    known = [(accuracy, promoted) for accuracy, promoted in decided if accuracy is not None]
-    if len(known) < 2:
-        return None
-    return [accuracy for accuracy, _ in known], [promoted for _, promoted in known]
+    # after either the model that was decided on is the champion
+    accepted = {"promoted", "stays"}
+    known = [(share, outcome in accepted) for share, outcome in decided if share is not None]
+    return known if len(known) > 1 else []
 
 
 def in_cells(test: Digits, predictions: Predictions) -> dict[str, list[Shown]]:
@@ -82,7 +80,7 @@ def in_cells(test: Digits, predictions: Predictions) -> dict[str, list[Shown]]:
 def mistakes(predictions: Predictions) -> npt.NDArray[np.intp]:
     """Return the places of wrong predictions, most confident first."""
     order = _most_confident_first(predictions)
-    return np.compress(~predictions.right[order], order)
+    return order[~predictions.right[order]]
 
 
 def samples(train: Digits) -> list[list[Shown]]:
@@ -138,18 +136,11 @@ def patch(width: int) -> int:
 def occlusion(model: TrainedModel, digits: Digits, per_class: int = 10) -> npt.NDArray[np.float64]:
     """Blank each patch of some digits and measure how far the score of their own class falls.
 
-    The first `per_class` digits of each class are used.
-
-    Returns
-    -------
-    float64 array of shape (10, pixels)
-        Mean fall of the score where a pixel was covered; below 0 where it rose. 0 for a class that
-        is not among the digits.
-
-    Notes
-    -----
-    M. D. Zeiler and R. Fergus, "Visualizing and understanding convolutional networks", ECCV 2014,
-    sec. 4.2; patches, which overlap by half and more, are made paper.
+    Returned is a float64 array of shape (10, pixels): the mean fall of the score of the first
+    `per_class` digits of each class where a pixel was covered; below 0 where it rose, 0 for a class
+    that is not among the digits. Patches, which overlap by half and more, are made paper (M. D.
+    Zeiler and R. Fergus, "Visualizing and understanding convolutional networks", ECCV 2014, sec.
+    4.2).
     """
     # the patches that start at each row are those that start at each column, crossed
     width, pixels = width_of(digits.pixels), digits.pixels.shape[1]

@@ -181,12 +181,12 @@ def class_maps(
 
 
 @_in_one_style
-def past_models(figure: "Figure", accuracies: Sequence[float], promoted: Sequence[bool]) -> None:
-    """Draw the accuracy of models in the order in which they were decided on."""
+def past_models(figure: "Figure", models: Sequence[tuple[float, bool]]) -> None:
+    """Draw the accuracy of models in the order of decisions, and which were promoted."""
     figure.set_size_inches(6.4, 2.6)
     axes = figure.add_subplot()
-    order, values = np.arange(1, len(accuracies) + 1), np.array(accuracies)
-    passed = np.array(promoted, bool)
+    values, passed = (np.array(both) for both in zip(*models, strict=True))
+    order = np.arange(1, len(models) + 1)
     axes.plot(order, values, color="0.5", linewidth=1, zorder=1)
     axes.scatter(order[passed], values[passed], marker="o", label="promoted", zorder=2)
     axes.scatter(order[~passed], values[~passed], marker="X", label="not promoted", zorder=2)

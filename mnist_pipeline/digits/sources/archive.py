@@ -18,20 +18,11 @@ MAX_BYTES = 1 << 28
 class Archive:
     """A file of digits, byte for byte as its source served it.
 
-    Attributes
-    ----------
-    data : bytes
-    filename : str
-        Names the source (`Source.files`), and by its suffix the format (`formats.read`).
+    Its name tells the source (`Source.files`), and by its suffix the format (`formats.read`).
     """
 
     data: bytes
     filename: str
-
-    @property
-    def data_version(self) -> str:
-        """The MD5 that OpenML itself goes by: the framing of the gzip stream does not count."""
-        return self.md5
 
     def unpacked(self) -> bytes:
         """Return the decompressed bytes.
@@ -51,10 +42,10 @@ class Archive:
         return content
 
     @cached_property
-    def md5(self) -> str:
+    def data_version(self) -> str:
         """MD5 of the decompressed bytes, 32 hex digits: what OpenML publishes for a data set.
 
-        Raises FormatError as `unpacked`.
+        The framing of the gzip stream does not count. Raises FormatError as `unpacked`.
         """
         return hashlib.md5(self.unpacked(), usedforsecurity=False).hexdigest()
 
@@ -62,7 +53,7 @@ class Archive:
 def checksum(archive: Archive, promised: str) -> CheckResult:
     """The decompressed archive has the MD5 that its source names."""
     try:
-        found = archive.md5
+        found = archive.data_version
     except FormatError as error:
         return CheckResult("checksum", passed=False, description=str(error))
     description = f"{archive.filename} has md5 {found}, its source promises {promised}"

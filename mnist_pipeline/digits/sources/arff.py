@@ -17,17 +17,11 @@ _DIGITS = "{0,1,2,3,4,5,6,7,8,9}"
 
 
 def skip_header(stream: BinaryIO, pixels: int) -> int:
-    """Check the header and leave the stream at the first line after `@DATA`.
+    """Check the header; return the number (from 1) of the first line after `@DATA`, the next one.
 
     Expected are `pixels` numeric attributes, `pixel1` ... `pixel784` in this order,
     then `class` with the values 0 to 9. Comments, blank lines, quoted names and any letter case are
-    allowed.
-
-    Returns
-    -------
-    The number (from 1) of the first line after `@DATA`.
-
-    Raises FormatError, which names the line and what was expected there.
+    allowed. Raises FormatError, which names the line and what was expected there.
     """
     found = 0
     for number in range(1, _MOST_LINES):

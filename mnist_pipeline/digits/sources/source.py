@@ -15,11 +15,9 @@ import numpy.typing as npt
 from mnist_pipeline.digits.data.dataset import Origin
 from mnist_pipeline.digits.data.shape import CLASSES, Shape
 from mnist_pipeline.digits.data.table import DigitTable
+from mnist_pipeline.digits.progress import Progress, silent
 from mnist_pipeline.digits.sources.archive import Archive
 from mnist_pipeline.incremental.check import CheckResult
-
-Progress = Callable[[int, int | None], None]
-"""Called with the bytes received so far and the total, or None where the server sends none."""
 
 Read = Callable[[Archive, Shape], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
 """Reads pixels and labels out of a file, by the format of its name (`formats.read`)."""
@@ -37,7 +35,7 @@ class Get(Protocol):
     """Gets what is at an address (`transfer.get`)."""
 
     def __call__(
-        self, url: str, headers: Mapping[str, str], *, most: int, progress: Progress = ...
+        self, url: str, headers: Mapping[str, str], *, most: int, progress: Progress = silent
     ) -> Answer:
         """Return the answer, of at most `most` bytes."""
 
@@ -46,16 +44,9 @@ class Get(Protocol):
 class Acquired:
     """An archive, and how it was acquired.
 
-    Attributes
-    ----------
-    origin : str
-        The URL that it was downloaded from, now or before, without secrets; or who bundles it.
-    checksum : CheckResult
-        Whether it is what was promised. The archive is not to be used if that failed.
-    downloaded : bool
-        Whether it came over the network now.
-    failed : list of str
-        What was tried before, and why that failed.
+    `origin` is the URL that it was downloaded from, now (`downloaded`) or before, without secrets;
+    or who bundles it. It is not to be used if `checksum` failed. `failed` is what was tried before,
+    and why that failed.
     """
 
     archive: Archive
@@ -69,17 +60,10 @@ class Acquired:
 class Access:
     """What a source acquires its file with.
 
-    Attributes
-    ----------
-    server : str
-        Base URL of OpenML.
-    mirrors : sequence of str
-        URLs of mirrors, in the order in which they are tried.
-    stored, newest : callables
-        Return an earlier archive of the same source: that with an MD5, the newest one, compared
-        with the MD5 that it was verified by then.
-    progress, report : callables
-        Called with how far a download is, and with what is tried next.
+    `server` is the base URL of OpenML, `mirrors` are URLs in the order in which they are tried.
+    `stored` and `newest` return an earlier archive of the same source: that with an MD5, the newest
+    one, compared with the MD5 that it was verified by then. `report` is called with how far a
+    download is, and with what is tried next.
     """
 
     get: Get
@@ -87,27 +71,17 @@ class Access:
     mirrors: Sequence[str] = ()
     stored: Callable[[str], Archive | None] = lambda md5: None
     newest: Callable[[], Acquired | None] = lambda: None
-    progress: Progress = lambda done, total: None
-    report: Callable[[str], None] = lambda text: None
+    report: Progress = silent
 
 
 @dataclass(frozen=True)
 class Card:
     """What cards say of the data set, and of models of it, in plain text.
 
-    Attributes
-    ----------
-    name : str
-    description : str
-        Who collected it, from whom, when, and which part of it this is.
-    licence : str
-    use, not_use, limits : str
-        What a model of it is for, what it is not for, and where it is likely to be wrong.
-    creators : tuple of str
-    url, licence_url : str
-        Where it is published, and the text of its licence; empty if not known.
-    published : str
-        When it was, as YYYY-MM-DD; empty if not known.
+    The `description` is who collected it, from whom, when, and which part of it this is; `use`,
+    `not_use` and `limits` what a model of it is for, what not, and where it is likely to be wrong.
+    `url` is where it was `published` (YYYY-MM-DD), `licence_url` the text of its licence; what is
+    not known is empty.
     """
 
     name: str
@@ -132,22 +106,12 @@ class Card:
 class Source(ABC):
     """Where digits, or other images, come from.
 
-    Attributes
-    ----------
-    name : str
-        Recorded in every file made from its digits, and a key of `[floor]`.
-    files : tuple of str
-        Names of the files that it serves: an archive is its own by these.
-    floor : float
-        Least accuracy, 0-1, of a model that may be promoted, where `[floor]` sets none.
-    noun : str
-        What an image shows, in texts for people; its plural has an s.
-    class_names : tuple of str
-        A name for each class, in the order of the labels.
-    larger : str
-        Name of the source that has all of these digits, printed after a run; empty for none.
-    promises_mnist : bool
-        Whether it promises all of MNIST. A model of other digits is promoted by a person only.
+    Its `name` is recorded in every file made from its digits, and a key of `[floor]`; an archive is
+    its own by the name of one of its `files`. `floor` is the least accuracy, 0-1, of a model that
+    may be promoted, where `[floor]` sets none. `noun` is what an image shows, in texts for people
+    (its plural has an s), and `class_names` are in the order of the labels. `larger` names the
+    source that has all of these digits, printed after a run. If it `promises_mnist`, all of it, a
+    model of other digits is promoted by a person only.
     """
 
     name: str
@@ -178,12 +142,8 @@ class Source(ABC):
     def acquire(self, access: Access) -> Acquired:
         """Get the file, byte for byte as it is served.
 
-        Raises
-        ------
-        UnavailableError
-            It failed in a way that may pass.
-        SourceError
-            It cannot be had.
+        Raises UnavailableError where it failed in a way that may pass, SourceError where it cannot
+        be had.
         """
 
     def keeps_promise(self, origin: Origin) -> bool:

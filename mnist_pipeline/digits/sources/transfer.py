@@ -19,7 +19,8 @@ from mnist_pipeline.digits.errors import (
     UnreachableError,
     redacted,
 )
-from mnist_pipeline.digits.sources.source import Answer, Progress
+from mnist_pipeline.digits.progress import Progress, Throttled, silent
+from mnist_pipeline.digits.sources.source import Answer
 
 if TYPE_CHECKING:
     import urllib3
@@ -42,28 +43,15 @@ REDIRECTS = 5
 _CHUNK = 1 << 18
 
 
-def get(
-    url: str,
-    headers: Mapping[str, str],
-    *,
-    most: int,
-    progress: Progress = lambda done, total: None,
-) -> Answer:
+def get(url: str, headers: Mapping[str, str], *, most: int, progress: Progress = silent) -> Answer:
     """Get what is at an address.
 
     Timeouts, lost connections, bodies cut short and the answers 5xx and 429 are tried again,
     `ATTEMPTS` times in all, after random pauses that grow, or after what `Retry-After` asks for.
 
-    Raises
-    ------
-    UnreachableError
-        No connection came about.
-    UnavailableError
-        The server failed in a way that may pass.
-    RefusedError
-        It answers with another status.
-    SourceError
-        It failed in another way that does not pass: more than `most` bytes, a web page.
+    Raises UnreachableError where no connection came about, UnavailableError where the server failed
+    in a way that may pass, RefusedError where it answers with another status, and SourceError where
+    it failed in another way that does not pass: more than `most` bytes, a web page.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -164,7 +152,8 @@ def _received(
     too_large = SourceError(f"{redacted(url)}: sends more than {most:,} bytes")
     if total is not None and total > most:
         raise too_large
-    body, deadline = bytearray(), time.monotonic() + MOST_SECONDS
+    body, deadline, throttled = bytearray(), time.monotonic() + MOST_SECONDS, Throttled(progress)
+    of = f" of {total / 1e6:.1f}" if total else ""
     # not `read`, which waits for all that it asked for as long as a byte comes now and then
     while chunk := response.read1(_CHUNK, decode_content=False):
         body += chunk
@@ -172,7 +161,8 @@ def _received(
             raise too_large
         if time.monotonic() > deadline:
             raise UnavailableError(f"{redacted(url)}: not done within {MOST_SECONDS:.0f} s")
-        progress(len(body), total)
+        throttled(f"downloaded {len(body) / 1e6:.1f}{of} MB")
+    progress(f"downloaded {len(body) / 1e6:.1f}{of} MB")
     return Answer(bytes(body), response.headers.get("Content-Encoding", "identity").lower())
 
 

@@ -28,20 +28,11 @@ _SIDE = WIDTH + 2
 class Deformation:
     """How far digits are deformed at most; draws are uniform.
 
-    Attributes
-    ----------
-    rotation : float
-        Degrees, to either side.
-    zoom : float
-        Change of height and of width, each by itself, as a fraction.
-    shift : float
-        Pixels, in each direction.
-    sigma, alpha : float
-        Of the fields, as in Simard et al.: the width of the Gaussian in pixels, and what smoothed
-        displacements, drawn between -1 and 1 pixel, are multiplied with.
-    fields : int
-        How many there are. Each digit is bent by two of them, with weights between -1 and 1.
-    seed : int
+    `rotation` is in degrees to either side, `zoom` the change of height and of width, each by
+    itself, as a fraction, `shift` in pixels in each direction. As in Simard et al., `sigma` is the
+    width of the Gaussian in pixels, and `alpha` what smoothed displacements, drawn between -1 and 1
+    pixel, are multiplied with. Each digit is bent by two of the `fields`, with weights between -1
+    and 1.
     """
 
     rotation: float = 10.0
@@ -58,18 +49,10 @@ class Deformation:
         which: npt.NDArray[np.int64],
         number: npt.NDArray[np.int64],
     ) -> npt.NDArray[np.uint8]:
-        """Deform digits, each by its own number, independent of the others.
+        """Deform n digits, each by its own number (a seed, from 0), independent of the others.
 
-        Parameters
-        ----------
-        corners : uint32 array of shape (m, 900)
-            `corners_of` the digits that there are.
-        which, number : int64 arrays of shape (n,)
-            Which of them to deform, and the seeds of the deformations, from 0.
-
-        Returns
-        -------
-        uint8 array of shape (n, 784), interpolated bilinearly
+        `corners`, uint32 of shape (m, 900), are `corners_of` all digits, of which `which`, of shape
+        (n,), are deformed. Returned are uint8 pixels of shape (n, 784), interpolated bilinearly.
         """
         draw = self._draws(number)
         # a column for each digit's number of that kind
