@@ -109,7 +109,7 @@ def test_test_rows_in_the_fit_or_among_those_held_out_are_detected(
     model = training.fit(quick, parts)
     result = validation.only_training_rows(model, drawn.train)
     assert result.passed
-    assert result.metadata == {"fitted": 3600, "held_out": 400, "test_rows": 0}
+    assert result.metadata == {"fitted": 3600, "held_out": 400, "foreign": 0}
 
     both = [parts.fitted, drawn.test]
     leaked = dataclasses.replace(
@@ -129,7 +129,7 @@ def test_test_rows_in_the_fit_or_among_those_held_out_are_detected(
     )
     result = validation.only_training_rows(chosen_by_test, drawn.train)
     assert not result.passed
-    assert result.metadata["test_rows"] == 400
+    assert result.metadata["foreign"] == 400
 
     other = dataclasses.replace(model, origin=dataclasses.replace(model.origin, test_size=0.1))
     result = validation.only_training_rows(other, drawn.train)

@@ -215,7 +215,7 @@ def test_a_run_in_which_nothing_changed_opens_no_model_and_draws_nothing(
     ).split("\n")
     assert loaded[0] == "['raw_mnist', 'champion_model']"
     assert "pyarrow" in loaded
-    for heavy in ("skops", "matplotlib"):
+    for heavy in ("sklearn", "skops", "matplotlib"):
         assert heavy not in loaded
 
 
