@@ -128,10 +128,7 @@ def now(past: Sequence[Past]) -> Champion:
 def earlier(past: Sequence[Past], wanted: str) -> str:
     """Return the version of an earlier champion: by its version, how that begins, or `previous`.
 
-    Raises
-    ------
-    SettingsError
-        No earlier champion is meant, several are, or it is blocked.
+    Raises SettingsError where no earlier champion is meant, several are, or it is blocked.
     """
     present = now(past)
     were = [one.champion.model_version for one in past]
@@ -150,10 +147,7 @@ def earlier(past: Sequence[Past], wanted: str) -> str:
 def blocked(present: Champion, wanted: str) -> str:
     """Return a blocked version: by its version, how that begins, or `latest`.
 
-    Raises
-    ------
-    SettingsError
-        No blocked version is meant, or several are.
+    Raises SettingsError where no blocked version is meant, or several are.
     """
     found = _beginning_with(wanted, present.blocked)
     if wanted == LATEST:
@@ -173,12 +167,8 @@ def rolled_back(
 ) -> Decision:
     """Return to the earlier champion that a run's tags name, whose file must open.
 
-    Raises
-    ------
-    SettingsError
-        There is no such champion.
-    StoreError, FormatError, IncompatibleModelError
-        Its file cannot be opened any more.
+    Raises SettingsError where there is no such champion; StoreError, FormatError or
+    IncompatibleModelError where its file cannot be opened any more.
     """
     past = decisions(instance)
     to = earlier(past, tags[ROLL_BACK])
@@ -191,10 +181,7 @@ def rolled_back(
 def before(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> Champion:
     """Return the champion before a decision, with the model unblocked that a run's tags name.
 
-    Raises
-    ------
-    SettingsError
-        That model is not blocked.
+    Raises SettingsError where that model is not blocked.
     """
     champion = champion_now(instance)
     wanted = tags.get(ALLOW)
@@ -204,10 +191,7 @@ def before(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> Champion:
 def refused(past: Sequence[Past], wanted: str) -> str:
     """Return the version of the newest refused model, which begins with the wanted text.
 
-    Raises
-    ------
-    SettingsError
-        The newest decision was about another model, or refused none.
+    Raises SettingsError where the newest decision was about another model, or refused none.
     """
     found = [one.candidate for one in past[:1] if one.outcome == "refused"]
     if not _beginning_with(wanted, found):
@@ -220,10 +204,7 @@ def refused(past: Sequence[Past], wanted: str) -> str:
 def is_accepted(candidate: str, tags: Mapping[str, str]) -> bool:
     """Return whether a run's tags accept a model.
 
-    Raises
-    ------
-    SettingsError
-        They accept another one.
+    Raises SettingsError where they accept another one.
     """
     wanted = tags.get(ACCEPT)
     if wanted is not None and not _beginning_with(wanted, [candidate]):
@@ -234,14 +215,8 @@ def is_accepted(candidate: str, tags: Mapping[str, str]) -> bool:
 def load_champion(instance: dg.DagsterInstance, store: Store) -> TrainedModel:
     """Open the champion's model.
 
-    Raises
-    ------
-    StoreError
-        There is no champion, or its file is gone or damaged.
-    FormatError
-        Its file is not a model file.
-    IncompatibleModelError
-        It was written with code or libraries that differ from those here.
+    Raises StoreError where there is no champion, or its file is gone or damaged; FormatError where
+    it is not a model file; IncompatibleModelError where code or libraries differ from those here.
     """
     version = champion_now(instance).model_version
     if version is None:
@@ -260,10 +235,7 @@ def load_champion(instance: dg.DagsterInstance, store: Store) -> TrainedModel:
 def training_digits(engine: Engine, instance: dg.DagsterInstance) -> Digits:
     """Open the newest training digits.
 
-    Raises
-    ------
-    StoreError
-        They were never materialized, or their file is gone, damaged or refused.
+    Raises StoreError where they were never materialized, or their file is gone, damaged or refused.
     """
     if made := newest(instance, TRAIN):
         digits: Digits = engine.load(instance, made)
@@ -280,12 +252,7 @@ def model_of_champion(instance: dg.DagsterInstance) -> dict[dg.AssetKey, set[str
 def read_model(instance: dg.DagsterInstance, store: Store, version: str) -> bytes:
     """Read the file of a model that `sgd_model` computed.
 
-    Raises
-    ------
-    DamagedError
-        It is gone or damaged.
-    StoreError
-        The store does not answer.
+    Raises DamagedError where it is gone or damaged, StoreError where the store does not answer.
     """
     artifact = results.artifact_of(instance, store, MODEL, version)
     if artifact:

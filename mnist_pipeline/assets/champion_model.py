@@ -119,12 +119,8 @@ def _champion_predictions(
 def _read_or_compute(version: str, context: dg.AssetExecutionContext, engine: Engine) -> bytes:
     """Return a model's file; one that is damaged is computed again from its record.
 
-    Raises
-    ------
-    DamagedError
-        It has no record, or computing it again gives another model.
-    StoreError, FormatError
-        Its training digits or its params cannot be read.
+    Raises DamagedError where it has no record or computing it again gives another model; StoreError
+    or FormatError where its training digits or its params cannot be read.
     """
     instance, store = context.instance, engine.store
     try:

@@ -133,10 +133,7 @@ def leaderboard(
 def newest_leaderboard(instance: dg.DagsterInstance, store: Store) -> Leaderboard | None:
     """Read the newest leaderboard, or None if there never was one.
 
-    Raises
-    ------
-    StoreError, FormatError
-        Its file is gone, damaged or something else.
+    Raises StoreError or FormatError where its file is gone, damaged or something else.
     """
     made = history.newest(instance, LEADERBOARD)
     artifact = made.artifact(store) if made else None
@@ -176,10 +173,7 @@ def compare(session: Session, wanted: Collection[str]) -> Comparison:
 
     What fails leaves the others as they are.
 
-    Raises
-    ------
-    StoreError
-        The training digits are not up to date.
+    Raises StoreError where the training digits are not up to date.
     """
     train = session.status()[champion_history.TRAIN]
     if train.status != "fresh":

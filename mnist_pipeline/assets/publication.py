@@ -28,11 +28,8 @@ _COPIED = (MODEL, _EVALUATION, TRAIN, _TEST)
 def export(engine: Engine, instance: dg.DagsterInstance, folder: Path) -> list[Path]:
     """Write the champion's files and cards into a folder that has none of them; return the paths.
 
-    Raises
-    ------
-    StoreError
-        There is no champion, what it was computed from is gone or damaged, or the folder has files
-        of these names or cannot be written.
+    Raises StoreError where there is no champion, what it was computed from is gone or damaged, or
+    the folder has files of these names or cannot be written.
     """
     made = _of_champion(engine, instance)
     artifacts = {key: one.artifact(engine.store) for key, one in made.items()}
