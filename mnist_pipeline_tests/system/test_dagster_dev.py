@@ -23,6 +23,7 @@ UI = ["mnist_pipeline.cli", "ui"]
 HELD = (
     "mnist_pipeline/assets/raw_mnist.py",
     "        access = _access(",
+    "        import time\n"
     "        context.log.info(f'held; the source is {source}')\n"
     "        while True:\n"
     "            time.sleep(0.1)\n"
