@@ -1,8 +1,6 @@
 """The assets `train_set` and `test_set`: the same step for either part."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
 from typing import Literal
 
 import dagster as dg
@@ -53,12 +51,8 @@ class _Splitter:
         if kept and kept[:2] == (archive, params):
             return kept[2:]
         start = time.perf_counter()
-        # what splits takes a second to import; decoding hardly needs the interpreter meanwhile
-        with ThreadPoolExecutor(1) as other:
-            imported = other.submit(import_module, "sklearn.model_selection")
-            table = decode(archive)
-            seconds = time.perf_counter() - start
-        imported.result()
+        table = decode(archive)
+        seconds = time.perf_counter() - start
         report(f"decoded {len(table.labels):,} digits in {seconds:.1f} s")
         drawn = split(table, **params.model_dump(), progress=report)
         self._for_the_other = archive, params, table, drawn
