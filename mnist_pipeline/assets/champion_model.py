@@ -14,7 +14,7 @@ from mnist_pipeline.digits.errors import FitError, IncompatibleModelError
 from mnist_pipeline.digits.evaluation import promotion
 from mnist_pipeline.digits.evaluation.champion import Champion
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
-from mnist_pipeline.digits.evaluation.promotion import ChampionPredictions, Gate
+from mnist_pipeline.digits.evaluation.promotion import ChampionPredictions, Gate, NotComparable
 from mnist_pipeline.digits.model import persistence, training
 from mnist_pipeline.digits.params import ChampionParams, ModelParams, ValidationParams
 from mnist_pipeline.digits.sources import registry
@@ -98,10 +98,10 @@ def _champion_predictions(
     engine: Engine,
     candidate: Fitted,
     train: Digits,
-) -> ChampionPredictions | str | None:
+) -> ChampionPredictions | NotComparable | None:
     """Return the champion's predictions for validation rows of the candidate, None if it has none.
 
-    A text is why they cannot be compared. The champion's file is restored if it is gone or damaged.
+    The champion's file is restored if it is gone or damaged.
     """
     try:
         data = _read_or_compute(champion, context, engine)
@@ -113,7 +113,7 @@ def _champion_predictions(
         )
     # not a store that does not answer: that fails the step
     except (DamagedError, FormatError, IncompatibleModelError, FitError) as error:
-        return f"the model cannot be compared with the champion: {error}"
+        return NotComparable(f"the model cannot be compared with the champion: {error}")
 
 
 def _read_or_compute(version: str, context: dg.AssetExecutionContext, engine: Engine) -> bytes:

@@ -169,7 +169,7 @@ class Comparison:
 
 
 def compare(session: Session, wanted: Collection[str]) -> Comparison:
-    """Fit the wanted variants in one run, which reuses what it can; then compute the leaderboard.
+    """Fit the wanted variants that are not fitted, in one run; then compute the leaderboard.
 
     What fails leaves the others as they are.
 
@@ -181,16 +181,24 @@ def compare(session: Session, wanted: Collection[str]) -> Comparison:
             f"train_set is {train.status} ({'; '.join(train.causes)}): run `mnist-pipeline "
             "refresh` first"
         )
-    names = {key_of(name).to_user_string(): name for name in wanted}
-    trigger = "mnist-pipeline compare"
-    session.report(f"fitting what is not fitted yet of {', '.join(wanted)}")
-    fits = session.run([key_of(name) for name in wanted], trigger=trigger)
+    instance, trigger = session.instance, "mnist-pipeline compare"
+    found = _fitted(session.pipeline.engine, instance, wanted, train.data_version)
+
+    def is_fitted(name: str) -> bool:
+        made = history.newest(instance, key_of(name))
+        return bool(made and name in found and made.data_version == found[name].data_version)
+
+    runs = []
+    if missing := [name for name in wanted if not is_fitted(name)]:
+        session.report(f"fitting {len(missing)} of {len(wanted)} variants")
+        runs.append(session.run([key_of(name) for name in missing], trigger=trigger))
+    computed = {key for run in runs for key in run.computed}
     # a run of its own: it compares what was fitted though one of them failed
-    compared = session.run([LEADERBOARD], trigger=trigger)
-    failed = [one for one in (fits, compared) if one.error]
+    runs.append(session.run([LEADERBOARD], trigger=trigger))
+    failed = [run for run in runs if run.error]
     return Comparison(
-        [name for key, name in names.items() if key in fits.computed],
-        None if compared.error else newest_leaderboard(session.instance, session.pipeline.store),
-        "\n".join(str(one.error) for one in failed) or None,
-        "\n".join(one.trace or "" for one in failed) or None,
+        [name for name in missing if key_of(name).to_user_string() in computed],
+        None if runs[-1].error else newest_leaderboard(instance, session.pipeline.store),
+        "\n".join(str(run.error) for run in failed) or None,
+        "\n".join(run.trace or "" for run in failed) or None,
     )

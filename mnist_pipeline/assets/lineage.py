@@ -7,9 +7,8 @@ import dagster as dg
 
 from mnist_pipeline.assets import champion_history, experiments
 from mnist_pipeline.assets.raw_mnist import KEY as RAW
-from mnist_pipeline.digits.evaluation.champion import utc
 from mnist_pipeline.digits.evaluation.leaderboard import Leaderboard
-from mnist_pipeline.digits.report import AsOf, Input
+from mnist_pipeline.digits.report import AsOf, Input, utc
 from mnist_pipeline.incremental.engine import COMPUTED_WITH, Engine
 from mnist_pipeline.incremental.errors import FormatError, StoreError
 from mnist_pipeline.incremental.history import Materialization

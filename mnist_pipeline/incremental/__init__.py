@@ -48,4 +48,4 @@ else:
         if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
-        return getattr(module, name, module)  # `codecs` is a module
+        return module if name == "codecs" else getattr(module, name)

@@ -241,7 +241,16 @@ def webserver(instance: dg.DagsterInstance, workspace: Path) -> Iterator[tuple[A
     from dagster._core.workspace.context import WorkspaceProcessContext
     from dagster._core.workspace.load_target import WorkspaceFileTarget
     from dagster_webserver.app import create_app_from_workspace_process_context
+    from dagster_webserver.cli import (
+        DEFAULT_DB_STATEMENT_TIMEOUT,
+        DEFAULT_POOL_MAX_OVERFLOW,
+        DEFAULT_POOL_RECYCLE,
+    )
 
+    # keeps connections to PostgreSQL; nothing with SQLite
+    instance.optimize_for_webserver(
+        DEFAULT_DB_STATEMENT_TIMEOUT, DEFAULT_POOL_RECYCLE, DEFAULT_POOL_MAX_OVERFLOW
+    )
     started = WorkspaceFileTarget([str(workspace)])
     with (
         tempfile.TemporaryDirectory() as folder,

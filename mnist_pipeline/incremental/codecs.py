@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .digest import content_digest
 from .errors import FormatError, PipelineError
-from .store import Artifact, Store, reported
+from .store import Artifact, Store, as_store_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +60,7 @@ class Codec(Generic[T]):
         with tempfile.TemporaryDirectory(prefix="artifact-") as folder:
             file = Path(folder, self.name_of(value))
             remedy = "Make room there, or point TMPDIR to where there is some."
-            with reported("write", remedy, file):
+            with as_store_error("write", remedy, file):
                 self.write(value, file)
             yield file
 

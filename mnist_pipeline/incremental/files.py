@@ -38,7 +38,7 @@ def is_left_behind(path: Path) -> bool:
 
 
 def write(path: Path, data: bytes | Path) -> None:
-    """Write bytes as a new file, or move a finished file there, and flush it to disk."""
+    """Write bytes to a file, or move a finished file there, and flush it to disk."""
     if isinstance(data, Path):
         os.utime(data)  # `is_left_behind` looks at its age
         shutil.move(os.path.realpath(data), path)

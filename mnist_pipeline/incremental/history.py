@@ -110,7 +110,7 @@ def all_of(
 
 
 def recent(instance: dg.DagsterInstance, key: dg.AssetKey, limit: int) -> list[Materialization]:
-    """Return so many materializations of an asset, newest first."""
+    """Return the newest `limit` materializations of an asset, newest first."""
     return list(itertools.islice(all_of(instance, key, limit), limit))
 
 

@@ -235,7 +235,7 @@ class Pipeline:
         if isinstance(value, Engine):
             return dg.IOManagerDefinition(effective, config_schema={}, description=own)
         about = own if isinstance(value, BaseModel) else self.about.get(name, "")
-        shown = json.dumps(code_version.plain(value), indent=2, default=str)
+        shown = json.dumps(value, indent=2, default=_as_json)
         text = f"{about}\n\n```\n{shown}\n```"
         return dg.ResourceDefinition(effective, config_schema={}, description=text)
 
@@ -259,3 +259,7 @@ def _differing(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     return ", ".join(
         sorted(key for key in before.keys() | now.keys() if now.get(key) != before.get(key))
     )
+
+
+def _as_json(value: object) -> object:
+    return code_version.plain(value) if isinstance(value, BaseModel) else str(value)

@@ -56,7 +56,7 @@ def key_of(
     what the asset declares besides.
     """
     read = {key.to_user_string(): version for key, version in versions.items()}
-    # results from before have the same keys: there were partitions
+    # `partition` is always None: keys that were recorded with one are still found
     return content_digest(
         {"code_version": code_version, "read": read, "partition": None, "more": reads or {}}
     )

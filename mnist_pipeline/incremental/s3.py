@@ -18,10 +18,10 @@ from .store import (
     Garbage,
     Store,
     StorePath,
+    as_store_error,
     check,
     is_artifact,
     missing,
-    reported,
 )
 
 _PART_BYTES = 16 << 20
@@ -78,7 +78,7 @@ class S3Store(Store):
             path = Path(folder) / artifact.filename
             where = f"{artifact.path} to {folder}"
             with (
-                reported("copy", "Make room there, or set TMPDIR to another folder.", where),
+                as_store_error("copy", "Make room there, or set TMPDIR to another folder.", where),
                 translated(artifact.path),
                 self._transfer() as manager,
             ):

@@ -41,7 +41,7 @@ class Asset:
 
     `inputs` has, by parameter of the step, the asset whose value it is, `upstream` those of them
     that are not direct; `deps` has all direct inputs; `resources` are the parameters that are
-    resources, `values` those whose value is given here.
+    resources, `values` those whose value is given here. The other fields are the decorator's.
     """
 
     key: dg.AssetKey

@@ -25,8 +25,6 @@ class BucketPath(PurePosixPath):
         return f"s3://{super().__str__()}"
 
 
-_PERMISSIONS = "Fix the permissions there, then try again."
-
 StorePath: TypeAlias = Path | BucketPath
 """A path in a local folder or in a bucket."""
 
@@ -142,7 +140,7 @@ class Store:
         if not remove:
             return found
         removed = []
-        with reported("remove", _PERMISSIONS):
+        with as_store_error("remove"):
             for one in found:
                 if one.path.name not in keep():
                     self._remove(one)
@@ -168,7 +166,7 @@ class Store:
             f"{artifact.asset} again."
         )
         try:
-            with reported("write", remedy, path):
+            with as_store_error("write", remedy, path):
                 files.make_folder(self._folder_of(artifact.asset))
                 files.write(beside, data)
                 _put(beside, path)
@@ -193,7 +191,7 @@ class Store:
         """Return everything of an asset that may be garbage."""
         folder = self._folder_of(asset)
         found = []
-        with reported("list", _PERMISSIONS):
+        with as_store_error("list"):
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
                 if path.is_symlink():
                     raise StoreError(f"{path} is a link: the store has none. Remove it.")
@@ -254,8 +252,10 @@ def is_artifact(name: str, inside: Collection[str]) -> bool:
 
 
 @contextlib.contextmanager
-def reported(what: str, remedy: str, path: object = None) -> Iterator[None]:
-    """Raise StoreError, with the remedy, where something cannot be done with a path."""
+def as_store_error(
+    what: str, remedy: str = "Fix the permissions there, then try again.", path: object = None
+) -> Iterator[None]:
+    """Raise an OSError as StoreError: what could not be done, with which path, and what to do."""
     try:
         yield
     except OSError as error:
@@ -264,7 +264,7 @@ def reported(what: str, remedy: str, path: object = None) -> Iterator[None]:
 
 
 def _reading(artifact: Artifact) -> contextlib.AbstractContextManager[None]:
-    return reported("read", "Fix that first.", artifact.path)
+    return as_store_error("read", "Fix that first.", artifact.path)
 
 
 def _put(beside: Path, path: Path) -> None:

@@ -76,9 +76,8 @@ class QuickAnswers:
             before, artifacts = kept["state"], kept["artifacts"]
             if before["surroundings"] != self._surroundings:
                 return None
-            if before == self._state(before["files"], before["home"]) and artifacts == _places(
-                artifacts
-            ):
+            same = before == self._state(before["files"], before["home"])
+            if same and artifacts == _places(artifacts):
                 return kept["answers"].get(self._command)
         return None
 

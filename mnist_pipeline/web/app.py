@@ -25,6 +25,7 @@ from mnist_pipeline.digits.data.shape import width_of
 from mnist_pipeline.digits.errors import PictureError
 from mnist_pipeline.digits.images.classify import nearest, read_digit, read_pixels, warning
 from mnist_pipeline.digits.model.pipeline import TrainedModel
+from mnist_pipeline.digits.report import utc
 from mnist_pipeline.digits.sources import registry
 from mnist_pipeline.incremental.errors import PipelineError
 from mnist_pipeline.incremental.session import Session
@@ -117,6 +118,7 @@ class Served:
 def build_app(served: Served) -> WithHeaders:
     """Compose the application."""
     templates = Jinja2Templates(_HERE / "pages")
+    templates.env.filters["utc"] = utc
     one_at_a_time = asyncio.Lock()  # a picture can take much memory
 
     def page(request: Request, name: str, status: int = 200, **values: Any) -> Response:

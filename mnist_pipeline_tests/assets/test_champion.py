@@ -211,15 +211,16 @@ def test_a_champion_whose_file_is_damaged_is_computed_again_and_compared(
     assert champion.path.read_bytes() == good, "the champion's file is restored"
 
 
+@pytest.mark.parametrize("harm", [flip_a_byte, Path.unlink])
 def test_a_lost_file_of_a_champion_that_is_not_the_newest_model_is_restored_by_refresh(
-    furnished: House, params: Callable[[str], str]
+    harm: Callable[[Path], None], furnished: House, params: Callable[[str], str]
 ) -> None:
     champion = furnished.made("sgd_model")
     good = champion.path.read_bytes()
     bad = {"MNIST_PARAMS": params('[model]\npreset = "scaled"\nmax_iter = 1\n')}
     assert furnished.materialize(DECIDED, bad).success
     assert furnished.made("sgd_model").data_version != champion.data_version
-    champion.path.unlink()
+    harm(champion.path)
     session = furnished.session(bad)
     states = {key.to_user_string(): one for key, one in session.status(verify=True).items()}
     gone = {name for name, one in states.items() if one.status in {"damaged", "missing"}}

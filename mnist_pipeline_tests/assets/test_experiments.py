@@ -119,6 +119,21 @@ def test_compare_fits_what_is_not_fitted_and_makes_nothing_else_stale(
     assert {one["status"] for one in compared.status().values()} == {"fresh"}
 
 
+def test_a_variant_that_fails_stops_no_other_and_is_left_out(compared: Forked) -> None:
+    with (compared.folder / "params.toml").open("a") as file:
+        file.write(
+            "[variants.huge]\nalpha = 1e300\n[variants.more]\npreset = 'scaled'\nmax_iter = 2\n"
+        )
+    done = compared.cli("compare", "--json")
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert "fitting 2 of 5 variants" in done.stderr
+    assert "candidate/huge: SGDClassifier cannot fit with these params" in found["error"]
+    assert found["fitted"] == ["more"]
+    assert found["left_out"] == {"huge": experiments.NOT_FITTED}
+    assert "more" in {one["variant"] for one in found["entries"]}
+
+
 def test_a_promoted_variant_goes_through_the_gate_with_the_next_refresh(compared: Forked) -> None:
     file = compared.folder / "params.toml"
     champion = compared.json("champion")["model_version"]

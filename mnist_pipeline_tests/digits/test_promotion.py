@@ -10,7 +10,12 @@ from mnist_pipeline.digits.data.split import Split, split
 from mnist_pipeline.digits.evaluation import metrics, promotion
 from mnist_pipeline.digits.evaluation.champion import Champion
 from mnist_pipeline.digits.evaluation.metrics import Evaluation
-from mnist_pipeline.digits.evaluation.promotion import ChampionPredictions, Decision, Gate
+from mnist_pipeline.digits.evaluation.promotion import (
+    ChampionPredictions,
+    Decision,
+    Gate,
+    NotComparable,
+)
 from mnist_pipeline.digits.model import prediction, training
 from mnist_pipeline.digits.model.pipeline import TrainedModel
 from mnist_pipeline.digits.params import ModelParams
@@ -52,7 +57,7 @@ def decided(
     drawn: Split,
     evaluation: Evaluation,
     before: Champion | None = None,
-    champion: ChampionPredictions | str | None = None,
+    champion: ChampionPredictions | NotComparable | None = None,
     gate: Gate = Gate(0.8, 0.05),  # noqa: B008 - frozen
 ) -> Decision:
     before = before or Champion()
@@ -231,7 +236,7 @@ def test_a_champion_of_other_digits_is_not_comparable_and_only_a_person_promotes
     champion = dataclasses.replace(fitted, origin=others)
     assert fitted.validated is not None
     found = promotion.champion_predictions(fitted.validated, drawn.train, champion, never)
-    assert isinstance(found, str)
+    assert isinstance(found, NotComparable)
     before = Champion("elsewhere")
     decision = decided(fitted, drawn, evaluation, before, found)
     assert (decision.outcome, decision.champion) == ("refused", before)
@@ -256,8 +261,8 @@ def test_a_champion_whose_fitted_rows_are_not_known_is_not_comparable(
     champion = dataclasses.replace(fitted, rows="of another way to split")
     assert fitted.validated is not None
     found = promotion.champion_predictions(fitted.validated, drawn.train, champion, never)
-    assert isinstance(found, str)
-    assert "not known which rows" in found
+    assert isinstance(found, NotComparable)
+    assert "not known which rows" in found.why
 
 
 def test_a_champion_fitted_on_all_validation_rows_is_not_comparable(
@@ -271,8 +276,8 @@ def test_a_champion_fitted_on_all_validation_rows_is_not_comparable(
     champion = dataclasses.replace(champion, rows=rows)
     assert fitted.validated is not None
     found = promotion.champion_predictions(fitted.validated, drawn.train, champion, never)
-    assert isinstance(found, str)
-    assert "fitted on all validation rows" in found
+    assert isinstance(found, NotComparable)
+    assert "fitted on all validation rows" in found.why
 
 
 def test_digits_that_are_not_what_their_source_promises_are_promoted_by_a_person_only(

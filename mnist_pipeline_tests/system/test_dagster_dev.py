@@ -142,6 +142,7 @@ def test_on_a_terminal_daemon_and_runs_log_in_colours(clone: Clone) -> None:
     of_run = [line for line in lines if run_id in line]
     of_daemon = [line for line in lines if "dagster.daemon" in line]
     assert of_daemon
+    assert of_run
     assert all("\x1b[" in line for line in [*of_daemon, *of_run])
 
 

@@ -367,7 +367,8 @@ def test_connections_without_a_whole_request_end_before_the_server_and_with_it(
     furnished: House,
 ) -> None:
     head = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
-    with drawing(furnished.folder) as port, contextlib.ExitStack() as stack:
+    # the connections are closed after the server has ended
+    with contextlib.ExitStack() as stack, drawing(furnished.folder) as port:
         kept = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         stack.callback(kept.close)
         kept.request("GET", "/")

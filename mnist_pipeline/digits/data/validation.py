@@ -112,9 +112,10 @@ def fitted_rows(model: Fitted, train_rows: npt.NDArray[np.int32]) -> npt.NDArray
 
 
 def only_training_rows(model: Fitted, train: Digits) -> CheckResult:
-    """A model was fitted on all rows of train_set but those held out, which are rows of it, too.
+    """A model was fitted, and chosen by rows held out, on rows of train_set alone.
 
-    So no test row was among either. Fitted rows are compared by their digest.
+    The fitted rows, compared by their digest, are all but those held out and those of their groups.
+    Checks of train_set make sure that it has no test row.
     """
     held_out = model.validated.row_id if model.validated else np.empty(0, np.int32)
     fitted = fitted_rows(model, train.row_id)
@@ -122,8 +123,8 @@ def only_training_rows(model: Fitted, train: Digits) -> CheckResult:
     same_split = model.origin == train.origin
     as_recorded = model.rows == digest_of_rows(fitted)
     description = (
-        f"{len(fitted):,} rows fitted and {len(held_out):,} held out to choose by, {foreign:,} of "
-        "which are not in train_set"
+        f"{len(fitted):,} rows fitted and {len(held_out):,} held out to choose by; of those held "
+        f"out, {foreign:,} are not in train_set"
     )
     if not same_split:
         description = "the model is of another split than train_set: materialize sgd_model"

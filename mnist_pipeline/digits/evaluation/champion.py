@@ -1,7 +1,6 @@
 """The champion: which model is in use, and past decisions about that. `promotion` decides."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from mnist_pipeline.digits.documents import Document
 
@@ -16,11 +15,6 @@ class Champion(Document):
 
     model_version: str | None = None
     blocked: dict[str, str] = field(default_factory=dict)
-
-
-def utc(timestamp: float) -> str:
-    """Return a time (seconds since 1970) in UTC, to the minute."""
-    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 @dataclass(frozen=True)
@@ -38,8 +32,3 @@ class Past:
     candidate: str
     champion: Champion
     accuracy: float | None
-
-    @property
-    def when(self) -> str:
-        """Its time in UTC, to the minute."""
-        return utc(self.timestamp)

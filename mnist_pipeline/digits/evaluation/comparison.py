@@ -33,17 +33,21 @@ def compare(
     order = sorted(right, key=lambda name: (-int(right[name].sum()), name))
     params = {name: candidates[name][1].params for name in order}
     differing = _differing(params)
-    entries = [
-        Entry(
-            name,
-            candidates[name][0],
-            {key: params[name][key] for key in differing},
-            float(right[name].mean()),
-            wilson(int(right[name].sum()), len(rows)),
-            *mcnemar(right[order[0]], right[name]),
+    entries = []
+    for name in order:
+        only_best_right, only_this_right, p_value = mcnemar(right[order[0]], right[name])
+        entries.append(
+            Entry(
+                name,
+                candidates[name][0],
+                {key: params[name][key] for key in differing},
+                float(right[name].mean()),
+                wilson(int(right[name].sum()), len(rows)),
+                only_best_right,
+                only_this_right,
+                p_value,
+            )
         )
-        for name in order
-    ]
     return Leaderboard(entries, dict(sorted(left_out.items())), len(rows), train.data_version)
 
 

@@ -165,7 +165,7 @@ def calibration_bins(
 ) -> CalibrationBins:
     """Sort digits into bins by confidence, 0-1; a bin holds its upper edge, not its lower one.
 
-    Both arrays have shape (n,).
+    `confidence` (float64) and `right` (bool) have shape (n,).
     """
     which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     count = np.bincount(which, minlength=bins)

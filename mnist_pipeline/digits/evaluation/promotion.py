@@ -45,14 +45,28 @@ class ChampionPredictions:
 
 
 @dataclass(frozen=True)
+class NotComparable:
+    """A champion that a candidate cannot be compared with, and why."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class _Result:
+    passed: bool
+    why: str
+    numbers: dict[str, Scalar]
+
+
+@dataclass(frozen=True)
 class Gate:
     """What a candidate must pass to be promoted.
 
-    `floor` is the least accuracy, 0-1; `level` the chance of refusing a candidate that is as good
-    as the champion: that of the one-sided exact test of Q. McNemar, Psychometrika 12 (1947), p.
-    153, on the digits that only one of the two gets right. It `must_be_mnist` where the source
-    promises all of MNIST. A person may have `accepted` it although it cannot be compared, or its
-    digits are not what the source promises.
+    `floor` is the least accuracy, 0-1. `level` is the chance of refusing a candidate that is as
+    good as the champion: the level of the one-sided exact test of Q. McNemar, Psychometrika 12
+    (1947), p. 153, on the digits that only one of the two gets right. `must_be_mnist` is whether
+    the candidate's source promises all of MNIST, `accepted` whether a person accepted the candidate
+    although it cannot be compared, or its digits are not what the source promises.
     """
 
     floor: float
@@ -66,15 +80,15 @@ class Gate:
         train: Digits,
         evaluation: Evaluation,
         before: Champion,
-        champion: ChampionPredictions | str | None,
+        champion: ChampionPredictions | NotComparable | None,
     ) -> Decision:
         """Promote the candidate if it beats the floor and is not significantly worse.
 
         It is compared with `champion` (None where there is none) on rows that neither was fitted
-        on. Where that is not possible (`champion` is why), and where the digits are not what their
-        source promises, it is promoted only if a person accepted it. Its evaluation on test rows
-        must be above the floor too: labels that are mixed up in all training rows (`train`, with
-        those held out) do not show in those held out.
+        on. Where that is not possible, and where the digits are not what their source promises, it
+        is promoted only if a person accepted it. Its evaluation on test rows must be above the
+        floor too: labels that are mixed up in all training rows (`train`, with those held out) do
+        not show in those held out.
         """
         version = evaluation.model_version
         if version == before.model_version:
@@ -90,8 +104,8 @@ class Gate:
         results = [self._above_floor(candidate.validated, train, evaluation)]
         if isinstance(champion, ChampionPredictions):
             results.append(self._not_worse(candidate.validated, train, champion))
-        numbers = {name: number for one in results for name, number in one.metadata.items()}
-        failed = next((one.description for one in results if not one.passed), None)
+        numbers = {name: number for one in results for name, number in one.numbers.items()}
+        failed = next((one.why for one in results if not one.passed), None)
         doubt = self._doubt(candidate, champion)
         if doubt and not (failed or self.accepted):
             failed = (
@@ -100,12 +114,12 @@ class Gate:
             )
         if failed:
             return Decision(before, "refused", failed, numbers)
-        reasons = [one.description for one in results]
+        reasons = [one.why for one in results]
         reasons += ["there was no champion"] if champion is None else []
         reasons += [f"accepted by a person, although {doubt}"] if doubt else []
         return Decision(Champion(version, before.blocked), "promoted", "; ".join(reasons), numbers)
 
-    def _above_floor(self, by: Validated, train: Digits, evaluation: Evaluation) -> CheckResult:
+    def _above_floor(self, by: Validated, train: Digits, evaluation: Evaluation) -> _Result:
         labels = in_order(train.labels, train.row_id, by.row_id)
         accuracy = float((by.prediction == labels).mean())
         passed = accuracy >= self.floor and evaluation.accuracy >= self.floor
@@ -119,9 +133,11 @@ class Gate:
                 f"test rows: both must be at least {self.floor:.4f}"
             )
         numbers = {"validation_rows": len(labels), "validation_accuracy": accuracy}
-        return CheckResult("above_floor", passed, why, {**numbers, "floor": self.floor})
+        return _Result(passed, why, {**numbers, "floor": self.floor})
 
-    def _doubt(self, candidate: Fitted, champion: ChampionPredictions | str | None) -> str | None:
+    def _doubt(
+        self, candidate: Fitted, champion: ChampionPredictions | NotComparable | None
+    ) -> str | None:
         """Return why only a person can promote the candidate, or None."""
         origin = candidate.origin
         if self.must_be_mnist and not origin.is_mnist:
@@ -130,15 +146,13 @@ class Gate:
                 "promises all of MNIST"
             )
         if not isinstance(champion, ChampionPredictions):
-            return champion
+            return champion.why if champion else None
         # of so few, a candidate that is wrong on all would pass
         if 0.5 ** len(champion.row_id) >= self.level:
             return f"only {len(champion.row_id)} validation rows are new to the champion, too few"
         return None
 
-    def _not_worse(
-        self, by: Validated, train: Digits, champion: ChampionPredictions
-    ) -> CheckResult:
+    def _not_worse(self, by: Validated, train: Digits, champion: ChampionPredictions) -> _Result:
         rows = champion.row_id
         labels = in_order(train.labels, train.row_id, rows)
         right = in_order(by.prediction, by.row_id, rows) == labels
@@ -159,7 +173,7 @@ class Gate:
             "p_value": p_value,
             "level": self.level,
         }
-        return CheckResult("not_worse", passed, why, numbers)
+        return _Result(passed, why, numbers)
 
 
 def champion_predictions(
@@ -167,26 +181,26 @@ def champion_predictions(
     train: Digits,
     champion: Fitted,
     open_champion: Callable[[], TrainedModel],
-) -> ChampionPredictions | str:
+) -> ChampionPredictions | NotComparable:
     """Return the champion's predictions for validation rows of the candidate that are new to it.
 
     If they were held out of its own fit, its predictions from then are used; else its pipeline is
     opened. Row ids mean the same digits only in the same table: a champion that was fitted on other
-    digits is not comparable, and the text returned is why. `train` are the candidate's training
-    digits. Raises as `open_champion`.
+    digits is not comparable. `train` are the candidate's training digits. Raises as
+    `open_champion`.
     """
     if champion.origin.table != train.origin.table:
-        return (
+        return NotComparable(
             f"the model was fitted on {train.origin.described()}, the champion on other digits: "
             f"{champion.origin.described()}"
         )
     together = train.origin.together
     known = fitted_rows(champion, champion.origin.draw()[0])
     if digest_of_rows(known) != champion.rows:
-        return "it is not known which rows the champion was fitted on"
+        return NotComparable("it is not known which rows the champion was fitted on")
     rows = candidate.row_id[~np.isin(together(candidate.row_id), together(known))]
     if not len(rows):
-        return "the champion was fitted on all validation rows of the model"
+        return NotComparable("the champion was fitted on all validation rows of the model")
     by = champion.validated
     if by and np.isin(rows, by.row_id).all():
         return ChampionPredictions(rows, in_order(by.prediction, by.row_id, rows))

@@ -75,6 +75,11 @@ class Deskewer(PixelTransformer):
 
     Ink 0-255 becomes ink 0-1. MNIST's own authors deskewed it so: Y. LeCun et al., "Gradient-based
     learning applied to document recognition", Proc. IEEE 86 (1998), sec. III.A.
+
+    Parameters
+    ----------
+    width : int
+        Pixels a row; the number of columns of X must be a multiple.
     """
 
     def __init__(self, width: int = WIDTH) -> None:
@@ -93,11 +98,22 @@ class OrientedGradients(PixelTransformer):
     each orientation is averaged over the cells, which overlap by half; the orientations of a cell
     are divided by their norm (plus a little, so that blank cells stay dark), and the square root is
     taken, which makes Euclidean distances Hellinger distances (R. Arandjelovic and A. Zisserman,
-    CVPR 2012). N. Dalal and B. Triggs, "Histograms of oriented gradients for human detection", CVPR
-    2005; on several grids and for MNIST: S. Maji and J. Malik, "Fast and accurate digit
-    classification", UCB/EECS-2009-159.
+    CVPR 2012).
 
-    `orientations` are directions around the full circle, `cells` the cells a side of each grid.
+    Parameters
+    ----------
+    orientations : int
+        Directions around the full circle.
+    cells : sequence of int
+        For each grid, cells a side.
+    width : int
+        Pixels a row; the number of columns of X must be a multiple.
+
+    Notes
+    -----
+    N. Dalal and B. Triggs, "Histograms of oriented gradients for human detection", CVPR 2005; on
+    several grids and for MNIST: S. Maji and J. Malik, "Fast and accurate digit classification",
+    UCB/EECS-2009-159.
     """
 
     def __init__(
@@ -135,7 +151,11 @@ class OrientedGradients(PixelTransformer):
 class Distortion:
     """A small affine map for each of n digits, about the middle of the upright digit.
 
-    `matrix` is float64 of shape (n, 2, 2), `shift` of (n, 2), in pixels down and to the right.
+    Attributes
+    ----------
+    matrix : float64 array of shape (n, 2, 2)
+    shift : float64 array of shape (n, 2)
+        In pixels, down and to the right.
     """
 
     matrix: npt.NDArray[np.float64]
@@ -167,8 +187,16 @@ def deskew(
 ) -> npt.NDArray[np.float32]:
     """Centre images and set them upright, with one interpolation (bilinear).
 
-    From ink 0-255, of shape (n, pixels), to float32 of the same shape, ink 0-1. `distortion` is
-    applied to the upright digits, in the same interpolation.
+    Parameters
+    ----------
+    pixels : array of shape (n, pixels), ink 0-255
+    width : int
+    distortion : Distortion, optional
+        Applied to the upright digits, in the same interpolation.
+
+    Returns
+    -------
+    float32 array of the same shape, ink 0-1
     """
     from scipy.ndimage import affine_transform
 

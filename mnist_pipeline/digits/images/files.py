@@ -1,6 +1,5 @@
 """Image files from users, decoded into grey levels within limits of size and format."""
 
-import contextlib
 import io
 import stat
 import warnings
@@ -95,9 +94,13 @@ def _decoded(data: bytes) -> "Image.Image":
                 raise PictureError("is a JPEG picture of far too many scans: save it again")
             image.draft("L", (WORKING_SIDE, WORKING_SIDE))
             image.load()
-            # Pillow ignores damaged EXIF data of a JPEG, but raises for other formats
-            with contextlib.suppress(Exception):
+            try:
                 ImageOps.exif_transpose(image, in_place=True)
+            except MemoryError:
+                raise
+            # with damaged EXIF data, which Pillow ignores in a JPEG alone, it is taken as upright
+            except Exception:  # noqa: BLE001
+                pass
             if image.mode.startswith("I"):  # 16 bits a pixel, of which "L" would be the lower 8
                 return Image.fromarray(np.asarray(image, np.float32) / np.float32(65535 / 255))
             return image.convert("LA" if image.has_transparency_data else "L")

@@ -87,9 +87,10 @@ def fit(params: ModelParams, parts: Parts, progress: Progress = silent) -> Train
 def temperature(scores: npt.NDArray[np.float64], labels: npt.NDArray[np.uint8]) -> float:
     """Return what scores, of shape (n, 10), are divided by for probabilities of least log loss.
 
-    They and the labels are of held-out digits (C. Guo et al., "On calibration of modern neural
-    networks", ICML 2017, sec. 4.2). scikit-learn's `CalibratedClassifierCV` does the same from 1.8
-    on, but from scores that it computes itself, in float32, and it keeps the temperature private.
+    Their order stays, so no prediction changes. They and the labels are of held-out digits (C. Guo
+    et al., "On calibration of modern neural networks", ICML 2017, sec. 4.2). scikit-learn's
+    `CalibratedClassifierCV` does the same from 1.8 on, but from scores that it computes itself, in
+    float32, and it keeps the temperature private.
     """
     from scipy.optimize import minimize_scalar
     from sklearn.metrics import log_loss

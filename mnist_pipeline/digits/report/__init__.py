@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import cached_property, partial
 
 import numpy as np
@@ -74,6 +75,11 @@ class AsOf:
     leaderboard: Leaderboard | None = None
 
 
+def utc(timestamp: float) -> str:
+    """Return a time (seconds since 1970) in UTC, to the minute."""
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
 def render(evidence: Evidence, as_of: AsOf = AsOf()) -> Report:
     """Fill the template."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -85,12 +91,18 @@ def render(evidence: Evidence, as_of: AsOf = AsOf()) -> Report:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["utc"] = utc
     model, test, predictions = evidence.model, evidence.test, evidence.predictions
     split = model.origin.test_size, model.origin.random_state
     mistakes = contents.mistakes(predictions)[: contents.WORST]
     source = registry.by_name(test.origin.source)
     html = environment.get_template("page.html.j2").render(
-        vars(evidence) | asdict(evidence.evaluation),
+        asdict(evidence.evaluation),
+        champion=evidence.champion,
+        model=model,
+        train=evidence.train,
+        test=test,
+        predictions=predictions,
         card=about.sections(source, model, evidence.evaluation),
         data_name=about.data_name(source, test.origin),
         noun=source.noun,

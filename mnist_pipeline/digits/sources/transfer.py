@@ -161,7 +161,8 @@ def _received(
             raise too_large
         if time.monotonic() > deadline:
             raise UnavailableError(f"{redacted(url)}: not done within {MOST_SECONDS:.0f} s")
-        throttled(f"downloaded {len(body) / 1e6:.1f}{of} MB")
+        if len(body) != total:
+            throttled(f"downloaded {len(body) / 1e6:.1f}{of} MB")
     progress(f"downloaded {len(body) / 1e6:.1f}{of} MB")
     return Answer(bytes(body), response.headers.get("Content-Encoding", "identity").lower())
 
