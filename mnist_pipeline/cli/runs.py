@@ -67,7 +67,7 @@ def refresh(verify: bool, dry_run: bool) -> Answer:
         done = session.refresh(verify=verify, trigger="mnist-pipeline refresh")
         sizes = None if verify or done.run_id else session.local_sizes(session.status())
     document = {**_document(done, start), "fresh": done.fresh}
-    after = f" after {document['seconds']} s: {_did(done)}" if done.run_id else ""
+    after = f" after {document['seconds']:.1f} s: {_did(done)}" if done.run_id else ""
     text = f"Everything is up to date{after}." if done.success else ""
     return Answer(document, lambda: text, done.error, done.trace, sizes=sizes)
 

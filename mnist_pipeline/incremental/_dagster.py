@@ -9,6 +9,7 @@ import logging
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from functools import cache
@@ -87,7 +88,12 @@ class _Progress(logging.StreamHandler[TextIO]):
         text = meta["orig_message"]
         if event := meta["dagster_event"]:
             text = f"done in {event.step_success_data.duration_ms / 1000:.1f} s"
-        return f"  {meta['step_key'] or '':<15} {text}"
+        return f"  {_asset_of(meta['step_key']) or '':<15} {text}"
+
+
+def _asset_of(step_key: str | None) -> str | None:
+    """Return the key of a step's asset as people write it."""
+    return step_key and step_key.replace("__", "/")
 
 
 def _meta(record: logging.LogRecord) -> Any:
@@ -118,7 +124,8 @@ def terminal(context: dg.InitLoggerContext) -> logging.Logger:
 def select(definitions: dg.Definitions, selection: str) -> set[dg.AssetKey]:
     """Return the selected assets; DagsterError or NotImplementedError if it is not a selection."""
     graph = definitions.resolve_asset_graph()
-    return set(dg.AssetSelection.from_string(selection).resolve(graph))
+    with warnings.catch_warnings(action="ignore", category=dg.BetaWarning):  # of `group:`
+        return set(dg.AssetSelection.from_string(selection).resolve(graph))
 
 
 def job_of(definitions: dg.Definitions, name: str | None) -> dg.JobDefinition:
@@ -313,7 +320,7 @@ def failures(instance: dg.DagsterInstance, run_id: str) -> list[tuple[str | None
         if event.is_step_failure:
             data = event.step_failure_data
             text = data.user_failure_data and data.user_failure_data.description
-            found.append((event.step_key, data.error, text or ""))
+            found.append((_asset_of(event.step_key), data.error, text or ""))
         else:
             error = getattr(event.event_specific_data, "error", None)
             if error or int(entry.level) >= logging.ERROR:

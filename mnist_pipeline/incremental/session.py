@@ -167,7 +167,8 @@ class Session:
             keys = _dagster.select(self.pipeline.definitions, selection)
         except (dg.DagsterError, NotImplementedError) as error:
             raise SettingsError(f"{selection!r} is not an asset selection: {error}") from None
-        if not (keys := keys & set(self.pipeline.keys)):
+        # what is computed on request alone, only where nothing else is selected
+        if not (keys := keys & set(self.pipeline.keys) or keys & set(self.pipeline.engine.assets)):
             known = ", ".join(sorted(key.to_user_string() for key in self.pipeline.keys))
             raise SettingsError(f"{selection!r} selects nothing; the assets are {known}")
         return sorted(keys)
@@ -176,7 +177,7 @@ class Session:
         self, assets: Collection[dg.AssetKey] | None = None, limit: int = 20
     ) -> list[Materialization]:
         """Return the newest materializations, of all assets or of some, newest first."""
-        keys = self.pipeline.keys if assets is None else assets
+        keys = self.pipeline.engine.assets if assets is None else assets
         return history.events(self.instance, keys, limit, self.pipeline.engine.trigger_tag)
 
     def newest_file(self, asset: str) -> Artifact | None:

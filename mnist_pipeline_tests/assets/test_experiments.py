@@ -60,6 +60,8 @@ def test_experiments_are_in_a_job_of_their_own_and_in_no_other(
 
     assert of_job("refresh") == of_job("recompute_all") == set(ASSETS)
     assert of_job("experiments") == {"candidate/a", "leaderboard"}
+    assert session.select("group:experiments") == [key_of("a"), LEADERBOARD]
+    assert {key.to_user_string() for key in session.select("*")} == set(ASSETS)
     everywhere = session.pipeline.definitions.resolve_asset_graph().get_all_asset_keys()
     assert everywhere - {dg.AssetKey(key) for key in ASSETS} == {key_of("a"), LEADERBOARD}
     without = house.pipeline().definitions.resolve_asset_graph().get_all_asset_keys()
@@ -121,16 +123,16 @@ def test_compare_fits_what_is_not_fitted_and_makes_nothing_else_stale(
 
 def test_a_variant_that_fails_stops_no_other_and_is_left_out(compared: Forked) -> None:
     with (compared.folder / "params.toml").open("a") as file:
-        file.write(
-            "[variants.huge]\nalpha = 1e300\n[variants.more]\npreset = 'scaled'\nmax_iter = 2\n"
-        )
+        file.write("[variants.more]\npreset = 'scaled'\nmax_iter = 2\n")
+        file.write("[variants.wild]\npreset = 'scaled'\nalpha = 1e300\n")
+        file.write("eta0 = 1e300\nlearning_rate = 'constant'\n")
     done = compared.cli("compare", "--json")
     assert done.returncode == 1
     found = json.loads(done.stdout)
     assert "fitting 2 of 5 variants" in done.stderr
-    assert "candidate/huge: SGDClassifier cannot fit with these params" in found["error"]
+    assert "candidate/wild: SGDClassifier cannot fit with these params" in found["error"]
     assert found["fitted"] == ["more"]
-    assert found["left_out"] == {"huge": experiments.NOT_FITTED}
+    assert found["left_out"] == {"wild": experiments.NOT_FITTED}
     assert "more" in {one["variant"] for one in found["entries"]}
 
 

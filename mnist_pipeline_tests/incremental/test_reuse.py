@@ -325,7 +325,7 @@ def test_an_error_of_the_domain_ends_as_one_clear_message(toy: Toy) -> None:
         f"    raise PipelineError('{text}')",
     )  # fmt: skip
     done = toy.refresh()
-    assert done.error == f"group__right: {text}"
+    assert done.error == f"group/right: {text}"
 
 
 def test_a_pipeline_of_one_asset_refreshes(new_toy: Toy) -> None:

@@ -226,7 +226,7 @@ def test_a_failed_run_is_one_message_with_a_line_for_each_failed_step(toy: Toy) 
     )
     done = toy.refresh()
     lines = (done.error or "").splitlines()
-    assert sorted(lines) == ["group__right: the cause", "left: 'no such column'"]
+    assert sorted(lines) == ["group/right: the cause", "left: 'no such column'"]
     assert done.computed == done.reused == []
 
 
