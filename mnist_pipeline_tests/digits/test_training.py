@@ -131,6 +131,12 @@ def test_test_rows_in_the_fit_or_among_those_held_out_are_detected(
     assert not result.passed
     assert result.metadata["foreign"] == 400
 
+    rows = validation.digest_of_rows(drawn.train.row_id)
+    of_all = dataclasses.replace(model, rows=rows, validated=None)
+    result = validation.only_training_rows(of_all, drawn.train)
+    assert result.passed
+    assert result.metadata == {"fitted": 4000, "held_out": 0, "foreign": 0}
+
     other = dataclasses.replace(model, origin=dataclasses.replace(model.origin, test_size=0.1))
     result = validation.only_training_rows(other, drawn.train)
     assert not result.passed
