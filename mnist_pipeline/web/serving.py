@@ -125,6 +125,11 @@ class _InTime(HttpToolsProtocol):
         super().on_message_complete()
         self._stop_timer()
 
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self._timer:  # the server ends, and does not wait for the rest
+            self.transport.close()
+
     def _start_timer(self) -> None:
         self._stop_timer()
         self._timer = self.loop.call_later(REQUEST_SECONDS, self.transport.close)
@@ -132,6 +137,7 @@ class _InTime(HttpToolsProtocol):
     def _stop_timer(self) -> None:
         if self._timer:
             self._timer.cancel()
+            self._timer = None
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -31,8 +31,8 @@ def by_name(name: str) -> Source:
             return source
     raise FormatError(
         f"the digits are of the source {name!r}, which is not in digits/sources/registry.py: "
-        "restore it, or materialize raw_mnist and what is downstream. If the champion is a model of "
-        "it: `mnist-pipeline champion --rollback`"
+        "restore it, or materialize raw_mnist and what is downstream. If the champion is a model "
+        "of it: `mnist-pipeline champion --rollback`"
     )
 
 
