@@ -222,5 +222,6 @@ def _attempts(
         elif entry.last_run_id and not (made and made.run_id == entry.last_run_id):
             last = instance.get_run_by_id(entry.last_run_id)
             if last and last.is_failure_or_canceled:
-                found[entry.asset_key] = [f"its last attempt failed, in run {last.run_id}"]
+                why = f"the last run that was to compute it failed: {last.run_id}"
+                found[entry.asset_key] = [why]
     return found

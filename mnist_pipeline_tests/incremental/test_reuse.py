@@ -304,7 +304,7 @@ def test_what_the_steps_own_blocking_check_refuses_is_not_published(toy: Toy) ->
     assert status["left"].causes == [
         "refused by its check not_empty: 0 numbers",
         "source is newer",
-        f"its last attempt failed, in run {done.run_id}",
+        f"the last run that was to compute it failed: {done.run_id}",
     ]
     assert status["summary"].data_version == before["summary"]
     assert len(list(toy.data.glob("left/*/*"))) == 1
