@@ -159,7 +159,9 @@ def test_an_asset_whose_last_attempt_failed_is_materialized_again_by_reuse(toy: 
     status = toy.status()
     for name in ("left", "total"):
         assert status[name].status == "stale"
-        assert status[name].causes == [f"the last run that was to compute it failed: {failed.run_id}"]
+        assert status[name].causes == [
+            f"the last run that was to compute it failed: {failed.run_id}"
+        ]
     assert status["summary"].causes == ["upstream is not up to date: total"]
     done = toy.refresh()
     assert (done.error, done.computed, done.reused) == (None, [], ["left", "total", "summary"])
