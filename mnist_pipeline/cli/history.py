@@ -1,5 +1,7 @@
 """The commands about what was materialized: list it, and remove files that nothing points at."""
 
+import shlex
+import sys
 from typing import Any
 
 import click
@@ -48,7 +50,8 @@ def gc(keep: int, dry_run: bool) -> Answer:
     total = f"{len(found)} files, {sum(one.size for one in found):,} bytes, and {len(runs)} runs"
     names = " ".join(undefined)
     left = f"\nNo longer defined, still in the catalog: {names}. To remove them and their history: "
-    left += f"DAGSTER_HOME={session.pipeline.home} dagster asset wipe {names}"
+    home, python = shlex.quote(str(session.pipeline.home)), shlex.quote(sys.executable)
+    left += f"DAGSTER_HOME={home} {python} -m dagster asset wipe {names}"
     did = "would be removed: --no-dry-run does it" if dry_run else "removed"
     text = "\n".join([*lines, f"{total}, {did}."]) + (left if undefined else "")
     removed = [{"path": str(one.path), "bytes": one.size} for one in found]
