@@ -244,7 +244,7 @@ def _kept(kept: Acquired, access: Access, errors: Sequence[SourceError]) -> Acqu
 def _failed(errors: Sequence[SourceError]) -> SourceError:
     tried = "\n".join(f"- {text}" for text in _texts(errors))
     message = (
-        f"the digits could not be downloaded:\n{tried}\nCheck the network, MNIST_OPENML_SERVER and "
+        f"the data could not be downloaded:\n{tried}\nCheck the network, MNIST_OPENML_SERVER and "
         "MNIST_MIRRORS, or work offline with MNIST_SOURCE=sample."
     )
     waits = [error.wait_seconds or 0 for error in errors if isinstance(error, UnavailableError)]
