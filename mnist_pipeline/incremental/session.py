@@ -142,7 +142,7 @@ class Session:
             **runs.owner(self.instance, pipeline.store, run_id),
         }
         success, events = _dagster.execute(self.instance, job, origin, run_id, assets, all_tags)
-        retention.prune(self, remove=True)
+        self.prune(dry_run=False)
         if not success and runs.was_interrupted(self.instance, run_id):
             raise KeyboardInterrupt
         made = {

@@ -146,7 +146,7 @@ def _of_probabilities(
 class CalibrationBins:
     """Digits in bins of equal width by confidence: how many, how confident and how often right.
 
-    The arrays have shape (bins,): int64, and float64 means over the bin, 0 where there are none.
+    The arrays have shape (bins,): int64, and float64 means over the bin, 0 for an empty bin.
     """
 
     count: npt.NDArray[np.int64]

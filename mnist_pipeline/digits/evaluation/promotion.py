@@ -84,7 +84,7 @@ class Gate:
     ) -> Decision:
         """Promote the candidate if it beats the floor and is not significantly worse.
 
-        It is compared with `champion` (None where there is none) on rows that neither was fitted
+        It is compared with `champion` (None before the first one) on rows that neither was fitted
         on. Where that is not possible, and where the digits are not what their source promises, it
         is promoted only if a person accepted it. Its evaluation on test rows must be above the
         floor too: labels that are mixed up in all training rows (`train`, with those held out) do
