@@ -195,12 +195,13 @@ def test_a_model_of_another_split_is_compared_on_rows_that_neither_was_fitted_on
     assert f"of {made['compared_rows']} rows that neither was fitted on" in made["decision"]
 
 
+@pytest.mark.parametrize("harm", [flip_a_byte, Path.unlink])
 def test_a_champion_whose_file_is_damaged_is_computed_again_and_compared(
-    furnished: House, params: Callable[[str], str]
+    harm: Callable[[Path], None], furnished: House, params: Callable[[str], str]
 ) -> None:
     champion = furnished.made("sgd_model")
     good = champion.path.read_bytes()
-    flip_a_byte(champion.path)
+    harm(champion.path)
     # worse beyond chance, and above the floor
     bad = {"MNIST_PARAMS": params('[model]\npreset = "scaled"\nmax_iter = 1\n')}
     assert furnished.materialize(DECIDED, bad).success

@@ -340,7 +340,7 @@ def test_where_nothing_changed_status_and_refresh_answer_the_same_without_dagste
         )
         return re.sub(r'"seconds": [0-9.]+', "", done.stdout), " dagster\n" in done.stderr
 
-    for command in (["refresh", "--json"], ["status"]):
+    for command in (["refresh"], ["refresh", "--json"], ["status"], ["status", "--json"]):
         before, slow = answer(*command)
         assert slow
         assert answer(*command) == (before, False)

@@ -172,12 +172,7 @@ def test_a_ui_is_the_only_one_of_its_home_starts_again_after_ctrl_c_and_ends_wit
 ) -> None:
     first = clone.popen("ui", "--port", "0")
     assert first.stdout is not None
-    line = first.stdout.readline()
-    [url] = re.findall(r"^Dagster UI at (http://127\.0\.0\.1:\d+/) ", line)
-    for port in (url.strip("/").rpartition(":")[2], str(free_port())):
-        second = clone.cli("ui", "--port", port)
-        assert second.returncode == 2
-        assert f"runs already: process {first.pid} at {url}." in second.stderr
+    assert "Dagster UI at http://127.0.0.1:" in first.stdout.readline()
     first.send_signal(signal.SIGINT)
     _, errors = first.communicate(timeout=60)
     assert first.returncode == 0, errors
@@ -190,6 +185,12 @@ def test_a_ui_is_the_only_one_of_its_home_starts_again_after_ctrl_c_and_ends_wit
             assert word not in webserver.output()
         until(lambda: "dagster.daemon" in webserver.output())
         assert "\x1b" not in webserver.output(), "colours go to terminals only"
+        for port in (webserver.port, free_port()):
+            second = clone.cli("ui", "--port", str(port))
+            assert second.returncode == 2
+            assert f"runs already: process {ui} at {webserver.url}/." in second.stderr
+        assert ui_and_daemons(webserver) == (ui, [daemon])
+        assert webserver.repository()
         os.kill(daemon, signal.SIGKILL)
         until(lambda: not processes().get(ui), seconds=30)
         assert "Dagster's daemon ended, and the UI with it" in webserver.output()
