@@ -112,7 +112,8 @@ def test_a_source_that_is_down_is_tried_again_by_the_step_and_one_that_refuses_i
     assert retries(house, result) == 0
     said = str(result.error)
     assert f"{server.url}{LIST}: answers 412" in said
-    assert "MNIST_MIRRORS" in said
+    assert "MNIST_OPENML_SERVER" in said
+    assert "MNIST_MIRRORS" not in said, "no mirror was asked"
     assert "MNIST_SOURCE=sample" in said
 
 
@@ -207,7 +208,9 @@ def test_a_server_that_asks_for_an_hour_is_not_asked_again_by_the_step_either(
     small_openml.faults[LIST] = [Fault(503, {"Retry-After": "3600"})] * 9
     with serve(small_openml) as server, serve(OpenML(b"", "", down=True)) as mirror:
         variables = from_openml(server) | {"MNIST_MIRRORS": f"{mirror.url}/a"}
-        assert not house.materialize("raw_mnist", variables).success
+        result = house.materialize("raw_mnist", variables)
+    assert not result.success
+    assert "Check the network and MNIST_OPENML_SERVER, MNIST_MIRRORS" in str(result.error)
     assert server.requests == [LIST]
     assert len(mirror.requests) == transfer.ATTEMPTS
 

@@ -110,7 +110,7 @@ def acquire(access: Access, name: str, version: int, mirrors: Sequence[str] = ()
         return replace(refused, checksum=failed, failed=tried)
     if kept:
         return _kept(kept, access, errors)
-    raise _failed(errors)
+    raise _failed(errors, mirrors)
 
 
 @dataclass(frozen=True)
@@ -241,11 +241,12 @@ def _kept(kept: Acquired, access: Access, errors: Sequence[SourceError]) -> Acqu
     return replace(kept, failed=_texts(errors))
 
 
-def _failed(errors: Sequence[SourceError]) -> SourceError:
+def _failed(errors: Sequence[SourceError], mirrors: Sequence[str]) -> SourceError:
     tried = "\n".join(f"- {text}" for text in _texts(errors))
+    places = "MNIST_OPENML_SERVER, MNIST_MIRRORS" if mirrors else "MNIST_OPENML_SERVER"
     message = (
-        f"the data could not be downloaded:\n{tried}\nCheck the network, MNIST_OPENML_SERVER and "
-        "MNIST_MIRRORS, or work offline with MNIST_SOURCE=sample."
+        f"the data could not be downloaded:\n{tried}\nCheck the network and {places}, or work "
+        "offline with MNIST_SOURCE=sample."
     )
     waits = [error.wait_seconds or 0 for error in errors if isinstance(error, UnavailableError)]
     return UnavailableError(message, max(waits)) if waits else SourceError(message)
