@@ -277,7 +277,8 @@ def forget_run(instance: dg.DagsterInstance, run_id: str) -> None:
     storage = instance.event_log_storage
     if isinstance(storage, SqliteEventLogStorage):
         # a file a run, which deleting its events only empties
-        Path(storage.path_for_shard(run_id)).unlink(missing_ok=True)
+        for suffix in "", "-wal", "-shm":
+            Path(storage.path_for_shard(run_id) + suffix).unlink(missing_ok=True)
 
 
 def is_sqlite_in(instance: dg.DagsterInstance, home: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 from filelock import FileLock
 
-from . import files
+from . import files, sqlite
 from .errors import HistoryError, SettingsError
 
 _GENERATED = "# Generated. Delete this line to edit the file yourself.\n"
@@ -30,7 +30,7 @@ def opened(home: Path, template: Path | None = None) -> Iterator[dg.DagsterInsta
     Dagster's history is full, its database damaged, or its server gone.
     """
     prepare(home, template)
-    with as_history_error(home), _instance(home) as instance:
+    with as_history_error(home), sqlite.kept_open(home), _instance(home) as instance:
         yield instance
 
 

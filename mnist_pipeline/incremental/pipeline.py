@@ -15,7 +15,7 @@ from typing import Any
 import dagster as dg
 from pydantic import BaseModel
 
-from . import _dagster, alerts, automation, code_version, history, runs
+from . import _dagster, alerts, automation, code_version, history, runs, sqlite
 from . import instance as dagster_instance
 from .code_version import CodeVersion, Sources
 from .engine import COMPUTED_WITH, Engine
@@ -170,6 +170,8 @@ class Pipeline:
         _dagster.colour_logs_on_terminals_only(sys.stderr)
         now, here = self.versions, str(self.store.root)
         asked = _dagster.carried({"versions": now, "store": here})
+        if asked:
+            sqlite.keep_open(self.home)
         if asked and asked["store"] != here:
             self.engine.stopped.append(
                 f"the store is {here} where the run is to be executed, and {asked['store']} where "

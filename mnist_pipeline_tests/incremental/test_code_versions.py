@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from mnist_pipeline.incremental import _dagster, open_store
+from mnist_pipeline.incremental import _dagster, open_store, sqlite
 from mnist_pipeline.incremental.code_version import CodeVersion, plain
 from mnist_pipeline_tests.incremental.conftest import ALL, Toy
 
@@ -235,6 +235,19 @@ def test_a_worker_stops_before_the_first_step_if_definitions_changed(
     new_toy.edit("numbers.py", "int(line)", "int(line) + 1")
     [why] = worker(new_toy, "store")
     assert why.startswith("the definitions of group/right, left changed since they were loaded")
+
+
+def test_a_worker_keeps_the_history_open_and_a_code_server_does_not(
+    new_toy: Toy,
+    worker: Callable[[Toy, str], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: list[Path] = []
+    monkeypatch.setattr(sqlite, "keep_open", kept.append)
+    worker(new_toy, "store")
+    assert kept == []
+    worker(new_toy, "store")
+    assert kept == [new_toy.folder / "home"]
 
 
 def test_a_worker_with_another_store_stops_before_the_first_step(
