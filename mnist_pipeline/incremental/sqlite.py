@@ -60,13 +60,14 @@ def _connected(connection: Any, _: object) -> None:
     if not isinstance(connection, sqlite3.Connection):
         return
     file = connection.execute("PRAGMA database_list").fetchone()[2]
-    with _lock:
-        if not any(Path(file).is_relative_to(home) for home in _homes):
+    if file not in _open:
+        if not any(Path(file).is_relative_to(home) for home in tuple(_homes)):
             return
         # as Dagster sets it once a file has its tables; without it, a crash may damage the file
         if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
             return
-        connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    with _lock:
         if file not in _open:
             _open[file] = sqlite3.connect(file, check_same_thread=False)
             # the log is opened by the first read
