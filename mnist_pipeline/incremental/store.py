@@ -175,7 +175,7 @@ class Store:
                 beside.unlink()
 
     def _folder_of(self, asset: str) -> Path:
-        """Return the folder of an asset. Raises StoreError where a link would lead elsewhere."""
+        """Return the folder of an asset. Raises StoreError where something else is in its place."""
         folder = self._folder / asset
         for path in (folder, *folder.parents):
             if path == self._folder:
@@ -185,6 +185,8 @@ class Store:
                     f"{path} is a link: the store reads, writes and removes nothing outside its "
                     "own folder. Put a folder in its place."
                 )
+            if path.exists() and not path.is_dir():
+                raise StoreError(f"{path} is not a folder. Move it away, then try again.")
         return folder
 
     def _recognized(self, asset: str) -> list[Garbage]:
@@ -193,7 +195,7 @@ class Store:
         found = []
         with as_store_error("list"):
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-                if path.is_symlink():
+                if path.is_symlink() and path.exists():
                     raise StoreError(f"{path} is a link: the store has none. Remove it.")
                 with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                     is_folder = files.is_folder(path)

@@ -118,8 +118,11 @@ class QuickAnswers:
 
 
 def _digest(path: str) -> str | None:
+    file = Path(path)
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        if file.exists() and not file.is_file():
+            return "not a file"  # reading a pipe or a device may never end
+        return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError:
         return None
 

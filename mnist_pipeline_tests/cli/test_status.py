@@ -1,13 +1,19 @@
 """The commands `status`, `refresh`, `history` and `gc`: their documents and their tables."""
 
+import contextlib
 import json
+import os
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from mnist_pipeline.incremental import runs
 from mnist_pipeline_tests.assets.test_edits import ALL
 from mnist_pipeline_tests.conftest import flip_a_byte
 from mnist_pipeline_tests.support.clones import Forked
@@ -135,6 +141,37 @@ def test_gc_keeps_the_newest_and_the_champions_model_and_lists_before_it_removes
     assert champion in left
     assert (len(left), between in left) == (2, False)
     assert furnished_forked.json("gc", "--keep", "1")["removed"] == []
+
+
+def test_gc_lists_old_runs_then_removes_them_and_says_how_many(furnished_forked: Forked) -> None:
+    home = furnished_forked.data / "dagster_home"
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        job = dg.JobDefinition(name="refresh", graph_def=dg.GraphDefinition("refresh"))
+        canceled = instance.create_run_for_job(
+            job, status=dg.DagsterRunStatus.CANCELED, tags={runs.OWNER: ""}
+        )
+    with contextlib.closing(sqlite3.connect(home / "history" / "runs.db")) as history, history:
+        history.execute("UPDATE runs SET create_timestamp = datetime('now', '-200 days')"
+                        "|| '.000000' WHERE run_id = ?", [canceled.run_id])  # fmt: skip
+    plan = furnished_forked.json("gc", "--keep", "1")
+    assert (plan["dry_run"], plan["runs"]) == (True, [canceled.run_id])
+    said = furnished_forked.cli("gc", "--keep", "1", "--no-dry-run").stdout
+    assert "and 1 runs, removed." in said
+    assert furnished_forked.json("gc", "--keep", "1")["runs"] == []
+    assert set(furnished_forked.json("refresh")["fresh"]) == ALL
+
+
+def test_status_and_refresh_do_not_wait_for_a_pipe_or_a_device_in_the_place_of_params(
+    furnished_forked: Forked,
+) -> None:
+    pipe = furnished_forked.folder / "pipe"
+    os.mkfifo(pipe)
+    for command in "status", "refresh":
+        assert furnished_forked.cli(command).returncode == 0, "an answer is kept"
+        for file in pipe, Path("/dev/zero"):
+            completed = furnished_forked.cli(command, MNIST_PARAMS=str(file))
+            assert completed.returncode == 2
+            assert f"{file} is not a regular file" in completed.stderr
 
 
 @pytest.mark.parametrize("columns", [40, 100])

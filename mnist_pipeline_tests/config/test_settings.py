@@ -333,6 +333,11 @@ def test_a_pipe_or_a_device_in_the_place_of_a_file_is_refused_and_not_waited_for
         (project / name).unlink()
 
 
+def test_a_params_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / "params.toml").write_text("[model]\nalpha = 0.5\n", "utf-8-sig")
+    assert Params.load(tmp_path / "params.toml").model.alpha == 0.5
+
+
 def test_a_settings_file_that_is_not_text_is_named(project: Path) -> None:
     (project / "settings.env").write_bytes(b"MNIST_SOURCE=\xff\xfe")
     with pytest.raises(SettingsError, match=r"settings\.env is not UTF-8 text"):

@@ -1,5 +1,6 @@
 """Own digits: pictures opened with limits, digits found and prepared, and read by the champion."""
 
+import contextlib
 import json
 import os
 import re
@@ -323,22 +324,20 @@ def test_of_80_photos_of_test_digits_95_percent_are_read_right(full_size: Path) 
     assert right >= 76, right
 
 
-def test_digits_are_read_on_lined_folded_and_framed_pages_and_on_sheets_on_tables(
+def test_of_40_lined_folded_and_framed_pages_and_sheets_on_tables_36_are_read_and_one_is_wrong(
     furnished: House,
 ) -> None:
     model = persistence.loads(furnished.made("sgd_model").path.read_bytes())
     test = Digits.read(furnished.made("test_set").path)
     rng = np.random.default_rng(11)
     answers = []
-    for kind in photos.PAGES:
+    for kind in photos.PAGES * 5:
         row = int(rng.integers(len(test)))
-        try:
-            answers.append(read_digit(model, photos.page(test.pixels[row], rng, kind)).digit)
-        except PictureError:
-            answers.append(-1)
-            continue
-        answers[-1] = int(answers[-1] == test.labels[row])
-    assert answers.count(1) >= 7, answers
+        page = photos.page(test.pixels[row], rng, kind)
+        with contextlib.suppress(PictureError):
+            answers.append(read_digit(model, page).digit == test.labels[row])
+    assert answers.count(True) >= 36, answers
+    assert answers.count(False) <= 1, answers
 
 
 def test_a_crop_at_the_digits_edges_is_the_digit(some: Digits) -> None:

@@ -503,6 +503,38 @@ def test_a_link_among_the_artifacts_is_refused_by_name(tmp_path: Path) -> None:
         store.garbage(folder.name, list, remove=False)
 
 
+def test_a_link_to_nowhere_among_the_artifacts_does_not_stop_the_collection(
+    tmp_path: Path,
+) -> None:
+    store = open_store(tmp_path / "store", locks=tmp_path)
+    artifact = publish(store)
+    link = path_of(artifact).parent.parent / ".x.tmp"
+    link.symlink_to("nowhere")
+    [removed] = store.garbage(link.parent.name, list, remove=True)
+    assert removed.path.name == artifact.sha256
+    assert link.is_symlink()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.touch])
+def test_what_is_no_folder_in_the_place_of_an_assets_folder_is_named_and_left(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    store = open_store(tmp_path / "store", locks=tmp_path)
+    artifact = publish(store)
+    folder = path_of(artifact).parent.parent
+    shutil.rmtree(folder)
+    make(folder)
+    for attempt in (
+        lambda: store.size(artifact),
+        lambda: store.read(artifact),
+        lambda: publish(store),
+        lambda: store.garbage("clean", list, remove=True),
+    ):
+        with pytest.raises(StoreError, match=f"{folder} is not a folder. Move it away, then try"):
+            attempt()
+    assert not folder.is_dir()
+
+
 OLD = "0123456789abcdef" * 2
 """A data version, by which the layout before this one named folders."""
 

@@ -1,5 +1,6 @@
 """Quick answers: given only where the slow way would give the same."""
 
+import os
 import random
 from typing import Any
 
@@ -62,6 +63,17 @@ def test_nothing_is_kept_of_what_changed_during_the_check(toy: Toy) -> None:
     toy.set_factor(3)
     answers.keep("everything is up to date", sizes)
     assert quick(toy).find() is None
+
+
+def test_a_pipe_in_the_place_of_a_file_is_a_change_and_is_not_waited_for(toy: Toy) -> None:
+    kept = checked(toy)
+    params = toy.folder / "params.json"
+    params.rename(toy.folder / "moved")
+    os.mkfifo(params)
+    assert quick(toy).find() is None
+    params.unlink()
+    (toy.folder / "moved").rename(params)
+    assert quick(toy).find() == kept
 
 
 def test_nothing_is_kept_where_the_history_is_not_in_the_home(toy: Toy) -> None:

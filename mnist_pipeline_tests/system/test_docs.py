@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import http.server
 import importlib.util
+import os
 import re
 import shlex
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import click
+import dagster as dg
 import pytest
 from playwright.sync_api import Browser
 
@@ -277,6 +279,18 @@ def test_a_copy_of_the_data_folder_is_up_to_date_elsewhere_without_the_original(
     assert {one["status"] for one in assets} == {"fresh"}
     [newest] = furnished_forked.json("champion", MNIST_DATA_DIR=str(elsewhere))["history"]
     assert newest["outcome"] == "promoted"
+
+
+def test_a_bare_dagster_on_a_copied_home_leaves_the_original_alone(
+    furnished_forked: Forked, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(furnished_forked.data, tmp_path / "copy") / "dagster_home"
+    wipe = [sys.executable, "-m", "dagster", "asset", "wipe", "--all", "--noprompt"]
+    environment = os.environ | {"DAGSTER_HOME": str(copy)}
+    subprocess.run(wipe, env=environment, cwd=tmp_path, check=True, capture_output=True)
+    with dg.DagsterInstance.from_config(str(copy)) as instance:
+        assert instance.get_asset_keys() == []
+    assert {one["status"] for one in furnished_forked.status().values()} == {"fresh"}
 
 
 def test_another_classifier_takes_the_place_of_the_first_as_the_page_describes(

@@ -96,7 +96,7 @@ def attack(browser: Browser, page_url: str, **context: Any) -> str:
     opened = browser.new_context(**context)
     page = opened.new_page()
     page.goto(page_url)
-    page.wait_for_selector("body[data-over]", timeout=60_000)
+    page.wait_for_selector("body[data-over]", timeout=180_000)
     assert page.locator("body[data-socket]").count() == 0, "a websocket was opened"
     [framed] = [frame for frame in page.frames if frame.name == "framed"]
     content = framed.content()

@@ -75,7 +75,7 @@ def test_an_install_refuses_what_the_lock_lacks_or_has_with_another_hash(tmp_pat
 
 def test_what_installs_is_pinned_too_and_actions_by_commit() -> None:
     locked = set(re.findall(r"^([\w.-]+)==", LOCK.read_text(), re.M))
-    assert {"uv", "hatchling", "editables"} <= locked
+    assert {"pip", "setuptools", "uv", "hatchling", "editables"} <= locked
     files = (PROJECT / ".github" / "workflows").glob("*.yml")
     used = [name for file in files for name in re.findall(r"uses: (\S+)", file.read_text())]
     assert used
