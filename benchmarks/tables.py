@@ -39,7 +39,8 @@ def models_table(
     ]
     lines = [
         "| | test accuracy | test errors | features and fit, s | of the tutorial's fit "
-        "| of the float32 fit | features of 14,000, s | predict 14,000, s | ECE | peak MB |",
+        "| of the float32 fit | features of 14,000, s | predict 14,000, s "
+        "| calibration error (ECE) | peak MB |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, found, seconds, paired in rows:

@@ -11,8 +11,9 @@
 # The steps of the tutorial on the functions of this project, then what the pipeline adds. The data
 # are the 5,000 digits of the sample; all 70,000 go through the same functions.
 #
-# Jupyter opens this file as a notebook where jupytext is installed; `jupytext --to ipynb` makes an
-# `.ipynb` of it.
+# `.venv/bin/python notebooks/mnist.py` runs it as a script. Jupyter opens it as a notebook where
+# jupytext is installed (`pip install jupyterlab jupytext`); `jupytext --to ipynb` makes an `.ipynb`
+# of it.
 
 # %%
 import tempfile
@@ -106,7 +107,8 @@ print("computed again:", ", ".join(again.computed) or "nothing")
 print("the champion:", first.metadata["champion_model"]["decision"])
 
 # %% [markdown]
-# `mnist-pipeline ui` shows these assets, `mnist-pipeline report --open` the report.
+# Of the project's own runs, `mnist-pipeline ui` shows the assets and `mnist-pipeline report --open`
+# the report.
 
 # %%
 folder.cleanup()

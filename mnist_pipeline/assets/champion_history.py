@@ -194,10 +194,13 @@ def refused(past: Sequence[Past], wanted: str) -> str:
     Raises SettingsError where the newest decision was about another model, or refused none.
     """
     found = [one.candidate for one in past[:1] if one.outcome == "refused"]
-    if not _beginning_with(wanted, found):
+    if not found:
         raise SettingsError(
-            f"cannot accept {wanted!r}; the model refused last is {', '.join(found) or 'none'}"
+            f"cannot accept {wanted!r}: the newest decision refused no model. Decide on the newest "
+            "model again with `mnist-pipeline run --select key:champion_model`, then accept it"
         )
+    if not _beginning_with(wanted, found):
+        raise SettingsError(f"cannot accept {wanted!r}; the model refused last is {found[0]}")
     return found[0]
 
 

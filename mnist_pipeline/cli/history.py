@@ -72,5 +72,5 @@ def _table(made: list[dict[str, Any]]) -> str:
         ]
         for one in made
     ]
-    heads = ["UTC", "asset", "data version", "code version", "trigger", "", "accuracy"]
+    heads = ["UTC", "asset", "data version", "code version", "trigger", "result", "accuracy"]
     return table(heads, rows) if rows else "Nothing was materialized yet."

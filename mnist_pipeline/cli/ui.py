@@ -16,7 +16,7 @@ from mnist_pipeline.incremental.errors import PipelineError
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 def ui(port: int, host: str) -> None:
-    """Serve the Dagster UI over the tracked home, and run its daemon.
+    """Serve the Dagster UI with the project's history, and run its daemon.
 
     At /digits/ it serves the pages of `mnist-pipeline draw`. --port 0 takes any that is free.
     """

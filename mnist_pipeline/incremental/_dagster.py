@@ -307,7 +307,8 @@ def mark_canceling(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 def failures(instance: dg.DagsterInstance, run_id: str) -> list[tuple[str | None, Any, str]]:
     """Return what the log of a run has on its failure: step key, error data, message.
 
-    The message of a step is that of its `dagster.Failure`, if it raised one.
+    The message of a step is that of its `dagster.Failure`, if it raised one; that of a blocking
+    check which failed names the asset, the check and its description.
     """
     wanted = {
         dg.DagsterEventType.STEP_FAILURE,
@@ -321,12 +322,23 @@ def failures(instance: dg.DagsterInstance, run_id: str) -> list[tuple[str | None
         if event.is_step_failure:
             data = event.step_failure_data
             text = data.user_failure_data and data.user_failure_data.description
+            if data.error and data.error.cls_name == "DagsterAssetCheckFailedError":
+                text = _failed_checks(instance, run_id, event.step_key)
             found.append((_asset_of(event.step_key), data.error, text or ""))
         else:
             error = getattr(event.event_specific_data, "error", None)
             if error or int(entry.level) >= logging.ERROR:
                 found.append((None, error, event.message or ""))
     return found
+
+
+def _failed_checks(instance: dg.DagsterInstance, run_id: str, step_key: str | None) -> str:
+    return "; ".join(
+        f"{one.asset_key.to_user_string()} was refused by its check {one.check_name}: "
+        f"{one.description}"
+        for one in check_evaluations(instance, run_id, step_key)
+        if one.blocking and not one.passed and one.severity is dg.AssetCheckSeverity.ERROR
+    )
 
 
 # What a step reads
@@ -370,10 +382,16 @@ def check_results(
     ]
 
 
-def check_evaluations(instance: dg.DagsterInstance, run_id: str) -> list[dg.AssetCheckEvaluation]:
-    """Return the results of checks in a run."""
+def check_evaluations(
+    instance: dg.DagsterInstance, run_id: str, step_key: str | None = None
+) -> list[dg.AssetCheckEvaluation]:
+    """Return the results of checks in a run, or in one step of it."""
     logs = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
-    return [one for log in logs if (one := log.asset_check_evaluation)]
+    return [
+        one
+        for log in logs
+        if step_key in {None, log.step_key} and (one := log.asset_check_evaluation)
+    ]
 
 
 # Storage

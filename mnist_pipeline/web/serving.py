@@ -152,7 +152,9 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server(address, family=family)
     except OSError as error:
         why = error.strerror
-        raise SettingsError(f"--port {port} cannot be used on {host}: {why}") from None
+        raise SettingsError(
+            f"--port {port} cannot be used on {host}: {why}. Choose another."
+        ) from None
 
 
 def url_of(host: str, listening: socket.socket) -> str:

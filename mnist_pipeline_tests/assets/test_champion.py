@@ -264,6 +264,9 @@ def test_if_the_champion_cannot_be_computed_again_nothing_is_promoted_without_a_
     assert document["model_version"] == candidate
     assert "accepted by a person" in document["history"][0]["why"]
     assert furnished.cli("status", **environment).returncode == 0
+    again = furnished.cli("champion", "--accept", candidate, **environment)
+    assert again.returncode == 2
+    assert "the newest decision refused no model. Decide on the newest model again" in again.stderr
 
 
 def test_digits_that_are_not_mnist_never_replace_the_champion_without_a_persons_word(

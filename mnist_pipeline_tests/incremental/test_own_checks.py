@@ -51,7 +51,7 @@ def test_a_blocking_check_that_fails_stops_what_is_downstream_from_every_entry_p
             assert not done.success
         else:
             result = session.run() if entry == "run" else session.refresh()
-            assert "left: never" in (result.error or "")
+            assert "left was refused by its check never: it always fails" in (result.error or "")
         assert not DOWNSTREAM & set(new_toy.calls())
         found = of(session)["left"]
         assert (found.status, found.causes) == (
@@ -67,7 +67,9 @@ def test_refresh_runs_a_check_that_was_added_later(toy: Toy) -> None:
         found = of(session)
         assert found["left"].causes == ["its check never has no result on it"]
         assert {name for name in ALL if found[name].status == "waiting"} == DOWNSTREAM
-        assert "left: never" in (session.refresh().error or "")
+        assert "left was refused by its check never: it always fails" in (
+            session.refresh().error or ""
+        )
         assert of(session)["left"].status == "refused"
     assert toy.calls() == []
 
