@@ -102,10 +102,11 @@ def table(clones: list[Path]) -> str:
                 for name, taken in measured(clone, page).items():
                     found.setdefault((name, clone.name), []).append(taken)
     one = statistics.median(found[IMPORT, ""])
-    lines = [f"| in the UI | clone | s | of {IMPORT} |", "|---|---|---|---|"]
-    for (name, where), every in sorted(found.items()):
+    lines = [f"| | s | of {IMPORT} |", "|---|---|---|"]
+    for (name, where), every in found.items():
         taken = statistics.median(every)
-        lines.append(f"| {name} | {where} | {taken:.2f} | {taken / one:.1f} |")
+        label = f"{name}, {where}" if where and len(clones) > 1 else name
+        lines.append(f"| {label} | {taken:.2f} | {taken / one:.1f} |")
     return "\n".join(lines)
 
 

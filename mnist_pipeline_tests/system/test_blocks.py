@@ -119,7 +119,8 @@ def furnish(folder: Path) -> None:
         place = int(np.flatnonzero(table.labels == digit)[0])
         photos.on_paper(table.pixels[place]).save(folder / name)
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
-    shutil.copy(PROJECT / ".gitignore", folder)
+    for name in (".gitignore", "settings.env.example"):
+        shutil.copy(PROJECT / name, folder)
 
 
 def made_by(target: str) -> list[str]:
