@@ -30,7 +30,7 @@ def opened(home: Path, template: Path | None = None) -> Iterator[dg.DagsterInsta
     Dagster's history is full, its database damaged, or its server gone.
     """
     prepare(home, template)
-    with as_history_error(home), sqlite.kept_open(home), _instance(home) as instance:
+    with as_history_error(home), _instance(home) as instance:
         yield instance
 
 
@@ -95,7 +95,7 @@ _DEFAULT: dict[str, Any] = {
 def _instance(home: Path) -> dg.DagsterInstance:
     try:
         # two processes that create Dagster's tables at once fail
-        with FileLock(home / ".opening.lock"):
+        with FileLock(home / ".opening.lock"), sqlite.kept_open(home):
             return dg.DagsterInstance.get()
     except OSError as error:
         why = f"{error.strerror} ({error.filename})"

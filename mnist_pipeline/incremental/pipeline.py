@@ -171,7 +171,7 @@ class Pipeline:
         now, here = self.versions, str(self.store.root)
         asked = _dagster.carried({"versions": now, "store": here})
         if asked:
-            sqlite.keep_open(self.home)
+            sqlite.keep_open_until_exit(self.home)
         if asked and asked["store"] != here:
             self.engine.stopped.append(
                 f"the store is {here} where the run is to be executed, and {asked['store']} where "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from . import _dagster, history, retention, runs, status
+from . import _dagster, history, retention, runs, sqlite, status
 from .errors import SettingsError
 from .history import Materialization
 from .locks import locks_of
@@ -141,7 +141,8 @@ class Session:
             runs.MAX_RETRIES: "0",
             **runs.owner(self.instance, pipeline.store, run_id),
         }
-        success, events = _dagster.execute(self.instance, job, origin, run_id, assets, all_tags)
+        with sqlite.kept_open(pipeline.home):
+            success, events = _dagster.execute(self.instance, job, origin, run_id, assets, all_tags)
         self.prune(dry_run=False)
         if not success and runs.was_interrupted(self.instance, run_id):
             raise KeyboardInterrupt

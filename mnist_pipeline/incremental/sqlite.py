@@ -1,4 +1,4 @@
-"""The SQLite files of a home, kept open while this process works with them.
+"""The SQLite files of Dagster's history, kept open while this process writes to them.
 
 Dagster opens a connection for each statement. SQLite waits for the disk at each commit, and three
 times when the last connection to a file closes: 2,000 times in a run of eight assets.
@@ -6,35 +6,42 @@ times when the last connection to a file closes: 2,000 times in a run of eight a
 
 import atexit
 import contextlib
+import os
 import sqlite3
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-_MOST = 8
-"""Files that are kept open: those of runs and events, and of the last runs that were used."""
+from . import files
+from .errors import HistoryError
+
+_MOST_FILES = 8
+"""Those of runs and events, and of the runs that were used last."""
+
+_FOLDERS = "history", "schedules"
+"""In a home, the folders with Dagster's files."""
 
 _lock = threading.Lock()
 _homes: Counter[Path] = Counter()
-_open: OrderedDict[str, sqlite3.Connection] = OrderedDict()
+_kept: OrderedDict[str, sqlite3.Connection] = OrderedDict()
 
 
 @contextlib.contextmanager
 def kept_open(home: Path) -> Iterator[None]:
-    """Keep the files below a home open once Dagster used them; commits do not wait for the disk.
+    """Keep Dagster's files in a home open once they are used; commits do not wait for the disk.
 
     At the end, all is on the disk. If the machine crashes before, the last commits may be missing,
     and the files are whole (https://sqlite.org/pragma.html#pragma_synchronous).
+
+    Raises HistoryError if the disk refuses to store them.
     """
     home = home.resolve()
     with _lock:
-        if not _homes:
-            event.listen(Engine, "connect", _connected)
         _homes[home] += 1
     try:
         yield
@@ -43,43 +50,74 @@ def kept_open(home: Path) -> Iterator[None]:
             _homes[home] -= 1
             if not _homes[home]:
                 del _homes[home]
-                for file in [one for one in _open if Path(one).is_relative_to(home)]:
-                    _close(_open.pop(file))
-            if not _homes:
-                event.remove(Engine, "connect", _connected)
+            _close([file for file in _kept if not _is_of_a_kept_home(file)])
 
 
-def keep_open(home: Path) -> None:
+def keep_open_until_exit(home: Path) -> None:
     """Do as `kept_open` until this process ends."""
     stack = contextlib.ExitStack()
     stack.enter_context(kept_open(home))
     atexit.register(stack.close)
 
 
+@event.listens_for(Engine, "connect")
 def _connected(connection: Any, _: object) -> None:
-    if not isinstance(connection, sqlite3.Connection):
+    if not (_homes and isinstance(connection, sqlite3.Connection)):
         return
-    file = connection.execute("PRAGMA database_list").fetchone()[2]
-    if file not in _open:
-        if not any(Path(file).is_relative_to(home) for home in tuple(_homes)):
-            return
-        # as Dagster sets it once a file has its tables; without it, a crash may damage the file
-        if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
-            return
+    [path] = connection.execute(
+        "SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'"
+    ).fetchone()
+    file = os.fsdecode(path)
+    if not _is_of_a_kept_home(file):
+        return
+    # as Dagster sets it once a file has its tables; without it, a crash may damage the file
+    if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+        return
     connection.execute("PRAGMA synchronous = NORMAL")
     with _lock:
-        if file not in _open:
-            _open[file] = sqlite3.connect(file, check_same_thread=False)
-            # the log is opened by the first read
-            _open[file].execute("PRAGMA schema_version").fetchall()
-        _open.move_to_end(file)
-        if len(_open) > _MOST:
-            _close(_open.popitem(last=False)[1])
+        if file in _kept:
+            _kept.move_to_end(file)
+            return
+    another = sqlite3.connect(file, check_same_thread=False)
+    # the log is opened by the first read
+    another.execute("PRAGMA schema_version").fetchall()
+    with _lock:
+        if file in _kept or not _is_of_a_kept_home(file):
+            another.close()
+            return
+        _kept[file] = another
+        if len(_kept) > _MOST_FILES:
+            _close([next(iter(_kept))])
 
 
-def _close(connection: sqlite3.Connection) -> None:
-    # it is the last connection only if no other process uses the file; if the disk is full, the
-    # log keeps what it has
-    with contextlib.suppress(sqlite3.Error):
-        connection.execute("PRAGMA wal_checkpoint").fetchall()
-    connection.close()
+def _is_of_a_kept_home(file: str) -> bool:
+    homes = tuple(_homes)
+    return any(Path(file).is_relative_to(home / name) for home in homes for name in _FOLDERS)
+
+
+def _close(names: Collection[str]) -> None:
+    """Close files, with the lock held, when what is in their logs is on the disk."""
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            stack.callback(_kept.pop(name).close)
+        for name in names:
+            # SQLite does it when the last connection closes, which may be another process's
+            try:
+                files.sync(Path(f"{name}-wal"))
+                files.sync(Path(name).parent)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                why = f"{error.strerror} ({name})"
+                raise HistoryError(f"the disk refuses Dagster's history: {why}") from error
+
+
+def _before_fork() -> None:
+    # SQLite's connections and locks must not come into another process
+    _lock.acquire()
+    _close(list(_kept))
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_lock.release, after_in_child=_lock.release
+)

@@ -195,6 +195,7 @@ class Store:
         found = []
         with as_store_error("list"):
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                # one that leads to no file, as editors' locks are, is left alone
                 if path.is_symlink() and path.exists():
                     raise StoreError(f"{path} is a link: the store has none. Remove it.")
                 with contextlib.suppress(FileNotFoundError):  # removed meanwhile

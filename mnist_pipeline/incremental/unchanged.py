@@ -121,7 +121,8 @@ def _digest(path: str) -> str | None:
     file = Path(path)
     try:
         if file.exists() and not file.is_file():
-            return "not a file"  # reading a pipe or a device may never end
+            # reading a pipe or a device may never end; the commands refuse both
+            return "not a file"
         return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError:
         return None

@@ -143,7 +143,7 @@ def test_gc_keeps_the_newest_and_the_champions_model_and_lists_before_it_removes
     assert furnished_forked.json("gc", "--keep", "1")["removed"] == []
 
 
-def test_gc_lists_old_runs_then_removes_them_and_says_how_many(furnished_forked: Forked) -> None:
+def test_gc_lists_old_runs_then_removes_them_and_prints_how_many(furnished_forked: Forked) -> None:
     home = furnished_forked.data / "dagster_home"
     with dg.DagsterInstance.from_config(str(home)) as instance:
         job = dg.JobDefinition(name="refresh", graph_def=dg.GraphDefinition("refresh"))

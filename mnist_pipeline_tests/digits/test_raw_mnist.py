@@ -210,7 +210,7 @@ def test_a_server_that_asks_for_an_hour_is_not_asked_again_by_the_step_either(
         variables = from_openml(server) | {"MNIST_MIRRORS": f"{mirror.url}/a"}
         result = house.materialize("raw_mnist", variables)
     assert not result.success
-    assert "Check the network and MNIST_OPENML_SERVER, MNIST_MIRRORS" in str(result.error)
+    assert "Check the network, MNIST_OPENML_SERVER and MNIST_MIRRORS" in str(result.error)
     assert server.requests == [LIST]
     assert len(mirror.requests) == transfer.ATTEMPTS
 

@@ -243,7 +243,7 @@ def test_a_worker_keeps_the_history_open_and_a_code_server_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kept: list[Path] = []
-    monkeypatch.setattr(sqlite, "keep_open", kept.append)
+    monkeypatch.setattr(sqlite, "keep_open_until_exit", kept.append)
     worker(new_toy, "store")
     assert kept == []
     worker(new_toy, "store")

@@ -503,7 +503,7 @@ def test_a_link_among_the_artifacts_is_refused_by_name(tmp_path: Path) -> None:
         store.garbage(folder.name, list, remove=False)
 
 
-def test_a_link_to_nowhere_among_the_artifacts_does_not_stop_the_collection(
+def test_a_dangling_link_among_the_artifacts_does_not_stop_the_collection(
     tmp_path: Path,
 ) -> None:
     store = open_store(tmp_path / "store", locks=tmp_path)

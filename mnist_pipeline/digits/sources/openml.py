@@ -243,9 +243,9 @@ def _kept(kept: Acquired, access: Access, errors: Sequence[SourceError]) -> Acqu
 
 def _failed(errors: Sequence[SourceError], mirrors: Sequence[str]) -> SourceError:
     tried = "\n".join(f"- {text}" for text in _texts(errors))
-    places = "MNIST_OPENML_SERVER, MNIST_MIRRORS" if mirrors else "MNIST_OPENML_SERVER"
+    places = "MNIST_OPENML_SERVER and MNIST_MIRRORS" if mirrors else "MNIST_OPENML_SERVER"
     message = (
-        f"the data could not be downloaded:\n{tried}\nCheck the network and {places}, or work "
+        f"the data could not be downloaded:\n{tried}\nCheck the network, {places}, or work "
         "offline with MNIST_SOURCE=sample."
     )
     waits = [error.wait_seconds or 0 for error in errors if isinstance(error, UnavailableError)]

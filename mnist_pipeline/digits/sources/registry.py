@@ -32,7 +32,7 @@ def by_name(name: str) -> Source:
     raise FormatError(
         f"the digits are of the source {name!r}, which is not in digits/sources/registry.py: "
         "restore it, or materialize raw_mnist and what is downstream. If the champion is a model "
-        "of it: `mnist-pipeline champion --rollback`, again if the one before is too"
+        "of it: `mnist-pipeline champion --rollback`, until it is one of another source"
     )
 
 
