@@ -38,7 +38,7 @@ def kept_open(home: Path) -> Iterator[None]:
     At the end, all is on the disk. If the machine crashes before, the last commits may be missing,
     and the files are whole (https://sqlite.org/pragma.html#pragma_synchronous).
 
-    Raises HistoryError if the disk refuses to store them.
+    Raises HistoryError if they cannot be written to the disk.
     """
     home = home.resolve()
     with _lock:
@@ -108,12 +108,14 @@ def _close(names: Collection[str]) -> None:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                why = f"{error.strerror} ({name})"
-                raise HistoryError(f"the disk refuses Dagster's history: {why}") from error
+                raise HistoryError(
+                    f"Dagster's history cannot be written to the disk: {error.strerror} ({name}). "
+                    "Repair the disk, then try again."
+                ) from error
 
 
 def _before_fork() -> None:
-    # SQLite's connections and locks must not come into another process
+    # a connection of SQLite may not be used in two processes, and its locks are not inherited
     _lock.acquire()
     _close(list(_kept))
 
