@@ -335,7 +335,7 @@ def failures(instance: dg.DagsterInstance, run_id: str) -> list[tuple[str | None
 def _failed_checks(instance: dg.DagsterInstance, run_id: str, step_key: str | None) -> str:
     return "; ".join(
         f"{one.asset_key.to_user_string()} was refused by its check {one.check_name}: "
-        f"{one.description or 'it failed'}"
+        f"{one.description or 'failed'}"
         for one in check_evaluations(instance, run_id, step_key)
         if one.blocking and not one.passed and one.severity is dg.AssetCheckSeverity.ERROR
     )

@@ -120,10 +120,10 @@ class QuickAnswers:
 def _digest(path: str) -> str | None:
     file = Path(path)
     try:
-        if file.exists() and not file.is_file():
-            # reading a pipe or a device may never end; the commands refuse both
-            return "not a file"
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        if file.is_file():
+            return hashlib.sha256(file.read_bytes()).hexdigest()
+        # reading a pipe or a device may never end; the commands refuse both
+        return "not a file" if file.exists() else None
     except OSError:
         return None
 

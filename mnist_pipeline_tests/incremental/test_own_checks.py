@@ -31,6 +31,16 @@ def test_keep_fresh_stops_when_a_check_refuses_or_fails_again(
         assert "was asked for in this state already" in reason(session)
 
 
+def test_a_blocking_check_that_fails_without_a_description_is_named(new_toy: Toy) -> None:
+    @dg.asset_check(asset="left", blocking=True)
+    def silent() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=False)
+
+    with new_toy.session(checks=[silent]) as session:
+        assert "left was refused by its check silent: failed" in (session.refresh().error or "")
+        assert of(session)["left"].causes == ["refused by its check silent: failed"]
+
+
 def reason_or_run(session: Session) -> bool:
     """Launch what a tick asks for; return whether it asks for nothing."""
     found = tick(session)
